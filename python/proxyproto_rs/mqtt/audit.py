@@ -1,0 +1,180 @@
+"""The audit log: one JSON object a line, written by a thread of its own; it never stops a login."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AuditEvent = Literal[
+    "broker.started",
+    "broker.stopping",
+    "config.reloaded",
+    "config.rejected",
+    "connection.refused",
+    "client.refused",
+    "client.connected",
+    "client.disconnected",
+    "publish.denied",
+    "subscribe.denied",
+    "block.added",
+    "block.removed",
+    "block.expired",
+    "session.disconnect",
+    "session.remove",
+    "unauthorized.delete",
+    "api.denied",
+]
+
+Endpoint = tuple[str, int]
+"""Host and port."""
+
+_QUEUE = 10_000  # lines; at 300 bytes each about 3 MB when the disk stands still
+_logger = logging.getLogger("proxyproto_rs.mqtt.audit")
+
+
+class AuditLog:
+    """Appends events to a file. `path` None is off: `write` then does nothing.
+
+    Raises OSError where the file cannot be opened at the start; after that no method raises for the file's
+    sake: what cannot be written is dropped and counted in `dropped`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        *,
+        node: str = "",
+        clock: Callable[[], float] = time.time,
+        capacity: int = _QUEUE,
+    ) -> None:
+        self.dropped = 0
+        self._path = path
+        self._node = node
+        self._clock = clock
+        self._lines: queue.Queue[str | None] = queue.Queue(capacity)
+        self._reopen = threading.Event()
+        self._thread: threading.Thread | None = None
+        if path is not None:
+            file = _open(path)
+            self._thread = threading.Thread(target=self._run, args=(file,), name="mqtt-audit", daemon=True)
+            self._thread.start()
+
+    def write(
+        self,
+        event: AuditEvent,
+        *,
+        listener: str | None = None,
+        client: Endpoint | None = None,
+        proxy: Endpoint | None = None,
+        proxy_version: int = 0,
+        session_id: str | None = None,
+        client_id: str | None = None,
+        username: str | None = None,
+        reason: str | None = None,
+        detail: str | None = None,
+        tls: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> None:
+        """Queue one line. `extra`: the event's own fields, named as in JSON (`bytesIn`, `count`, `by`)."""
+        if self._thread is None:
+            return
+        line = {
+            "ts": _rfc3339(self._clock()),
+            "event": event,
+            "node": self._node,
+            "listener": listener,
+            "client": _endpoint(client),
+            "proxy": _endpoint(proxy),
+            "proxyVersion": proxy_version,
+            "sessionId": session_id,
+            "clientId": client_id,
+            "username": username,
+            "reason": reason,
+            "detail": detail,
+            "tls": tls,
+            **extra,
+        }
+        try:
+            self._lines.put_nowait(json.dumps(line, separators=(",", ":"), default=str))
+        except queue.Full:
+            self.dropped += 1
+
+    def reopen(self) -> None:
+        """Open the file anew before the next line (logrotate)."""
+        self._reopen.set()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what is queued and close the file; gives up after `timeout` seconds. Blocks."""
+        if self._thread is None:
+            return
+        try:
+            self._lines.put(None, timeout=timeout)
+        except queue.Full:
+            return
+        self._thread.join(timeout)
+        self._thread = None
+
+    def _run(self, first: TextIO) -> None:
+        file: TextIO | None = first
+        while (line := self._lines.get()) is not None:
+            if self._reopen.is_set() or file is None:
+                self._reopen.clear()
+                file = self._reopened(file)
+            if not self._append(file, line):
+                self.dropped += 1
+        if file is not None:
+            self._append(file, "")
+            _close(file)
+
+    def _reopened(self, file: TextIO | None) -> TextIO | None:
+        if file is not None:
+            _close(file)
+        assert self._path is not None
+        try:
+            return _open(self._path)
+        except OSError as wrong:
+            _logger.error("audit file cannot be opened, lines are dropped: %s", wrong)
+            return None
+
+    def _append(self, file: TextIO | None, line: str) -> bool:
+        if file is None:
+            return False
+        try:
+            if line:
+                file.write(line + "\n")
+            if self._lines.empty():
+                file.flush()
+        except OSError as wrong:
+            _logger.error("audit file cannot be written, lines are dropped: %s", wrong)
+            return False
+        return True
+
+
+def _open(path: str | os.PathLike[str]) -> TextIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
+def _close(file: TextIO) -> None:
+    try:
+        file.close()
+    except OSError as wrong:
+        _logger.error("audit file did not close cleanly: %s", wrong)
+
+
+def _endpoint(address: Endpoint | None) -> dict[str, Any] | None:
+    return None if address is None else {"ip": address[0], "port": address[1]}
+
+
+def _rfc3339(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -1,0 +1,40 @@
+"""Configuration of the broker: one YAML file, TBMQ's variables, every error at once."""
+
+from .broker import BrokerConfig
+from .listener import ForwardedConfig, ListenerConfig, ProxyConfig, TlsConfig, WebSocketConfig
+from .sections import (
+    AccessRule,
+    AmqttConfig,
+    AuditConfig,
+    AutoBlockConfig,
+    BlockedConfig,
+    HttpConfig,
+    IdentityConfig,
+    LimitsConfig,
+    LogConfig,
+    MqttConfig,
+    UnauthorizedConfig,
+)
+from .values import Bind, Rate
+
+__all__ = [
+    "AccessRule",
+    "AmqttConfig",
+    "AuditConfig",
+    "AutoBlockConfig",
+    "Bind",
+    "BlockedConfig",
+    "BrokerConfig",
+    "ForwardedConfig",
+    "HttpConfig",
+    "IdentityConfig",
+    "LimitsConfig",
+    "ListenerConfig",
+    "LogConfig",
+    "MqttConfig",
+    "ProxyConfig",
+    "Rate",
+    "TlsConfig",
+    "UnauthorizedConfig",
+    "WebSocketConfig",
+]

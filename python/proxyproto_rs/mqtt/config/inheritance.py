@@ -1,0 +1,64 @@
+"""What a listener takes over from the global sections, before anything is validated.
+
+Only mappings and keys: values are judged once, in the models, where they end up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+INHERITED = {"proxy": "proxy", "tls": "tls_defaults", "identity": "identity"}
+"""Key of a listener -> the global section whose keys hold where the listener's own are silent."""
+
+DEFAULT_BINDS = {"tcp": "0.0.0.0:1883", "ssl": "0.0.0.0:8883", "ws": "0.0.0.0:8084", "wss": "0.0.0.0:8085"}
+"""TBMQ's four listeners; the type of a listener so named is its name."""
+
+
+def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tree, in which every listener holds all that applies to it."""
+    resolved = dict(tree)
+    if "proxy_enabled" in resolved and "proxy_protocol" not in resolved:
+        resolved["proxy_protocol"] = resolved.pop("proxy_enabled")
+    listeners = resolved.get("listeners")
+    if isinstance(listeners, Mapping):
+        resolved["listeners"] = {
+            str(name): _resolve_listener(str(name), {} if own is None else own, resolved)
+            for name, own in listeners.items()
+        }
+    return resolved
+
+
+def _resolve_listener(name: str, own: Any, tree: Mapping[str, Any]) -> Any:
+    if not isinstance(own, Mapping):
+        return own
+    listener = dict(own)
+    if "proxy_enabled" in listener and "proxy_protocol" not in listener:
+        listener["proxy_protocol"] = listener.pop("proxy_enabled")
+    listener["name"] = name
+    if name in DEFAULT_BINDS:
+        listener.setdefault("type", name)
+        if listener["type"] == name:
+            listener.setdefault("bind", DEFAULT_BINDS[name])
+    if listener.get("proxy_protocol") is None:
+        listener["proxy_protocol"] = _global_mode(tree)
+    for key, section in INHERITED.items():
+        if key == "tls" and listener.get("type") not in ("ssl", "wss") and "tls" not in listener:
+            continue
+        listener[key] = _merge(tree.get(section), listener.get(key))
+    if listener.get("type") in ("ws", "wss") and listener.get("ws") is None:
+        listener["ws"] = {}
+    return listener
+
+
+def _global_mode(tree: Mapping[str, Any]) -> Any:
+    mode = tree.get("proxy_protocol")
+    return "off" if mode is None else mode
+
+
+def _merge(defaults: Any, own: Any) -> Any:
+    if own is None:
+        own = {}
+    if not isinstance(own, Mapping):
+        return own
+    return {**(defaults if isinstance(defaults, Mapping) else {}), **own}

@@ -1,0 +1,154 @@
+"""The sections of the file that are not listeners; each default stands here and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+
+from ..patterns import compile_pattern
+from .section import Section
+from .values import (
+    BindAddress,
+    Bool,
+    Count,
+    Duration,
+    Networks,
+    Positive,
+    Rates,
+    Size,
+    parse_bind,
+    parse_float,
+)
+
+
+def _secret(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+Globs = tuple[str, ...]
+
+
+class MqttConfig(Section):
+    """Deadlines and sizes from the first byte to the last. Seconds and bytes."""
+
+    tls_timeout: Duration = 10.0
+    ws_timeout: Duration = 10.0
+    connect_timeout: Duration = 10.0
+    auth_timeout: Duration = 10.0
+    packet_timeout: Duration = 30.0
+    max_connect_size: Size = 16384
+    max_packet_size: Size = 65536
+    max_send_buffer: Size = 1024 * 1024
+    keepalive_factor: Annotated[float, BeforeValidator(parse_float), Field(ge=1)] = 1.5
+    client_id_owner: Literal["refuse", "any"] = "refuse"
+
+
+class IdentityConfig(Section):
+    """Who the client is by its certificate."""
+
+    source: Literal["none", "header", "tls"] = "none"
+    use_as: Literal["username", "client_id", "none"] = "username"
+    allow_pattern: str | None = None
+
+    @field_validator("allow_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compile_pattern(pattern)
+        return pattern
+
+
+class AccessRule(Section):
+    """One line of `access`; a key that is left out matches everybody."""
+
+    users: Globs | None = None
+    clients: Globs | None = None
+    listeners: Globs | None = None
+    networks: Networks | None = None
+    action: Literal["allow", "deny"]
+
+
+class LimitsConfig(Section):
+    """Limits over all listeners; 0 is off."""
+
+    max_sessions: Count = 0
+    max_sessions_per_client: Count = 0
+    max_unauthenticated: Count = 1024
+    logins_at_once: Positive = 16
+    publish: Rates = ()
+
+
+class AutoBlockConfig(Section):
+    """When wrong logins ban the address they come from."""
+
+    enabled: Bool = False
+    max_failures: Positive = 10
+    window: Duration = 60.0
+    block_for: Duration = 60.0
+    escalate: Annotated[float, BeforeValidator(parse_float), Field(ge=1)] = 2.0
+    max_block: Duration = 3600.0
+    forget: Duration = 86400.0
+    ipv6_prefix: Annotated[Positive, Field(le=128)] = 64
+    direct: Bool = False
+    never: Networks = ()
+
+    @field_validator("escalate")
+    @classmethod
+    def _finite(cls, value: float) -> float:
+        if not math.isfinite(value):
+            raise ValueError("must be a number")
+        return value
+
+
+class UnauthorizedConfig(Section):
+    """What is kept about refused clients."""
+
+    enabled: Bool = True
+    ttl: Duration = 259200.0
+    max_rows: Positive = 100_000
+
+
+class BlockedConfig(Section):
+    """How long an expired block stays visible."""
+
+    cleanup_ttl: Duration = 604800.0
+
+
+class AuditConfig(Section):
+    """The audit log; no file, no audit."""
+
+    file: str | None = None
+
+
+class LogConfig(Section):
+    """How the process logs to standard error."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class HttpConfig(Section):
+    """Where operators' tools reach the broker."""
+
+    bind: BindAddress = parse_bind("127.0.0.1:8083")
+    token: Secret | None = None
+    token_file: str | None = None
+    read_token: Secret | None = None
+    hosts: tuple[str, ...] = ()
+    tls: dict[str, Any] | None = None
+    proxy_protocol: Literal["required", "optional", "off"] = "off"
+    metrics_auth: Bool = False
+
+
+class AmqttConfig(Section):
+    """What amqtt gets as it is."""
+
+    session_expiry_interval: Count = 604800
+    plugins: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+
+    def plugin_options(self) -> dict[str, dict[str, Any]]:
+        """Class path to options; a plugin without options has an empty mapping."""
+        return {path: dict(options or {}) for path, options in self.plugins.items()}

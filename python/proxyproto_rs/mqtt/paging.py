@@ -1,0 +1,84 @@
+"""A page of a table, and the names its rows have in JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+Row = TypeVar("Row")
+
+SortOrder = Literal["ASC", "DESC"]
+MAX_PAGE_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Some rows of a table, and how many there are in all."""
+
+    data: tuple[Row, ...]
+    total_pages: int
+    total_elements: int
+    has_next: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paging:
+    """What TBMQ's lists are asked for. Times are milliseconds since 1970, both ends included.
+
+    Raises ValueError where a value is out of range, with a text for whoever asked.
+    """
+
+    page_size: int = 50
+    page: int = 0
+    text_search: str | None = None
+    sort_property: str | None = None
+    sort_order: SortOrder = "DESC"
+    start_time: int | None = None
+    end_time: int | None = None
+
+    sort_properties: ClassVar[tuple[str, ...]] = ()
+    """Columns a list of this kind can be sorted by; the first is the default."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"page_size must be between 1 and {MAX_PAGE_SIZE} (got {self.page_size})")
+        if self.page < 0:
+            raise ValueError(f"page must be 0 or more (got {self.page})")
+        if self.sort_order not in ("ASC", "DESC"):
+            raise ValueError(f"sort_order must be ASC or DESC (got {self.sort_order!r})")
+        if self.sort_property is not None and self.sort_property not in self.sort_properties:
+            raise ValueError(
+                f"sort_property must be one of {', '.join(self.sort_properties)} (got {self.sort_property!r})"
+            )
+
+    @property
+    def sort_column(self) -> str:
+        """The column to sort by."""
+        return self.sort_property or self.sort_properties[0]
+
+    def page_of(self, data: tuple[Row, ...], total: int) -> Page[Row]:
+        """`data` as the asked page of `total` rows."""
+        pages = -(-total // self.page_size)
+        return Page(data, pages, total, self.page + 1 < pages)
+
+
+def camel_case(name: str) -> str:
+    """A Python name as JSON has it: `client_id` is `clientId`."""
+    head, *rest = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """A record's fields under their JSON names; nested records and tuples likewise."""
+    return {
+        camel_case(field.name): _plain(getattr(record, field.name)) for field in dataclasses.fields(record)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value

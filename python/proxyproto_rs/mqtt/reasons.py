@@ -1,0 +1,84 @@
+"""The one table of why a client was refused: code, what MQTT answers, whether it is recorded and counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What follows from a reason code."""
+
+    code: str
+    connack: int | None
+    """MQTT 3.1.1 return code that answers the CONNECT; None: closed without a word."""
+    recorded: bool
+    """Whether a row in the table of unauthorized clients says so."""
+    counts: bool
+    """Whether it counts towards an automatic block of the address."""
+
+
+def _table(*rows: tuple[str, int | None, bool, bool]) -> dict[str, Reason]:
+    return {row[0]: Reason(*row) for row in rows}
+
+
+REASONS = _table(
+    # code, CONNACK, recorded, counts
+    ("bad-credentials", 5, True, True),
+    ("auth-error", 3, True, False),
+    ("blocked", 5, True, False),
+    ("access-denied", 5, True, False),
+    ("cert-required", 5, True, True),
+    ("protocol-version", 1, True, False),
+    ("identifier-rejected", 2, True, False),
+    ("malformed-connect", None, True, True),
+    ("no-connect", None, True, False),
+    ("closed-early", None, True, False),
+    ("tls-failed", None, True, False),  # counts where the detail is bad-certificate: `counts_for_block`
+    ("ws-failed", None, True, False),
+    # from the acceptor; its names
+    ("untrusted", None, True, False),
+    ("missing-header", None, True, False),
+    ("malformed", None, True, False),
+    ("oversized", None, True, False),
+    ("bad-checksum", None, True, False),
+    ("timeout", None, True, False),
+    ("unexpected-header", None, True, False),
+    ("version-not-allowed", None, True, False),
+    ("tls-required", None, True, False),
+    ("denied", None, True, False),
+    ("rate-limited", None, False, False),
+    ("too-many-from-client", None, False, False),
+    ("too-many", None, False, False),
+    ("pending-overflow", None, False, False),
+    # from the gate
+    ("too-many-sessions", 3, False, False),
+    ("busy", None, False, False),
+)
+
+
+def counts_for_block(code: str, detail: str = "") -> bool:
+    """Whether it counts towards an automatic block. Of the TLS failures only a bad certificate does."""
+    if code == "tls-failed":
+        return detail.startswith("bad-certificate")
+    reason = REASONS.get(code)
+    return reason is not None and reason.counts
+
+
+DISCONNECT_REASONS = (
+    "disconnect",
+    "connection-lost",
+    "keep-alive",
+    "taken-over",
+    "administrative",
+    "blocked",
+    "rate-limited",
+    "malformed-packet",
+    "packet-too-large",
+    "packet-timeout",
+    "bad-topic",
+    "second-connect",
+    "slow-consumer",
+    "broker-error",
+    "server-shutdown",
+)

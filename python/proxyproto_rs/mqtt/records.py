@@ -1,0 +1,126 @@
+"""The rows that a store keeps, and queries for them. Times are milliseconds since 1970, 0 is never."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from .networks import network_text, parse_network
+from .paging import Paging
+from .patterns import compile_pattern
+
+AddressSource = Literal["header", "forwarded", "peer"]
+BlockType = Literal["CLIENT_ID", "USERNAME", "IP_ADDRESS", "REGEX"]
+RegexMatchTarget = Literal["BY_CLIENT_ID", "BY_USERNAME", "BY_IP_ADDRESS"]
+BlockStatus = Literal["ACTIVE", "EXPIRED", "DELETING_SOON"]
+
+BLOCK_TYPES: tuple[BlockType, ...] = ("CLIENT_ID", "USERNAME", "IP_ADDRESS", "REGEX")
+MAX_TEXT = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnauthorizedClient:
+    """A client that was refused: one row for each client id and real address."""
+
+    client_id: str
+    ip_address: str
+    ts: int
+    username: str | None = None
+    password_provided: bool = False
+    tls_used: bool = False
+    reason: str = ""
+    first_ts: int = 0
+    attempts: int = 1
+    reason_code: str
+    listener: str
+    proxy_address: str | None = None
+    address_source: AddressSource = "peer"
+    port: int = 0
+    node_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnauthorizedQuery(Paging):
+    """Which unauthorized clients; texts match anywhere in the field, as in TBMQ."""
+
+    client_id: str | None = None
+    ip_address: str | None = None
+    username: str | None = None
+    reason: str | None = None
+    password_provided_list: tuple[bool, ...] = ()
+    tls_used_list: tuple[bool, ...] = ()
+    reason_code: str | None = None
+    listener: str | None = None
+
+    sort_properties: ClassVar[tuple[str, ...]] = (
+        "ts", "client_id", "ip_address", "username", "reason", "first_ts", "attempts", "reason_code",
+        "listener", "password_provided", "tls_used",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedClient:
+    """Who may not connect: a client id, a user, an address or network, or a pattern over one of them.
+
+    `key` is what TBMQ sorts and deletes by. Raises ValueError where the value cannot be blocked.
+    """
+
+    type: BlockType
+    value: str
+    expiration_time: int = 0
+    description: str | None = None
+    regex_match_target: RegexMatchTarget | None = None
+    created_at: int = 0
+    created_by: Literal["api", "config", "auto"] = "api"
+    hits: int = 0
+    last_hit_at: int = 0
+    strikes: int = 0
+    """How many automatic bans the address has had, this one included; 0 for an operator's block."""
+    revision: int = 0
+    """Grows with every change in the store."""
+
+    def __post_init__(self) -> None:
+        if self.type not in BLOCK_TYPES:
+            raise ValueError(f"type must be one of {', '.join(BLOCK_TYPES)} (got {self.type!r})")
+        if not self.value or len(self.value) > MAX_TEXT:
+            raise ValueError(f"value must have 1 to {MAX_TEXT} characters (got {len(self.value)})")
+        if self.expiration_time < 0:
+            raise ValueError(f"expiration_time must be 0 or more (got {self.expiration_time})")
+        if (self.type == "REGEX") != (self.regex_match_target is not None):
+            raise ValueError("regex_match_target belongs to type REGEX, and REGEX needs it")
+        if self.type == "REGEX":
+            try:
+                compile_pattern(self.value)
+            except ValueError as wrong:
+                raise ValueError(f"value {wrong}") from None
+        if self.type == "IP_ADDRESS":
+            try:
+                object.__setattr__(self, "value", network_text(parse_network(self.value)))
+            except ValueError as wrong:
+                raise ValueError(f"value {wrong} (got {self.value[:64]!r})") from None
+
+    @property
+    def key(self) -> str:
+        """Type, target and value in one text; equal for two blocks of the same."""
+        return ":".join(part for part in (self.type, self.regex_match_target or "", self.value) if part)
+
+    def status(self, now_ms: int, cleanup_ttl_ms: int) -> BlockStatus:
+        """ACTIVE until it expires, then visible for `cleanup_ttl_ms`: EXPIRED, second half DELETING_SOON."""
+        if not self.expiration_time or now_ms < self.expiration_time:
+            return "ACTIVE"
+        return "EXPIRED" if now_ms < self.expiration_time + cleanup_ttl_ms / 2 else "DELETING_SOON"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockQuery(Paging):
+    """Which blocks; `value` matches anywhere. Start and end are of the expiration time, as in TBMQ."""
+
+    type_list: tuple[BlockType, ...] = ()
+    value: str | None = None
+    regex_match_target_list: tuple[RegexMatchTarget, ...] = ()
+    status_list: tuple[BlockStatus, ...] = ()
+
+    sort_properties: ClassVar[tuple[str, ...]] = (
+        "created_at", "type", "value", "expiration_time", "description", "regex_match_target",
+        "created_by", "hits", "last_hit_at",
+    )  # fmt: skip
