@@ -1,0 +1,1 @@
+//! The checksum over a header with its field zeroed (R34).

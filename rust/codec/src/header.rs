@@ -1,0 +1,260 @@
+//! A header that was read or built: its bytes and what they say. Data only; nothing is parsed here.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// A PROXY header, on top of its own bytes.
+///
+/// `B` holds the bytes: borrowed from [`decode`](crate::decode), boxed from the builders and
+/// [`to_owned`](Header::to_owned). Two headers are equal when their bytes are.
+#[derive(Clone, Copy)]
+pub struct Header<B = Box<[u8]>> {
+    pub(crate) raw: B,
+    pub(crate) parsed: Parsed,
+}
+
+impl<B: AsRef<[u8]>> Header<B> {
+    /// The version of the format.
+    pub const fn version(&self) -> Version {
+        self.parsed.version
+    }
+
+    /// The command. A version 1 line is always PROXY.
+    pub const fn command(&self) -> Command {
+        self.parsed.command
+    }
+
+    /// The announced family; UNSPEC for LOCAL whatever its byte says (R23, C1), and for a version 1 `UNKNOWN` (R10).
+    pub const fn family(&self) -> Family {
+        self.parsed.family
+    }
+
+    /// The announced transport; UNSPEC for LOCAL and `UNKNOWN`, as [`family`](Self::family).
+    pub const fn transport(&self) -> Transport {
+        self.parsed.transport
+    }
+
+    /// The client's address, or `None` where the real endpoints of the connection apply (R10, R23, R26).
+    pub fn source(&self) -> Option<Address<'_>> {
+        self.address(self.parsed.source, 16)
+    }
+
+    /// The address the client connected to, or `None` where the real endpoints apply.
+    pub fn destination(&self) -> Option<Address<'_>> {
+        self.address(self.parsed.destination, 16 + UnixAddress::WIRE_LEN)
+    }
+
+    /// The bytes of the header, exactly as received or as they are to be sent. Their number is what a stream must skip.
+    pub fn raw(&self) -> &[u8] {
+        self.raw.as_ref()
+    }
+
+    /// The same header on bytes of its own.
+    #[must_use]
+    pub fn to_owned(&self) -> Header {
+        Header {
+            raw: self.raw().into(),
+            parsed: self.parsed,
+        }
+    }
+
+    /// The same header in other storage, which must hold the same bytes: what the header says is not read again.
+    #[must_use]
+    pub fn map<C: AsRef<[u8]>>(self, storage: impl FnOnce(B) -> C) -> Header<C> {
+        Header {
+            raw: storage(self.raw),
+            parsed: self.parsed,
+        }
+    }
+
+    /// The storage of the bytes.
+    pub fn into_raw(self) -> B {
+        self.raw
+    }
+
+    fn address(&self, endpoint: Endpoint, unix_at: usize) -> Option<Address<'_>> {
+        match endpoint {
+            Endpoint::Unspec => None,
+            Endpoint::Inet(address) => Some(Address::Inet(address)),
+            Endpoint::Inet6(ip, port) => Some(Address::Inet6(SocketAddrV6::new(ip, port, 0, 0))),
+            Endpoint::Unix => self
+                .raw()
+                .get(unix_at..)?
+                .first_chunk()
+                .map(|field| Address::Unix(UnixAddress::read(field))),
+        }
+    }
+}
+
+impl<B: AsRef<[u8]>, C: AsRef<[u8]>> PartialEq<Header<C>> for Header<B> {
+    fn eq(&self, other: &Header<C>) -> bool {
+        self.raw() == other.raw()
+    }
+}
+
+impl<B: AsRef<[u8]>> Eq for Header<B> {}
+
+impl<B: AsRef<[u8]>> Hash for Header<B> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.raw().hash(state);
+    }
+}
+
+impl<B: AsRef<[u8]>> fmt::Debug for Header<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Header")
+            .field("version", &self.version())
+            .field("command", &self.command())
+            .field("family", &self.family())
+            .field("transport", &self.transport())
+            .field("source", &self.source())
+            .field("destination", &self.destination())
+            .field("tlvs", &self.tlvs().count())
+            .field("len", &self.raw().len())
+            .finish()
+    }
+}
+
+/// What the decoder found out, so that the accessors need not look for it again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parsed {
+    pub(crate) version: Version,
+    pub(crate) command: Command,
+    pub(crate) family: Family,
+    pub(crate) transport: Transport,
+    pub(crate) source: Endpoint,
+    pub(crate) destination: Endpoint,
+    /// Where the TLVs that may be read start and end in the bytes.
+    pub(crate) tlvs: (u32, u32),
+}
+
+/// One end, without the bytes of a UNIX path, which stay in the header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Endpoint {
+    Unspec,
+    Inet(SocketAddrV4),
+    Inet6(Ipv6Addr, u16),
+    Unix,
+}
+
+/// The version of the format; the protocol has these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// The text format.
+    V1,
+    /// The binary format.
+    V2,
+}
+
+/// What the proxy does with the connection; no other command is valid (R22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Command {
+    /// The proxy speaks for itself, as in a health check (R23).
+    Local,
+    /// The proxy speaks for a client (R24).
+    Proxy,
+}
+
+/// The address family; no other is valid (R25).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Unspecified: no addresses.
+    Unspec,
+    /// IPv4.
+    Inet,
+    /// IPv6.
+    Inet6,
+    /// UNIX sockets.
+    Unix,
+}
+
+/// The transport; no other is valid (R25).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Unspecified.
+    Unspec,
+    /// A stream: TCP, or a UNIX stream socket.
+    Stream,
+    /// Datagrams: UDP, or a UNIX datagram socket.
+    Dgram,
+}
+
+/// The address of one end, as the header has it: it is not checked whether a client can have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Address<'a> {
+    /// An IPv4 address and a port.
+    Inet(SocketAddrV4),
+    /// An IPv6 address and a port; flow information and scope are 0, as a header cannot carry them.
+    Inet6(SocketAddrV6),
+    /// The address of a UNIX socket.
+    Unix(UnixAddress<'a>),
+}
+
+impl Address<'_> {
+    /// The address and port of an IP end.
+    #[must_use]
+    pub const fn socket_addr(&self) -> Option<SocketAddr> {
+        match *self {
+            Self::Inet(address) => Some(SocketAddr::V4(address)),
+            Self::Inet6(address) => Some(SocketAddr::V6(address)),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The family of this address.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::Inet(_) => Family::Inet,
+            Self::Inet6(_) => Family::Inet6,
+            Self::Unix(_) => Family::Unix,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address<'_> {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::Inet(address),
+            SocketAddr::V6(address) => Self::Inet6(address),
+        }
+    }
+}
+
+/// The address of a UNIX socket out of its field of 108 bytes (R29, C14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnixAddress<'a> {
+    /// A path, up to its first NUL or the whole field; any bytes, not only UTF-8. Empty for an unnamed socket.
+    Path(&'a [u8]),
+    /// A name in Linux' abstract namespace with its leading NUL, without trailing ones.
+    Abstract(&'a [u8]),
+}
+
+impl<'a> UnixAddress<'a> {
+    /// The length of the field on the wire, in bytes.
+    pub const WIRE_LEN: usize = UNIX_LEN;
+
+    /// The bytes as a socket address has them: the path, or the abstract name with its leading NUL.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        match *self {
+            Self::Path(bytes) | Self::Abstract(bytes) => bytes,
+        }
+    }
+
+    fn read(field: &'a [u8; UNIX_LEN]) -> Self {
+        let end = field
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |last| last + 1);
+        let (name, _) = field.split_at_checked(end).unwrap_or_default();
+        if let Some(0) = name.first() {
+            return Self::Abstract(name);
+        }
+        Self::Path(name.split(|&byte| byte == 0).next().unwrap_or_default())
+    }
+}
+
+/// R29.
+const UNIX_LEN: usize = 108;

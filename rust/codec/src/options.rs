@@ -1,0 +1,141 @@
+//! What a receiver accepts: the versions, the largest header, and the named leniencies, all off by default.
+
+use std::fmt;
+
+use crate::Version;
+
+/// How strict to be. The default is the strict reading of both versions, at most 4096 bytes.
+///
+/// ```
+/// use proxyproto_codec::{Options, Versions};
+///
+/// let options = Options { allow_mixed_families: true, ..Options::new(Versions::V1, 4096)? };
+/// # Ok::<_, proxyproto_codec::InvalidMaxHeaderSize>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The versions that may come (R7).
+    pub versions: Versions,
+    /// The longest header to accept, in bytes; a longer version 2 header is refused at its length field. A version 1
+    /// line is never longer than 107 bytes (R17), so this touches it only where it is less.
+    pub max_header_size: MaxHeaderSize,
+    /// Bends R13: the two addresses of a version 1 line may be of different families, each read by its own text.
+    ///
+    /// nginx asks for it: behind its `real_ip` module it writes `PROXY TCP4 192.0.2.4 2603::1 ...`. The header's family
+    /// is the announced one then, and each address says its own. What is an address of neither family stays refused.
+    pub allow_mixed_families: bool,
+    /// Refuses a PROXY command that names no client: `UNKNOWN` (R10), or a family of UNSPEC (R26 permits both).
+    ///
+    /// For receivers that need a client's address. LOCAL, the proxy speaking for itself, stays accepted (R23).
+    pub reject_unspec: bool,
+    /// Bends our reading of broken TLVs (C8, C9, C10), which many senders' receivers never look at: the header is
+    /// accepted with the TLVs before the break, an overlong `UNIQUE_ID` or a broken SSL TLV stays among the TLVs but
+    /// has no view.
+    ///
+    /// For senders that pad the header with something else than NOOP. A CRC32C that is wrong, malformed or there twice
+    /// stays refused (R34).
+    pub ignore_malformed_tlvs: bool,
+}
+
+impl Options {
+    /// Strict options for these versions, with headers of at most `max_header_size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMaxHeaderSize`] as [`MaxHeaderSize::new`] has it.
+    pub const fn new(
+        versions: Versions,
+        max_header_size: usize,
+    ) -> Result<Self, InvalidMaxHeaderSize> {
+        match MaxHeaderSize::new(max_header_size) {
+            Ok(max_header_size) => Ok(Self {
+                versions,
+                max_header_size,
+                allow_mixed_families: false,
+                reject_unspec: false,
+                ignore_malformed_tlvs: false,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Which versions may come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Versions {
+    /// Both, as R7 recommends.
+    #[default]
+    Both,
+    /// The text format only.
+    V1,
+    /// The binary format only.
+    V2,
+}
+
+impl Versions {
+    /// Whether `version` may come.
+    #[must_use]
+    pub const fn allow(self, version: Version) -> bool {
+        matches!(
+            (self, version),
+            (Self::Both, _) | (Self::V1, Version::V1) | (Self::V2, Version::V2)
+        )
+    }
+}
+
+/// The longest header to accept, in bytes: 16 to 65551, by default 4096.
+///
+/// The protocol allows 65551; but no sender is known to need more than a certificate's few thousand, and each pending
+/// connection of a stranger may hold this much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MaxHeaderSize(u32);
+
+impl MaxHeaderSize {
+    /// The least that makes sense: the fixed part of version 2, a whole LOCAL header.
+    pub const MIN: usize = 16;
+    /// The longest that a length of two bytes can say (R28).
+    pub const MAX: usize = 16 + 0xffff;
+
+    /// A limit of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMaxHeaderSize`] if it is less than 16 or more than 65551.
+    pub const fn new(bytes: usize) -> Result<Self, InvalidMaxHeaderSize> {
+        if Self::MIN <= bytes && bytes <= Self::MAX {
+            #[expect(clippy::cast_possible_truncation, reason = "at most MAX")]
+            Ok(Self(bytes as u32))
+        } else {
+            Err(InvalidMaxHeaderSize(bytes))
+        }
+    }
+
+    /// The limit in bytes.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Default for MaxHeaderSize {
+    fn default() -> Self {
+        Self(4096)
+    }
+}
+
+/// A `max_header_size` that cannot be meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidMaxHeaderSize(usize);
+
+impl fmt::Display for InvalidMaxHeaderSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (min, max) = (MaxHeaderSize::MIN, MaxHeaderSize::MAX);
+        write!(
+            f,
+            "max_header_size must be between {min} and {max} bytes, not {}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for InvalidMaxHeaderSize {}

@@ -1,0 +1,132 @@
+//! What the proxy knows of the client's TLS: the SSL TLV and its sub-TLVs (R37).
+
+use crate::header::Header;
+use crate::tlv::{Tlv, Tlvs, ascii, text};
+
+/// The SSL TLV of a header.
+///
+/// Text that is not what the protocol says (UTF-8 for [`cn`](Self::cn), else US-ASCII), or holds control characters, is
+/// `None` and never repaired; its bytes stay in [`tlvs`](Self::tlvs).
+#[derive(Clone, Copy, Debug)]
+pub struct SslInfo<'a> {
+    client: u8,
+    verify: u32,
+    sub_tlvs: &'a [u8],
+}
+
+impl<B: AsRef<[u8]>> Header<B> {
+    /// What the proxy knows of the client's TLS; `None` without an SSL TLV, or with a broken one (C9).
+    pub fn ssl(&self) -> Option<SslInfo<'_>> {
+        SslInfo::read(self.tlv(Tlv::SSL)?)
+    }
+}
+
+impl<'a> SslInfo<'a> {
+    /// Bit of `client`: the client connected over TLS.
+    pub const CLIENT_SSL: u8 = 0x01;
+    /// Bit of `client`: it gave a certificate over this connection.
+    pub const CLIENT_CERT_CONN: u8 = 0x02;
+    /// Bit of `client`: it gave a certificate at least once in this TLS session.
+    pub const CLIENT_CERT_SESS: u8 = 0x04;
+
+    /// Whether the client connected over TLS.
+    #[must_use]
+    pub const fn client_tls(&self) -> bool {
+        self.client & Self::CLIENT_SSL != 0
+    }
+
+    /// Whether the client gave a certificate over this connection.
+    #[must_use]
+    pub const fn client_cert_conn(&self) -> bool {
+        self.client & Self::CLIENT_CERT_CONN != 0
+    }
+
+    /// Whether the client gave a certificate at least once in the TLS session.
+    #[must_use]
+    pub const fn client_cert_sess(&self) -> bool {
+        self.client & Self::CLIENT_CERT_SESS != 0
+    }
+
+    /// The result of the proxy's verification. 0 says verified only together with a certificate: see
+    /// [`verified`](Self::verified).
+    #[must_use]
+    pub const fn verify(&self) -> u32 {
+        self.verify
+    }
+
+    /// Whether the client gave a certificate and the proxy verified it. `verify` alone does not say so: without any
+    /// certificate `HAProxy` sends 0 and nginx 1.
+    #[must_use]
+    pub const fn verified(&self) -> bool {
+        self.verify == 0 && (self.client_cert_conn() || self.client_cert_sess())
+    }
+
+    /// The TLS version, as `TLSv1.3`.
+    #[must_use]
+    pub fn version(&self) -> Option<&'a str> {
+        self.sub_tlv(Tlv::SSL_VERSION).and_then(ascii)
+    }
+
+    /// The common name of the client's certificate.
+    #[must_use]
+    pub fn cn(&self) -> Option<&'a str> {
+        self.sub_tlv(Tlv::SSL_CN).and_then(text)
+    }
+
+    /// The cipher, as `ECDHE-RSA-AES128-GCM-SHA256`.
+    #[must_use]
+    pub fn cipher(&self) -> Option<&'a str> {
+        self.sub_tlv(Tlv::SSL_CIPHER).and_then(ascii)
+    }
+
+    /// The algorithm that signed the proxy's certificate, as `RSA-SHA256`.
+    #[must_use]
+    pub fn sig_alg(&self) -> Option<&'a str> {
+        self.sub_tlv(Tlv::SSL_SIG_ALG).and_then(ascii)
+    }
+
+    /// The key algorithm of the proxy's certificate, as `RSA2048`.
+    #[must_use]
+    pub fn key_alg(&self) -> Option<&'a str> {
+        self.sub_tlv(Tlv::SSL_KEY_ALG).and_then(ascii)
+    }
+
+    /// The group of the key exchange, as `X25519MLKEM768`.
+    #[must_use]
+    pub fn group(&self) -> Option<&'a str> {
+        self.sub_tlv(Tlv::SSL_GROUP).and_then(ascii)
+    }
+
+    /// The signature scheme of the handshake, as `rsa_pss_rsae_sha256`.
+    #[must_use]
+    pub fn sig_scheme(&self) -> Option<&'a str> {
+        self.sub_tlv(Tlv::SSL_SIG_SCHEME).and_then(ascii)
+    }
+
+    /// The client's certificate in DER.
+    #[must_use]
+    pub fn client_cert(&self) -> Option<&'a [u8]> {
+        self.sub_tlv(Tlv::SSL_CLIENT_CERT)
+    }
+
+    /// The sub-TLVs in wire order, duplicates kept.
+    #[must_use]
+    pub const fn tlvs(&self) -> Tlvs<'a> {
+        Tlvs::new(self.sub_tlvs)
+    }
+
+    fn sub_tlv(&self, kind: u8) -> Option<&'a [u8]> {
+        self.tlvs()
+            .find(|tlv| tlv.kind == kind)
+            .map(|tlv| tlv.value)
+    }
+
+    fn read(value: &'a [u8]) -> Option<Self> {
+        let (&[client, verify @ ..], sub_tlvs) = value.split_first_chunk::<5>()?;
+        Some(Self {
+            client,
+            verify: u32::from_be_bytes(verify),
+            sub_tlvs,
+        })
+    }
+}
