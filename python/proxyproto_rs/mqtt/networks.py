@@ -37,7 +37,7 @@ def network_text(network: IPNetwork) -> str:
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """The address in `text`, IPv4-mapped ones as IPv4, a zone cut off; None for what is none (a UNIX path)."""
+    """The address in `text`, IPv4-mapped ones as IPv4, a zone cut off; None for what is none."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

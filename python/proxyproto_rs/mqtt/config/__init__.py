@@ -1,7 +1,9 @@
 """Configuration of the broker: one YAML file, TBMQ's variables, every error at once."""
 
 from .broker import BrokerConfig
+from .errors import ConfigError, Problem
 from .listener import ForwardedConfig, ListenerConfig, ProxyConfig, TlsConfig, WebSocketConfig
+from .loading import Loaded, load
 from .sections import (
     AccessRule,
     AmqttConfig,
@@ -25,16 +27,20 @@ __all__ = [
     "Bind",
     "BlockedConfig",
     "BrokerConfig",
+    "ConfigError",
     "ForwardedConfig",
     "HttpConfig",
     "IdentityConfig",
     "LimitsConfig",
     "ListenerConfig",
+    "Loaded",
     "LogConfig",
     "MqttConfig",
+    "Problem",
     "ProxyConfig",
     "Rate",
     "TlsConfig",
     "UnauthorizedConfig",
     "WebSocketConfig",
+    "load",
 ]

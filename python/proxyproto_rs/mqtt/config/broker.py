@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .inheritance import resolve
 from .listener import ListenerConfig, Mode, ProxyConfig, TlsConfig
@@ -23,6 +24,11 @@ from .sections import (
     MqttConfig,
     UnauthorizedConfig,
 )
+
+if TYPE_CHECKING:
+    import os
+
+_logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 class BrokerConfig(Section):
@@ -50,7 +56,37 @@ class BrokerConfig(Section):
     http: HttpConfig = HttpConfig()
     amqtt: AmqttConfig = AmqttConfig()
 
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, store: str | None) -> str | None:
+        if store is not None and not (store.startswith("sqlite:") and len(store) > len("sqlite:")):
+            raise ValueError("must be sqlite:PATH or sqlite::memory:")
+        return store
+
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, tree: Any) -> Any:
         return resolve(tree) if isinstance(tree, Mapping) else tree
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        allow_anonymous: bool = False,
+    ) -> BrokerConfig:
+        """Read a YAML file and TBMQ's variables (`environ`, else the process's own).
+
+        What variables override is logged at WARNING. Without a file: TBMQ's defaults.
+        `allow_anonymous` lets everybody in where no auth plugin is named.
+
+        Raises:
+            ConfigError: all that is wrong, a line each: file, line, key, what it must be, what it is.
+        """
+        from .loading import load
+
+        loaded = load(path, environ=environ, allow_anonymous=allow_anonymous)
+        for warning in loaded.warnings:
+            _logger.warning("%s", warning)
+        return loaded.config

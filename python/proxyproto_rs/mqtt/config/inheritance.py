@@ -17,7 +17,7 @@ DEFAULT_BINDS = {"tcp": "0.0.0.0:1883", "ssl": "0.0.0.0:8883", "ws": "0.0.0.0:80
 
 def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The same tree, in which every listener holds all that applies to it."""
-    resolved = dict(tree)
+    resolved = _without_nothing(tree)
     if "proxy_enabled" in resolved and "proxy_protocol" not in resolved:
         resolved["proxy_protocol"] = resolved.pop("proxy_enabled")
     listeners = resolved.get("listeners")
@@ -32,7 +32,7 @@ def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve_listener(name: str, own: Any, tree: Mapping[str, Any]) -> Any:
     if not isinstance(own, Mapping):
         return own
-    listener = dict(own)
+    listener = _without_nothing(own)
     if "proxy_enabled" in listener and "proxy_protocol" not in listener:
         listener["proxy_protocol"] = listener.pop("proxy_enabled")
     listener["name"] = name
@@ -40,20 +40,19 @@ def _resolve_listener(name: str, own: Any, tree: Mapping[str, Any]) -> Any:
         listener.setdefault("type", name)
         if listener["type"] == name:
             listener.setdefault("bind", DEFAULT_BINDS[name])
-    if listener.get("proxy_protocol") is None:
-        listener["proxy_protocol"] = _global_mode(tree)
+    listener.setdefault("proxy_protocol", tree.get("proxy_protocol", "off"))
     for key, section in INHERITED.items():
         if key == "tls" and listener.get("type") not in ("ssl", "wss") and "tls" not in listener:
             continue
         listener[key] = _merge(tree.get(section), listener.get(key))
-    if listener.get("type") in ("ws", "wss") and listener.get("ws") is None:
-        listener["ws"] = {}
+    if listener.get("type") in ("ws", "wss"):
+        listener.setdefault("ws", {})
     return listener
 
 
-def _global_mode(tree: Mapping[str, Any]) -> Any:
-    mode = tree.get("proxy_protocol")
-    return "off" if mode is None else mode
+def _without_nothing(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys whose value is null: `audit:` with nothing below it is as if it were not there."""
+    return {key: value for key, value in section.items() if value is not None}
 
 
 def _merge(defaults: Any, own: Any) -> Any:

@@ -6,6 +6,7 @@ raises ValueError with a text that follows the key's name ("must be ...").
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -93,7 +94,7 @@ def parse_networks(value: Any) -> tuple[IPNetwork, ...]:
         try:
             parsed.append(parse_network(item))
         except ValueError as wrong:
-            raise ValueError(f"{str(item)[:100]!r} {wrong}") from None
+            raise ValueError(f"{json.dumps(str(item)[:100])} {wrong}") from None
     return tuple(parsed)
 
 

@@ -1,0 +1,63 @@
+"""What is wrong with a configuration, as it is told: `file:line: key: what it must be (got ...)`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Path = tuple["str | int", ...]
+"""Where a value stands: keys and list positions from the top of the file."""
+
+_SECRET = re.compile(r"(^|_)(password|passphrase|secret|token)$", re.IGNORECASE)
+_SHOWN = 100  # characters of an offending value
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `origin` is a `file:line`, a variable's name, or empty."""
+
+    origin: str
+    path: Path
+    text: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.origin, dotted(self.path), self.text) if part)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. `problems` holds all that is wrong, its text a line for each."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def dotted(path: Path) -> str:
+    """`listeners.tcp.bind`, `access[0].action`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def got(path: Path, value: Any) -> str:
+    """The offending value, to stand behind what it must be."""
+    return f"(got {shown(path, value)})"
+
+
+def shown(path: Path, value: Any) -> str:
+    """A value as it may be told: short, in one line, and never a secret."""
+    if any(is_secret(part) for part in path):
+        return "***"
+    try:
+        text = json.dumps(value, ensure_ascii=True, default=str)
+    except (TypeError, ValueError):
+        text = json.dumps(str(value))
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def is_secret(key: str | int) -> bool:
+    """Whether values under this key are never shown."""
+    return isinstance(key, str) and _SECRET.search(key) is not None

@@ -1,0 +1,78 @@
+"""What a reload may change while connections are open, and what it may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, Path, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .broker import BrokerConfig
+    from .loading import Loaded
+
+_FIXED = (("node_id",), ("store",), ("amqtt",))
+_FIXED_IN_LISTENER = (
+    ("type",),
+    ("bind",),
+    ("proxy_protocol",),
+    ("proxy", "backlog"),
+    ("proxy", "reuse_port"),
+)
+_HTTP_LIVE = ("token", "token_file", "read_token")
+
+
+def refuse_what_needs_a_restart(old: BrokerConfig, new: Loaded) -> None:
+    """Raises ConfigError that names each changed key that cannot change in a running broker."""
+    problems = [
+        Problem("" if (origin := new.origin(path)) == "default" else origin, path, text)
+        for path, text in needs_restart(old, new.config)
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def needs_restart(old: BrokerConfig, new: BrokerConfig) -> Iterator[tuple[Path, str]]:
+    """Each changed key that is fixed for the life of the process, and why."""
+    for path in _FIXED:
+        if _value(old, path) != _value(new, path):
+            yield path, _changed(old, new, path)
+    for name in old.listeners.keys() | new.listeners.keys():
+        if name not in new.listeners:
+            yield ("listeners", name), "is gone: closing a listener needs a restart"
+        elif name not in old.listeners:
+            yield ("listeners", name), "is new: opening a listener needs a restart"
+        else:
+            for part in _FIXED_IN_LISTENER:
+                path = ("listeners", name, *part)
+                if _value(old, path) != _value(new, path):
+                    yield path, _changed(old, new, path)
+    for key in type(old.http).model_fields:
+        if key not in _HTTP_LIVE and getattr(old.http, key) != getattr(new.http, key):
+            yield ("http", key), _changed(old, new, ("http", key))
+
+
+def changed_sections(old: BrokerConfig, new: BrokerConfig) -> tuple[str, ...]:
+    """Names of the top sections that differ, for the log; a listener is named by itself."""
+    changed = []
+    for key in type(old).model_fields:
+        before, after = getattr(old, key), getattr(new, key)
+        if key == "listeners":
+            changed += [f"listeners.{name}" for name in after if before.get(name) != after[name]]
+        elif before != after:
+            changed.append(key)
+    return tuple(changed)
+
+
+def _value(config: BrokerConfig, path: Path) -> Any:
+    value: Any = config
+    for part in path:
+        value = value[part] if isinstance(value, dict) else getattr(value, str(part))
+    return value
+
+
+def _changed(old: BrokerConfig, new: BrokerConfig, path: Path) -> str:
+    if path == ("amqtt",):
+        return "has changed, and amqtt cannot reload: this needs a restart"
+    return f"has changed from {_value(old, path)} to {_value(new, path)}: this needs a restart"

@@ -1,0 +1,54 @@
+"""Every effective value and where it came from, for `--print-config`; secrets as `***`."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from .errors import Path, dotted, is_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .loading import Loaded
+
+MASK = "***"
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # user:password@ in a plugin's connection string
+
+
+def report(loaded: Loaded) -> str:
+    """One line for each value: `key: value  # origin`, in the order of the file's sections."""
+    lines = []
+    for path, value in effective(loaded):
+        lines.append(
+            f"{dotted(path)}: {json.dumps(value, ensure_ascii=False, default=str)}  # {loaded.origin(path)}"
+        )
+    return "\n".join(lines)
+
+
+def effective(loaded: Loaded) -> Iterator[tuple[Path, Any]]:
+    """Path and value of everything that is in force, secrets masked."""
+    tree = loaded.config.model_dump()
+    for listener in tree["listeners"].values():
+        del listener["name"]
+    yield from _leaves((), tree)
+
+
+def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves((*path, key), inner)
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value):
+            yield from _leaves((*path, index), item)
+    else:
+        yield path, _masked(path, value)
+
+
+def _masked(path: Path, value: Any) -> Any:
+    if isinstance(value, SecretStr) or (value is not None and any(is_secret(part) for part in path)):
+        return MASK
+    return _CREDENTIALS.sub(f"://{MASK}@", value) if isinstance(value, str) else value

@@ -1,0 +1,142 @@
+"""What is refused although each key by itself is right: settings that would let everybody in, or nobody."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import ConfigError, Path, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .broker import BrokerConfig
+    from .listener import ListenerConfig
+    from .sections import AmqttConfig
+
+ANONYMOUS = "amqtt.plugins.authentication.AnonymousAuthPlugin"
+OURS = "proxyproto_rs.mqtt.PasswordFile"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule: the key to change, and why."""
+
+    path: Path
+    text: str
+
+
+def refuse_unusable(config: BrokerConfig) -> None:
+    """For a configuration that was not loaded from a file. Raises ConfigError with every broken rule."""
+    findings = list(check(config.listeners.values(), config.amqtt))
+    if findings:
+        raise ConfigError(Problem("", finding.path, finding.text) for finding in findings)
+
+
+def check(listeners: Iterable[ListenerConfig], amqtt: AmqttConfig | None) -> Iterator[Finding]:
+    """Every broken rule; `amqtt` None where that section is not valid anyway."""
+    listeners = list(listeners)
+    for listener in listeners:
+        yield from _belief(listener)
+        yield from _tls(listener)
+        yield from _identity(listener)
+    yield from _ports(listeners)
+    if amqtt is not None:
+        yield from _plugins(listeners, amqtt)
+
+
+def _belief(listener: ListenerConfig) -> Iterator[Finding]:
+    path: Path = ("listeners", listener.name)
+    trusted = (*path, "proxy", "trusted")
+    if listener.proxy_protocol == "optional" and listener.proxy.trusted is None:
+        yield Finding(
+            trusted, "proxy_protocol: optional needs it: else anybody can send a header and be anybody"
+        )
+    if listener.identity.source == "header":
+        if listener.proxy_protocol == "off":
+            yield Finding(
+                (*path, "identity", "source"), "header needs proxy_protocol: no header is read here"
+            )
+        elif listener.proxy.trusted is None:
+            yield Finding(
+                trusted, "identity.source: header needs it: else anybody can send a certificate's name"
+            )
+    if listener.ws is not None:
+        if not listener.websocket:
+            yield Finding((*path, "ws"), f"belongs to ws and wss listeners, and this one is {listener.type}")
+        elif listener.ws.forwarded is not None and listener.proxy_protocol != "off":
+            yield Finding((*path, "ws", "forwarded"), "not together with proxy_protocol: one source of truth")
+
+
+def _tls(listener: ListenerConfig) -> Iterator[Finding]:
+    path: Path = ("listeners", listener.name, "tls")
+    tls = listener.tls
+    if not listener.tls_here:
+        if tls is not None:
+            yield Finding(path, f"belongs to ssl and wss listeners, and this one is {listener.type}")
+        return
+    if tls is None or tls.certfile is None or tls.keyfile is None:
+        missing = "keyfile" if tls is not None and tls.certfile is not None else "certfile"
+        yield Finding(
+            path, f"has no {missing}, here or in tls_defaults, and a {listener.type} listener needs one"
+        )
+        return
+    if tls.client_certificate != "none" and tls.cafile is None:
+        yield Finding(
+            (*path, "cafile"),
+            f"client_certificate: {tls.client_certificate} needs it: else no certificate is ever believed",
+        )
+    if tls.key_password is not None and tls.key_password_file is not None:
+        yield Finding((*path, "key_password_file"), "stands beside key_password: keep one")
+
+
+def _identity(listener: ListenerConfig) -> Iterator[Finding]:
+    path: Path = ("listeners", listener.name, "identity", "source")
+    if listener.identity.source != "tls":
+        return
+    if not listener.tls_here:
+        yield Finding(path, f"tls needs TLS at the listener, and this one is {listener.type}")
+    elif listener.tls is not None and listener.tls.client_certificate == "none":
+        yield Finding(path, "tls needs tls.client_certificate: optional or required; nobody is asked for one")
+
+
+def _ports(listeners: list[ListenerConfig]) -> Iterator[Finding]:
+    taken: dict[str, str] = {}
+    for listener in listeners:
+        where = str(listener.bind)
+        if listener.bind.port and where in taken:
+            yield Finding(
+                ("listeners", listener.name, "bind"), f"{where} is listeners.{taken[where]}.bind already"
+            )
+        taken.setdefault(where, listener.name)
+
+
+def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Finding]:
+    authenticate = False
+    for path in amqtt.plugins:
+        try:
+            plugin = _import(path)
+        except Exception as wrong:  # an import runs the module, which may raise anything
+            yield Finding(("amqtt", "plugins", path), f"cannot be imported: {wrong}")
+            authenticate = True  # one finding for one mistake
+            continue
+        authenticate = authenticate or callable(getattr(plugin, "authenticate", None))
+    by_certificate = [
+        rules.identity.source != "none" and rules.identity.use_as == "username" for rules in listeners
+    ]
+    if not authenticate and not all(by_certificate):
+        yield Finding(
+            ("amqtt", "plugins"),
+            f"holds no auth plugin: list one, such as {OURS}, or {ANONYMOUS} to let everybody in",
+        )
+
+
+def _import(path: str) -> object:
+    module, _, name = path.rpartition(".")
+    if not module:
+        raise ImportError("must be module.Class")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except AttributeError:
+        raise ImportError(f"{module} has no {name}") from None
