@@ -1,1 +1,46 @@
-//! x
+//! `proxyproto_rs._core`: the codec and the acceptor as Python sees them. Everything here converts; nothing decides.
+
+use pyo3::prelude::*;
+
+mod address;
+mod encode;
+mod enums;
+mod error;
+mod header;
+mod input;
+mod options;
+mod parse;
+mod ssl;
+
+/// The Rust core of `proxyproto_rs`; its public names are those of the package.
+#[pymodule(gil_used = false)]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::error::reasons;
+    #[pymodule_export]
+    use crate::header::Header;
+    #[pymodule_export]
+    use crate::parse::{Decoder, header_from_raw, parse, parse_datagram};
+    #[pymodule_export]
+    use crate::ssl::SslInfo;
+
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "Python's name for it")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::warn_of_debug_build(module.py())
+    }
+}
+
+/// A debug build is many times slower, which nobody shall find out by measuring.
+fn warn_of_debug_build(py: Python<'_>) -> PyResult<()> {
+    if cfg!(debug_assertions) {
+        let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
+        PyErr::warn(py, &category, c"proxyproto_rs was built without optimizations: use a release build", 1)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Addresses as the socket module writes and takes them.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use codec::{Address, UnixAddress};
+use proxyproto_codec as codec;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+use crate::error;
+
+/// The address as `getpeername()` gives it: `(host, port)`, `(host, port, 0, 0)`, a path, or the bytes of an abstract
+/// name.
+pub(crate) fn to_python<'py>(py: Python<'py>, address: &Address<'_>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match address {
+        Address::Inet(address) => (ipv4(py, *address.ip()), address.port()).into_pyobject(py)?.into_any(),
+        Address::Inet6(address) => {
+            (ipv6(py, *address.ip()), address.port(), 0, 0).into_pyobject(py)?.into_any()
+        }
+        Address::Unix(address) => unix(py, address)?,
+    })
+}
+
+/// The address of an IP end as an `ipaddress` object.
+pub(crate) fn ip_to_python<'py>(
+    py: Python<'py>,
+    address: &Address<'_>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    address.socket_addr().map(|address| address.ip().into_pyobject(py)).transpose()
+}
+
+/// An address that a caller gave for a header to be sent.
+pub(crate) enum Given {
+    Ip(SocketAddr),
+    Unix(Vec<u8>),
+}
+
+impl Given {
+    /// Takes what [`to_python`] gives, and `ipaddress` objects as hosts. `name` is the argument's, for the error.
+    ///
+    /// A host of the IP families is not looked up. Flow information and scope are not read: a header cannot carry them.
+    pub(crate) fn from_python(name: &str, address: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(address) = address.cast::<PyTuple>() {
+            return match address.len() {
+                2 | 4 => {
+                    let host = host(name, &address.get_item(0)?)?;
+                    let port = &address.get_item(1)?;
+                    let port = error::int_argument(&format!("the port of {name}"), port, "from 0 to 65535")?;
+                    Ok(Self::Ip(SocketAddr::new(host, port)))
+                }
+                n => Err(PyValueError::new_err(format!(
+                    "{name} must be (host, port) or (host, port, flowinfo, scope_id), not a tuple of {n}"
+                ))),
+            };
+        }
+        if let Ok(path) = address.cast::<PyBytes>() {
+            return Ok(Self::Unix(path.as_bytes().to_vec()));
+        }
+        if address.is_instance_of::<PyString>() {
+            return Ok(Self::Unix(address.extract::<OsString>()?.into_vec()));
+        }
+        let wanted = "(host, port), (host, port, flowinfo, scope_id), or str or bytes for a UNIX path";
+        Err(error::wrong_type(name, wanted, address))
+    }
+
+    /// As the codec takes it; a name that starts with a NUL is an abstract one.
+    pub(crate) fn address(&self) -> Address<'_> {
+        match self {
+            Self::Ip(address) => Address::from(*address),
+            Self::Unix(name) if name.first() == Some(&0) => Address::Unix(UnixAddress::Abstract(name)),
+            Self::Unix(path) => Address::Unix(UnixAddress::Path(path)),
+        }
+    }
+}
+
+fn host(name: &str, host: &Bound<'_, PyAny>) -> PyResult<IpAddr> {
+    if let Ok(text) = host.cast::<PyString>() {
+        let text = text.to_cow()?;
+        return text.parse().map_err(|_| {
+            PyValueError::new_err(format!(
+                "{name}: {text:?} is not an IPv4 or IPv6 address; names are not looked up"
+            ))
+        });
+    }
+    if host.hasattr("packed")? {
+        return host.extract();
+    }
+    Err(error::wrong_type(&format!("the host of {name}"), "str", host))
+}
+
+/// A path as `str`, as `os.fsdecode` has it; a name of the abstract namespace as `bytes` with its leading NUL.
+fn unix<'py>(py: Python<'py>, address: &UnixAddress<'_>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match address {
+        UnixAddress::Path(path) => OsStr::from_bytes(path).into_pyobject(py)?.into_any(),
+        UnixAddress::Abstract(name) => PyBytes::new(py, name).into_any(),
+    })
+}
+
+fn ipv4(py: Python<'_>, ip: Ipv4Addr) -> Bound<'_, PyString> {
+    let mut text = Text::<15>::new();
+    text.ipv4(ip);
+    text.into_python(py)
+}
+
+fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> Bound<'_, PyString> {
+    let mut text = Text::<45>::new();
+    text.ipv6(ip);
+    text.into_python(py)
+}
+
+/// Up to `N` ASCII characters. Writing addresses into it by hand, and not through `fmt`, halves the time of `source`.
+struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Text<N> {
+    const fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+
+    fn into_python(self, py: Python<'_>) -> Bound<'_, PyString> {
+        let bytes = self.bytes.get(..self.len).unwrap_or_default();
+        PyString::new(py, std::str::from_utf8(bytes).unwrap_or_default())
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+            self.len += 1;
+        }
+    }
+
+    fn ipv4(&mut self, ip: Ipv4Addr) {
+        let [a, b, c, d] = ip.octets();
+        self.octet(a);
+        self.push(b'.');
+        self.octet(b);
+        self.push(b'.');
+        self.octet(c);
+        self.push(b'.');
+        self.octet(d);
+    }
+
+    fn octet(&mut self, octet: u8) {
+        if octet >= 100 {
+            self.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            self.push(b'0' + octet / 10 % 10);
+        }
+        self.push(b'0' + octet % 10);
+    }
+
+    /// RFC 5952: `::` for the longest run of two or more zero groups, the first of several; dotted if IPv4-mapped.
+    fn ipv6(&mut self, ip: Ipv6Addr) {
+        if let Some(mapped) = ip.to_ipv4_mapped() {
+            for byte in *b"::ffff:" {
+                self.push(byte);
+            }
+            return self.ipv4(mapped);
+        }
+        let groups = ip.segments();
+        let zeros = longest_zero_run(groups);
+        let mut separate = false;
+        for (index, group) in groups.into_iter().enumerate() {
+            if zeros.contains(&index) {
+                if index == zeros.start {
+                    self.push(b':');
+                    self.push(b':');
+                }
+                separate = false;
+                continue;
+            }
+            if separate {
+                self.push(b':');
+            }
+            self.group(group);
+            separate = true;
+        }
+    }
+
+    fn group(&mut self, group: u16) {
+        let mut started = false;
+        for shift in [12, 8, 4, 0] {
+            let digit = (group >> shift & 0xf) as u8;
+            started |= digit != 0 || shift == 0;
+            if started {
+                self.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+            }
+        }
+    }
+}
+
+fn longest_zero_run(groups: [u16; 8]) -> Range<usize> {
+    let mut longest = 0..0;
+    let mut current = 0..0;
+    for (index, group) in groups.into_iter().enumerate() {
+        if group != 0 {
+            continue;
+        }
+        if current.end == index {
+            current.end = index + 1;
+        } else {
+            current = index..index + 1;
+        }
+        if current.len() > longest.len() {
+            longest = current.clone();
+        }
+    }
+    if longest.len() < 2 { 0..0 } else { longest }
+}
