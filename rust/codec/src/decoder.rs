@@ -30,10 +30,9 @@ pub enum Status<T> {
 /// judged when the CRLF is there (R16).
 pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Status<Header<&'a [u8]>>, Error> {
     Ok(match Progress::Undecided.advance(data, options)? {
-        Step::Complete(parsed, len) => Status::Complete(Header {
-            raw: data.get(..len).unwrap_or(data),
-            parsed,
-        }),
+        Step::Complete(parsed, len) => {
+            Status::Complete(Header { raw: data.get(..len).unwrap_or(data), parsed })
+        }
         Step::Partial(_, needed) => Status::Partial { needed },
     })
 }
@@ -81,11 +80,7 @@ impl Decoder {
     /// A decoder at the start of a stream.
     #[must_use]
     pub const fn new(options: Options) -> Self {
-        Self {
-            options,
-            buffer: Vec::new(),
-            state: State::Reading(Progress::Undecided),
-        }
+        Self { options, buffer: Vec::new(), state: State::Reading(Progress::Undecided) }
     }
 
     /// Takes the next bytes of the stream. With the header complete it returns the part of `data` behind it, which is
@@ -101,37 +96,38 @@ impl Decoder {
             State::Failed(error) => return Err(error),
         };
         let before = self.buffer.len();
-        let room = self.options.max_header_size.get() - before;
-        self.buffer
-            .extend_from_slice(data.get(..room).unwrap_or(data));
-        match progress.advance(&self.buffer, &self.options) {
+        let step = if before == 0 {
+            progress.advance(data, &self.options)
+        } else {
+            // Whatever is incomplete within the limit fits it wholly, so nothing of `data` is lost by this.
+            let room = self.options.max_header_size.get().saturating_sub(before);
+            self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
+            progress.advance(&self.buffer, &self.options)
+        };
+        let (state, len, status) = match step {
             Ok(Step::Complete(parsed, len)) => {
-                self.state = State::Done(parsed);
-                self.buffer.truncate(len);
-                Ok(Status::Complete(
-                    data.get(len - before..).unwrap_or_default(),
-                ))
+                let rest = data.get(len.saturating_sub(before)..).unwrap_or_default();
+                (State::Done(parsed), len, Ok(Status::Complete(rest)))
             }
             Ok(Step::Partial(progress, needed)) => {
-                self.state = State::Reading(progress);
-                Ok(Status::Partial { needed })
+                (State::Reading(progress), before + data.len(), Ok(Status::Partial { needed }))
             }
-            Err(error) => {
-                self.state = State::Failed(error);
-                self.buffer = Vec::new();
-                Err(error)
-            }
+            Err(error) => (State::Failed(error), 0, Err(error)),
+        };
+        self.state = state;
+        if before == 0 {
+            self.buffer = data.get(..len).unwrap_or(data).to_vec();
+        } else {
+            self.buffer.truncate(len);
         }
+        status
     }
 
     /// The header, once it is complete.
     #[must_use]
     pub fn header(&self) -> Option<Header<&[u8]>> {
         match self.state {
-            State::Done(parsed) => Some(Header {
-                raw: &self.buffer,
-                parsed,
-            }),
+            State::Done(parsed) => Some(Header { raw: &self.buffer, parsed }),
             State::Reading(_) | State::Failed(_) => None,
         }
     }
@@ -140,10 +136,7 @@ impl Decoder {
     #[must_use]
     pub fn into_header(self) -> Option<Header> {
         match self.state {
-            State::Done(parsed) => Some(Header {
-                raw: self.buffer.into_boxed_slice(),
-                parsed,
-            }),
+            State::Done(parsed) => Some(Header { raw: self.buffer.into_boxed_slice(), parsed }),
             State::Reading(_) | State::Failed(_) => None,
         }
     }
@@ -154,10 +147,10 @@ impl Decoder {
 enum Progress {
     /// Every byte so far fits a signature (R32).
     Undecided,
-    /// No line end before `searched`; never looked at again.
+    /// No line end before `searched`; never looked at again, so linear.
     V1Line { searched: usize },
-    /// The fixed part is read; the header ends at 16 + len (R28).
-    V2Block { end: usize },
+    /// Fixed part read; it says where the header ends (R28).
+    V2Block(v2::Fixed),
 }
 
 /// What [`Progress::advance`] found.
@@ -170,14 +163,71 @@ enum Step {
 
 impl Progress {
     fn advance(self, data: &[u8], options: &Options) -> Result<Step, Error> {
-        let _ = (
-            data,
-            options,
-            Versions::Both,
-            Version::V1,
-            v1::MIN_LEN,
-            v2::MIN_LEN,
-        );
-        Ok(Step::Partial(self, 1))
+        let progress = match self {
+            Self::Undecided => match Self::start(data, options)? {
+                Status::Complete(progress) => progress,
+                Status::Partial { needed } => return Ok(Step::Partial(self, needed)),
+            },
+            decided => decided,
+        };
+        let status = match progress {
+            Self::V1Line { searched } => v1::decode(data, searched, options)?,
+            Self::V2Block(fixed) => v2::decode(data, fixed, options)?,
+            Self::Undecided => Status::Partial { needed: 1 },
+        };
+        Ok(match (status, progress) {
+            (Status::Complete((parsed, len)), _) => Step::Complete(parsed, len),
+            // The last byte may be the CR of the CRLF, so it is looked at again.
+            (Status::Partial { needed }, Self::V1Line { .. }) => {
+                Step::Partial(Self::V1Line { searched: data.len().saturating_sub(1) }, needed)
+            }
+            (Status::Partial { needed }, progress) => Step::Partial(progress, needed),
+        })
+    }
+
+    /// Leaves [`Progress::Undecided`] once the version is known and the fixed part of version 2 is read.
+    fn start(data: &[u8], options: &Options) -> Result<Status<Self>, Error> {
+        Ok(match version(data, options.versions)? {
+            Status::Complete(Version::V1) => Status::Complete(Self::V1Line { searched: 0 }),
+            Status::Complete(Version::V2) => match v2::fixed_part(data, options)? {
+                Status::Complete(fixed) => Status::Complete(Self::V2Block(fixed)),
+                Status::Partial { needed } => Status::Partial { needed },
+            },
+            Status::Partial { needed } => Status::Partial { needed },
+        })
     }
 }
+
+/// Tells the versions apart (R32).
+///
+/// Bytes that may still become the signature of a version that is not allowed stay open until they are one: only then
+/// is it certain that somebody sends the wrong version and not something else altogether.
+fn version(data: &[u8], versions: Versions) -> Result<Status<Version>, Error> {
+    let matched =
+        SIGNATURES.map(|(version, signature)| (version, signature, v1::common_prefix(data, signature)));
+    for (version, signature, matched) in matched {
+        if matched == signature.len() {
+            return if versions.allow(version) {
+                Ok(Status::Complete(version))
+            } else {
+                Err(Error::new(Reason::VersionNotAllowed, 0))
+            };
+        }
+    }
+    let longest = matched.iter().map(|&(_, _, matched)| matched).max().unwrap_or_default();
+    if longest < data.len() {
+        return Err(Error::new(Reason::BadSignature, longest));
+    }
+    let possible = matched.iter().filter(|&&(version, _, matched)| {
+        matched == data.len() && (versions.allow(version) || !data.is_empty())
+    });
+    let least = possible.map(|&(version, signature, _)| match version {
+        _ if !versions.allow(version) => signature.len(),
+        Version::V1 => v1::MIN_LEN,
+        Version::V2 => v2::FIXED_LEN,
+    });
+    Ok(Status::Partial { needed: least.min().unwrap_or_default().saturating_sub(data.len()) })
+}
+
+/// Each version and how it starts.
+const SIGNATURES: [(Version, &[u8]); 2] = [(Version::V1, &v1::SIGNATURE), (Version::V2, &v2::SIGNATURE)];

@@ -130,23 +130,14 @@ impl fmt::Display for EncodeError {
                 f.write_str("an abstract UNIX name must start with a NUL and not end with one")
             }
             Self::UnspecTransport => f.write_str("addresses need a transport: stream or datagram"),
-            Self::TooLong { len } => write!(
-                f,
-                "{len} bytes of addresses and TLVs, where at most 65535 fit"
-            ),
+            Self::TooLong { len } => write!(f, "{len} bytes of addresses and TLVs, where at most 65535 fit"),
             Self::TlvTooLong { kind, len } => {
-                write!(
-                    f,
-                    "a TLV of type 0x{kind:02x} with {len} bytes, where at most 65535 fit"
-                )
+                write!(f, "a TLV of type 0x{kind:02x} with {len} bytes, where at most 65535 fit")
             }
-            Self::UniqueIdTooLong { len } => write!(
-                f,
-                "a UNIQUE_ID of {len} bytes, where at most 128 are allowed"
-            ),
-            Self::ChecksumByHand => {
-                f.write_str("a CRC32C TLV is computed, not given: ask for the checksum")
+            Self::UniqueIdTooLong { len } => {
+                write!(f, "a UNIQUE_ID of {len} bytes, where at most 128 are allowed")
             }
+            Self::ChecksumByHand => f.write_str("a CRC32C TLV is computed, not given: ask for the checksum"),
             Self::ReservedType { kind } => {
                 write!(
                     f,
@@ -156,14 +147,9 @@ impl fmt::Display for EncodeError {
             Self::SslMalformed => {
                 f.write_str("an SSL TLV without its five fixed bytes, or with broken sub-TLVs")
             }
-            Self::SslWithoutVersion => {
-                f.write_str("an SSL TLV that says TLS needs a VERSION sub-TLV")
-            }
+            Self::SslWithoutVersion => f.write_str("an SSL TLV that says TLS needs a VERSION sub-TLV"),
             Self::SslNotText { kind } => {
-                write!(
-                    f,
-                    "SSL sub-TLV 0x{kind:02x} is not the printable text that it must be"
-                )
+                write!(f, "SSL sub-TLV 0x{kind:02x} is not the printable text that it must be")
             }
         }
     }

@@ -27,11 +27,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "invalid PROXY header at byte {}: {}",
-            self.offset, self.reason
-        )
+        write!(f, "invalid PROXY header at byte {}: {}", self.offset, self.reason)
     }
 }
 
@@ -127,8 +123,8 @@ reasons! {
     Ipv6BadCharacter, Malformed, "ipv6-bad-character", "neither a hex digit nor a colon in an IPv6 address";
     /// A group of an IPv6 address has more than four digits (R12).
     Ipv6GroupTooLong, Malformed, "ipv6-group-too-long", "more than four digits in a group of an IPv6 address";
-    /// An IPv6 address starts or ends with a single colon (R12).
-    Ipv6LoneColon, Malformed, "ipv6-lone-colon", "an IPv6 address with an empty group";
+    /// A colon too many in an IPv6 address, or a single one at its start or end (R12).
+    Ipv6EmptyGroup, Malformed, "ipv6-empty-group", "an empty group in an IPv6 address";
     /// `::` stands twice in an IPv6 address (R12).
     Ipv6SecondDoubleColon, Malformed, "ipv6-second-double-colon", "a second :: in an IPv6 address";
     /// An IPv6 address is not of 128 bits (R12).

@@ -30,11 +30,7 @@ impl FirstBytes {
     /// What `data`, the first bytes of a stream, look like. Looks at 16 bytes at most.
     #[must_use]
     pub fn of(data: &[u8]) -> Self {
-        if data.is_empty() {
-            Self::Nothing
-        } else {
-            Self::Unknown
-        }
+        if data.is_empty() { Self::Nothing } else { Self::Unknown }
     }
 }
 

@@ -53,19 +53,13 @@ impl<B: AsRef<[u8]>> Header<B> {
     /// The same header on bytes of its own.
     #[must_use]
     pub fn to_owned(&self) -> Header {
-        Header {
-            raw: self.raw().into(),
-            parsed: self.parsed,
-        }
+        Header { raw: self.raw().into(), parsed: self.parsed }
     }
 
     /// The same header in other storage, which must hold the same bytes: what the header says is not read again.
     #[must_use]
     pub fn map<C: AsRef<[u8]>>(self, storage: impl FnOnce(B) -> C) -> Header<C> {
-        Header {
-            raw: storage(self.raw),
-            parsed: self.parsed,
-        }
+        Header { raw: storage(self.raw), parsed: self.parsed }
     }
 
     /// The storage of the bytes.
@@ -78,11 +72,9 @@ impl<B: AsRef<[u8]>> Header<B> {
             Endpoint::Unspec => None,
             Endpoint::Inet(address) => Some(Address::Inet(address)),
             Endpoint::Inet6(ip, port) => Some(Address::Inet6(SocketAddrV6::new(ip, port, 0, 0))),
-            Endpoint::Unix => self
-                .raw()
-                .get(unix_at..)?
-                .first_chunk()
-                .map(|field| Address::Unix(UnixAddress::read(field))),
+            Endpoint::Unix => {
+                self.raw().get(unix_at..)?.first_chunk().map(|field| Address::Unix(UnixAddress::read(field)))
+            }
         }
     }
 }
@@ -126,7 +118,7 @@ pub(crate) struct Parsed {
     pub(crate) source: Endpoint,
     pub(crate) destination: Endpoint,
     /// Where the TLVs that may be read start and end in the bytes.
-    pub(crate) tlvs: (u32, u32),
+    pub(crate) tlvs: (usize, usize),
 }
 
 /// One end, without the bytes of a UNIX path, which stay in the header.
@@ -244,10 +236,7 @@ impl<'a> UnixAddress<'a> {
     }
 
     fn read(field: &'a [u8; UNIX_LEN]) -> Self {
-        let end = field
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |last| last + 1);
+        let end = field.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let (name, _) = field.split_at_checked(end).unwrap_or_default();
         if let Some(0) = name.first() {
             return Self::Abstract(name);

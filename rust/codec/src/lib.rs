@@ -30,4 +30,7 @@ mod tlv;
 pub use tlv::{Tlv, Tlvs};
 
 mod v1;
+mod v1_address;
+mod v1_needed;
+
 mod v2;

@@ -43,10 +43,7 @@ impl Options {
     /// # Errors
     ///
     /// [`InvalidMaxHeaderSize`] as [`MaxHeaderSize::new`] has it.
-    pub const fn new(
-        versions: Versions,
-        max_header_size: usize,
-    ) -> Result<Self, InvalidMaxHeaderSize> {
+    pub const fn new(versions: Versions, max_header_size: usize) -> Result<Self, InvalidMaxHeaderSize> {
         match MaxHeaderSize::new(max_header_size) {
             Ok(max_header_size) => Ok(Self {
                 versions,
@@ -76,10 +73,7 @@ impl Versions {
     /// Whether `version` may come.
     #[must_use]
     pub const fn allow(self, version: Version) -> bool {
-        matches!(
-            (self, version),
-            (Self::Both, _) | (Self::V1, Version::V1) | (Self::V2, Version::V2)
-        )
+        matches!((self, version), (Self::Both, _) | (Self::V1, Version::V1) | (Self::V2, Version::V2))
     }
 }
 
@@ -130,11 +124,7 @@ pub struct InvalidMaxHeaderSize(usize);
 impl fmt::Display for InvalidMaxHeaderSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (min, max) = (MaxHeaderSize::MIN, MaxHeaderSize::MAX);
-        write!(
-            f,
-            "max_header_size must be between {min} and {max} bytes, not {}",
-            self.0
-        )
+        write!(f, "max_header_size must be between {min} and {max} bytes, not {}", self.0)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the proxy knows of the client's TLS: the SSL TLV and its sub-TLVs (R37).
 
+use crate::error::Reason;
 use crate::header::Header;
-use crate::tlv::{Tlv, Tlvs, ascii, text};
+use crate::tlv::{self, Tlv, Tlvs, ascii, text};
 
 /// The SSL TLV of a header.
 ///
@@ -116,17 +117,31 @@ impl<'a> SslInfo<'a> {
     }
 
     fn sub_tlv(&self, kind: u8) -> Option<&'a [u8]> {
-        self.tlvs()
-            .find(|tlv| tlv.kind == kind)
-            .map(|tlv| tlv.value)
+        self.tlvs().find(|tlv| tlv.kind == kind).map(|tlv| tlv.value)
     }
 
     fn read(value: &'a [u8]) -> Option<Self> {
-        let (&[client, verify @ ..], sub_tlvs) = value.split_first_chunk::<5>()?;
-        Some(Self {
-            client,
-            verify: u32::from_be_bytes(verify),
-            sub_tlvs,
-        })
+        check(value).ok()?;
+        let (&[client, verify @ ..], sub_tlvs) = value.split_first_chunk::<FIXED_LEN>()?;
+        Some(Self { client, verify: u32::from_be_bytes(verify), sub_tlvs })
     }
 }
+
+/// Whether `value` is that of an SSL TLV: five fixed bytes, then sub-TLVs that fill the rest (C9).
+pub(crate) fn check(value: &[u8]) -> Result<(), (Reason, usize)> {
+    if value.len() < FIXED_LEN {
+        return Err((Reason::SslTooShort, 0));
+    }
+    let mut at = FIXED_LEN;
+    while at < value.len() {
+        at = match tlv::read(value, at) {
+            Ok((_, next)) => next,
+            Err(Reason::TlvTruncated) => return Err((Reason::SslTlvTruncated, at)),
+            Err(_) => return Err((Reason::SslTlvOverrun, at)),
+        };
+    }
+    Ok(())
+}
+
+/// One byte of client bits and four of verification.
+const FIXED_LEN: usize = 5;

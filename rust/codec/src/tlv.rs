@@ -1,6 +1,8 @@
 //! The TLVs behind the addresses: their type numbers, the walk over them, and the views of the simple ones.
 
+use crate::error::{Error, Reason};
 use crate::header::Header;
+use crate::{crc32c, ssl};
 
 /// One type-length-value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,19 +56,12 @@ impl<B: AsRef<[u8]>> Header<B> {
     /// The TLVs in wire order, duplicates kept (C11), NOOP and CRC32C among them. None for version 1.
     pub fn tlvs(&self) -> Tlvs<'_> {
         let (start, end) = self.parsed.tlvs;
-        Tlvs {
-            rest: self
-                .raw()
-                .get(start as usize..end as usize)
-                .unwrap_or_default(),
-        }
+        Tlvs { rest: self.raw().get(start as usize..end as usize).unwrap_or_default() }
     }
 
     /// The value of the first TLV of this type.
     pub fn tlv(&self, kind: u8) -> Option<&[u8]> {
-        self.tlvs()
-            .find(|tlv| tlv.kind == kind)
-            .map(|tlv| tlv.value)
+        self.tlvs().find(|tlv| tlv.kind == kind).map(|tlv| tlv.value)
     }
 
     /// The protocol that the client and the proxy negotiated by ALPN.
@@ -81,8 +76,7 @@ impl<B: AsRef<[u8]>> Header<B> {
 
     /// The proxy's id of the connection; `None` if it is longer than the 128 bytes allowed (R36).
     pub fn unique_id(&self) -> Option<&[u8]> {
-        self.tlv(Tlv::UNIQUE_ID)
-            .filter(|id| id.len() <= MAX_UNIQUE_ID)
+        self.tlv(Tlv::UNIQUE_ID).filter(|id| id.len() <= MAX_UNIQUE_ID)
     }
 
     /// The network namespace of the proxy's connection; `None` if it is not printable US-ASCII.
@@ -101,10 +95,9 @@ impl<'a> Iterator for Tlvs<'a> {
     type Item = Tlv<'a>;
 
     fn next(&mut self) -> Option<Tlv<'a>> {
-        let (&[kind, high, low], rest) = self.rest.split_first_chunk()?;
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
-        self.rest = rest;
-        Some(Tlv { kind, value })
+        let (tlv, next) = read(self.rest, 0).ok()?;
+        self.rest = self.rest.get(next..).unwrap_or_default();
+        Some(tlv)
     }
 }
 
@@ -114,11 +107,59 @@ impl<'a> Tlvs<'a> {
     }
 }
 
+/// Checks the TLVs from `start` to the end of `header`, and the CRC32C if there is one: where those that read well end.
+///
+/// With `lenient` that may be before the header ends, and the values may be broken (C8, C9, C10). A checksum never may.
+pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize, Error> {
+    let mut at = start;
+    let mut checksum_at = None;
+    while at < header.len() {
+        let (tlv, next) = match read(header, at) {
+            Ok(read) => read,
+            Err(_) if lenient => break,
+            Err(reason) => return Err(Error::new(reason, at)),
+        };
+        match tlv.kind {
+            Tlv::CRC32C if checksum_at.is_some() => return Err(Error::new(Reason::ChecksumTwice, at)),
+            Tlv::CRC32C if tlv.value.len() != 4 => return Err(Error::new(Reason::ChecksumLength, at)),
+            Tlv::CRC32C => checksum_at = Some(at + TYPE_AND_LENGTH),
+            Tlv::UNIQUE_ID if tlv.value.len() > MAX_UNIQUE_ID && !lenient => {
+                return Err(Error::new(Reason::UniqueIdTooLong, at));
+            }
+            Tlv::SSL if !lenient => ssl::check(tlv.value)
+                .map_err(|(reason, offset)| Error::new(reason, at + TYPE_AND_LENGTH + offset))?,
+            _ => {}
+        }
+        at = next;
+    }
+    match checksum_at {
+        Some(field) if !crc32c::matches(header, field) => Err(Error::new(Reason::ChecksumMismatch, field)),
+        _ => Ok(at),
+    }
+}
+
+/// As [`check`] for a block that is to be ignored (R23, R26): it holds TLVs if all of it reads as such, else none (C2).
+///
+/// Chance does not make the addresses that some senders put there a CRC32C TLV of four bytes, so that one counts (C3).
+pub(crate) fn check_ignored_block(header: &[u8], start: usize) -> Result<usize, Error> {
+    match check(header, start, false) {
+        Err(error) if matches!(error.reason, Reason::ChecksumMismatch | Reason::ChecksumTwice) => Err(error),
+        result => Ok(result.unwrap_or(start)),
+    }
+}
+
+/// The TLV at `at`, and where the next one starts.
+pub(crate) fn read(bytes: &[u8], at: usize) -> Result<(Tlv<'_>, usize), Reason> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let (&[kind, high, low], rest) = rest.split_first_chunk().ok_or(Reason::TlvTruncated)?;
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    let value = rest.get(..len).ok_or(Reason::TlvOverrun)?;
+    Ok((Tlv { kind, value }, at + TYPE_AND_LENGTH + len))
+}
+
 /// UTF-8 without control characters, which is never repaired.
 pub(crate) fn text(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|text| !text.chars().any(char::is_control))
+    std::str::from_utf8(value).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 /// Printable US-ASCII.
@@ -128,3 +169,6 @@ pub(crate) fn ascii(value: &[u8]) -> Option<&str> {
 
 /// R36.
 pub(crate) const MAX_UNIQUE_ID: usize = 128;
+
+/// What stands in front of each value.
+pub(crate) const TYPE_AND_LENGTH: usize = 3;
