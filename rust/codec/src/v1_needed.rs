@@ -1,0 +1,64 @@
+//! How much an unfinished version 1 line still needs: the shortest way to complete it by the grammar.
+//!
+//! Whoever waits for so many bytes (`SO_RCVLOWAT`) is not woken for each one of a dripping sender, and never waits for
+//! bytes that a valid header would not bring. For text that no longer fits the grammar, which is judged when the CRLF is
+//! there (R16), it is some number of at least 1 that the CRLF fulfils.
+
+use crate::header::Family;
+
+/// The bytes that the fields of a TCP4 or TCP6 line still need with the CRLF, where `text` is what is there of them.
+///
+/// With `mixed` each address may be of either family, whatever is announced.
+pub(crate) fn fields(text: &[u8], family: Family, mixed: bool) -> usize {
+    if text.ends_with(b"\r") {
+        return 1;
+    }
+    let shortest = |index| match index {
+        0 | 1 => address(b"", family, mixed),
+        _ => 1,
+    };
+    let mut last = (0, text);
+    for field in text.split(|&byte| byte == b' ').enumerate() {
+        last = field;
+    }
+    let (index, field) = last;
+    let this = match index {
+        0 | 1 => address(field, family, mixed),
+        _ => usize::from(field.is_empty()),
+    };
+    let others: usize = (index + 1..4).map(|index| 1 + shortest(index)).sum();
+    this + others + CRLF
+}
+
+/// The bytes that the ignored text of an UNKNOWN line still needs: its CRLF.
+pub(crate) fn unknown(text: &[u8]) -> usize {
+    if text.ends_with(b"\r") { 1 } else { CRLF }
+}
+
+fn address(text: &[u8], family: Family, mixed: bool) -> usize {
+    let by_colon = text.contains(&b':') || !text.contains(&b'.');
+    if if mixed { by_colon } else { family == Family::Inet6 } { ipv6(text) } else { ipv4(text) }
+}
+
+/// A dot and a digit for each number that is missing.
+fn ipv4(text: &[u8]) -> usize {
+    let dots = text.iter().filter(|&&byte| byte == b'.').count();
+    2 * 3_usize.saturating_sub(dots) + usize::from(matches!(text.last(), None | Some(b'.')))
+}
+
+/// `::` stands for all the groups that are missing.
+fn ipv6(text: &[u8]) -> usize {
+    if text.contains(&b'.') {
+        return ipv4(text.rsplit(|&byte| byte == b':').next().unwrap_or_default());
+    }
+    let colons = text.iter().filter(|&&byte| byte == b':').count();
+    let shortened = text.windows(2).any(|pair| pair == b"::");
+    match text {
+        [.., b':', b':'] => 0,
+        [.., b':'] => 1,
+        _ if shortened || colons >= 7 => 0,
+        _ => 2,
+    }
+}
+
+const CRLF: usize = 2;
