@@ -1,4 +1,4 @@
-"""Connecting with a header: what `socket` and `asyncio` have under the same names, with the header written first.
+"""Connecting with a header: the functions of these names in `socket` and `asyncio`, the header written first.
 
 The header is one write, before anything else and before TLS (S1).
 """
@@ -77,7 +77,7 @@ async def open_connection(
     Raises:
         TypeError: `header` is not a Header.
         ValueError: `server_hostname` does not go with `ssl` and `host`.
-        OSError: The connection or the TLS handshake failed. The connection is closed, as it is by cancellation.
+        OSError: The connection or the handshake failed. The connection is closed, as it is by cancellation.
     """
     _check_header(header)
     loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ __all__ = ["REASONS", "IncompleteHeader", "InvalidHeader", "ProxyProtocolError"]
 _TABLE = _reasons()
 
 REASONS: Mapping[str, str] = MappingProxyType({code: outcome for code, _, outcome in _TABLE})
-"""Every code that :attr:`InvalidHeader.reason` can have, with the outcome under which a Listener counts it."""
+"""Every code that :attr:`InvalidHeader.reason` can have, and the outcome a Listener counts it under."""
 
 _TEXTS = {code: text for code, text, _ in _TABLE}
 

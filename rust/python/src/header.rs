@@ -12,10 +12,15 @@ use crate::encode;
 use crate::enums;
 use crate::ssl::SslInfo;
 
-/// One PROXY header, as received or to be sent.
+// A frozen class with native fields costs 57 ns to return, a tuple of Python objects 341 and a frozen dataclass 825
+// (CPython 3.11, 2 cores); so only the two addresses are kept, once they were asked for.
+/// One PROXY header, as received or to be sent: immutable, hashable, picklable.
 ///
-/// A frozen class with native fields costs 57 ns to return, a tuple of Python objects 341 and a frozen dataclass 825
-/// (`CPython` 3.11, 2 cores); so only the two addresses are kept, once they were asked for.
+/// Two headers are equal when their `raw` is. There is no constructor: `parse` and `Decoder` read headers, `v1`, `v2`,
+/// `local` and `unknown` build them.
+///
+/// Text that is not valid for its TLV, or that holds control characters, is never repaired: its view is None, and the
+/// bytes stay in `tlvs`.
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct Header {
     inner: codec::Header,
@@ -35,7 +40,16 @@ impl Header {
 
 #[pymethods]
 impl Header {
-    /// Build a version 1 header of two IP addresses.
+    /// Build a version 1 header of two IP addresses of one family.
+    ///
+    /// Args:
+    ///     source: The client, as `getpeername()` gives it: ``(host, port)`` or ``(host, port, flowinfo, scope_id)``,
+    ///         of which the last two are not sent. The host is an address, as text or from `ipaddress`.
+    ///     destination: The address the client connected to, likewise.
+    ///
+    /// Raises:
+    ///     ValueError: It cannot be sent: a mixed pair (R13), a UNIX path (S2), a host that is a name, a port out of range.
+    ///     TypeError: An argument is not an address.
     #[staticmethod]
     #[pyo3(name = "v1", signature = (source, destination))]
     fn build_v1(source: &Bound<'_, PyAny>, destination: &Bound<'_, PyAny>) -> PyResult<Self> {
@@ -43,11 +57,22 @@ impl Header {
     }
 
     /// Build a version 2 PROXY header.
+    ///
+    /// Args:
+    ///     source: The client, as for `v1`; or a UNIX path (str or bytes), or an abstract name (with its leading NUL).
+    ///     destination: The address the client connected to, of the same family.
+    ///     transport: A `Transport`: STREAM or DGRAM.
+    ///     tlvs: Pairs of a type (0 to 239) and a bytes-like value, sent in this order.
+    ///     checksum: Whether to add a CRC32C TLV, in front of the others (R34).
+    ///
+    /// Raises:
+    ///     ValueError: It cannot be sent: what the sender's rules S4 to S14 forbid, or more than 65535 bytes.
+    ///     TypeError: An argument is of the wrong type.
     #[staticmethod]
     #[pyo3(
         name = "v2",
         signature = (source, destination, *, transport=None, tlvs=None, checksum=false),
-        text_signature = "(source, destination, *, transport=Transport.STREAM, tlvs=(), checksum=False)"
+        text_signature = "(source, destination, *, transport=..., tlvs=(), checksum=False)"
     )]
     fn build_v2(
         source: &Bound<'_, PyAny>,
@@ -59,20 +84,28 @@ impl Header {
         encode::v2(source, destination, transport, tlvs, checksum).map(Self::new)
     }
 
-    /// Build a version 2 LOCAL header, for the proxy's own connections such as health checks.
+    /// Build a version 2 LOCAL header, for the proxy's own connections such as health checks (S3, S5).
+    ///
+    /// Args:
+    ///     tlvs: As for `v2`.
+    ///     checksum: As for `v2`.
+    ///
+    /// Raises:
+    ///     ValueError: As for `v2`.
+    ///     TypeError: As for `v2`.
     #[staticmethod]
     #[pyo3(signature = (*, tlvs=None, checksum=false), text_signature = "(*, tlvs=(), checksum=False)")]
     fn local(tlvs: Option<&Bound<'_, PyAny>>, checksum: bool) -> PyResult<Self> {
         encode::local(tlvs, checksum).map(Self::new)
     }
 
-    /// Build the version 1 header ``PROXY UNKNOWN``.
+    /// Build the version 1 header ``PROXY UNKNOWN``, for a connection that version 1 has no words for (S2).
     #[staticmethod]
     fn unknown() -> Self {
         Self::new(codec::Header::unknown())
     }
 
-    /// The version of the format: 1 or 2.
+    /// int: The version of the format, 1 or 2.
     #[getter]
     fn version(&self) -> u8 {
         match self.inner.version() {
@@ -81,55 +114,62 @@ impl Header {
         }
     }
 
-    /// Whom the proxy speaks for.
+    /// Command: Whom the proxy speaks for.
     #[getter]
     fn command<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         enums::command(py, self.inner.command())
     }
 
-    /// The kind of addresses.
+    /// Family: The kind of addresses; UNSPEC for LOCAL, whatever its byte says (R23).
     #[getter]
     fn family<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         enums::family(py, self.inner.family())
     }
 
-    /// The kind of socket the client used.
+    /// Transport: The kind of socket the client used; UNSPEC for LOCAL.
     #[getter]
     fn transport<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         enums::transport(py, self.inner.transport())
     }
 
-    /// The client's address as the socket module gives it; None where the real endpoint applies.
+    /// The client's address, as `socket.getpeername()` gives it: ``(host, port)`` for INET, ``(host, port, 0, 0)`` for
+    /// INET6, str for a UNIX path and bytes for an abstract name; None where the real endpoints of the connection apply.
+    ///
+    /// IPv6 text is that of RFC 5952, IPv4-mapped addresses as ``::ffff:192.0.2.1``.
     #[getter]
     fn source<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
         kept(py, &self.source, self.inner.source())
     }
 
-    /// The address the client connected to; None where the real endpoint applies.
+    /// The address the client connected to, as `socket.getsockname()` gives it; as `source`.
     #[getter]
     fn destination<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
         kept(py, &self.destination, self.inner.destination())
     }
 
-    /// The client's IP address, or None.
+    /// IPv4Address | IPv6Address | None: The client's IP address.
     #[getter]
     fn source_ip<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.inner.source().map_or(Ok(None), |address| address::ip_to_python(py, &address))
     }
 
-    /// The IP address the client connected to, or None.
+    /// IPv4Address | IPv6Address | None: The IP address the client connected to.
     #[getter]
     fn destination_ip<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.inner.destination().map_or(Ok(None), |address| address::ip_to_python(py, &address))
     }
 
-    /// The TLVs in wire order, duplicates kept.
+    /// tuple[tuple[int, bytes], ...]: The TLVs in wire order, duplicates kept, NOOP and CRC32C among them.
     #[getter]
     fn tlvs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         tlvs_to_python(py, self.inner.tlvs())
     }
 
-    /// The value of the first TLV of this type, or None.
+    /// Return the value of the first TLV of this type (0 to 255), or None.
+    ///
+    /// Raises:
+    ///     ValueError: No type has this number.
+    ///     TypeError: `type` is not an int.
     #[pyo3(signature = (r#type, /))]
     fn get_tlv<'py>(
         &self,
@@ -140,61 +180,61 @@ impl Header {
         Ok(self.inner.tlv(kind).map(|value| PyBytes::new(py, value)))
     }
 
-    /// The protocol negotiated by ALPN, or None.
+    /// bytes | None: The protocol that client and proxy negotiated by ALPN, as ``b"h2"``.
     #[getter]
     fn alpn<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.inner.alpn().map(|value| PyBytes::new(py, value))
     }
 
-    /// The host name the client asked for (SNI), or None.
+    /// str | None: The host name the client asked for (SNI).
     #[getter]
     fn authority(&self) -> Option<&str> {
         self.inner.authority()
     }
 
-    /// The proxy's id of the connection, or None.
+    /// bytes | None: The proxy's id of the connection, at most 128 bytes (R36).
     #[getter]
     fn unique_id<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.inner.unique_id().map(|value| PyBytes::new(py, value))
     }
 
-    /// The network namespace, or None.
+    /// str | None: The network namespace of the proxy's connection.
     #[getter]
     fn netns(&self) -> Option<&str> {
         self.inner.netns()
     }
 
-    /// What the proxy knows of the client's TLS, or None.
+    /// SslInfo | None: What the proxy knows of the client's TLS.
     #[getter]
     fn ssl(slf: &Bound<'_, Self>) -> Option<SslInfo> {
         SslInfo::of(slf)
     }
 
-    /// The id of the AWS VPC endpoint, or None.
+    /// str | None: The id of the AWS VPC endpoint the client came through, as ``"vpce-08d2bf15fac5001c9"``.
     #[getter]
     fn aws_vpc_endpoint_id(&self) -> Option<&str> {
         self.inner.aws_vpc_endpoint_id()
     }
 
-    /// The link id of the Azure private endpoint, or None.
+    /// int | None: The link id of the Azure private endpoint the client came through.
     #[getter]
     fn azure_private_endpoint_link_id(&self) -> Option<u32> {
         self.inner.azure_private_endpoint_link_id()
     }
 
-    /// The connection id of GCP's Private Service Connect, or None.
+    /// int | None: The connection id of GCP's Private Service Connect.
     #[getter]
     fn gcp_psc_connection_id(&self) -> Option<u64> {
         self.inner.gcp_psc_connection_id()
     }
 
-    /// The bytes of the header.
+    /// bytes: The header as it was received, or as it is to be sent.
     #[getter]
     fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.inner.raw())
     }
 
-    /// Return the bytes to send: `raw`.
+    /// Return the bytes to send, which are `raw`: of a header that was read, the bytes it came from.
     fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         self.raw(py)
     }

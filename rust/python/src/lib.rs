@@ -1,5 +1,7 @@
 //! `proxyproto_rs._core`: the codec and the acceptor as Python sees them. Everything here converts; nothing decides.
 
+#![expect(clippy::doc_markdown, reason = "what Python shows as docstrings is written as Python's docstrings are")]
+
 use pyo3::prelude::*;
 
 mod address;

@@ -14,6 +14,27 @@ use crate::input::Input;
 use crate::options::{self, MaxHeaderSize, Versions};
 
 /// Read the header at the start of a stream.
+///
+/// What follows the header never influences the result.
+///
+/// Args:
+///     data: bytes, bytearray or memoryview: the first bytes of the stream.
+///     versions: The versions that may come: 1, 2 or both (R7).
+///     max_header_size: The longest header to accept, in bytes, 16 to 65551. No line of version 1 is longer than 107 (R17).
+///     allow_mixed_families: Let the addresses of a version 1 line be of different families, as nginx writes them behind
+///         its realip module (bends R13).
+///     reject_unspec: Refuse a PROXY header that names no client: UNKNOWN, or UNSPEC (R10 and R26 permit both).
+///     ignore_malformed_tlvs: Take the TLVs before the first malformed one and ignore the rest. A wrong checksum stays an
+///         error (R34).
+///
+/// Returns:
+///     The header, and the number of bytes it takes.
+///
+/// Raises:
+///     IncompleteHeader: `data` is the beginning of a header. `needed` says how much more there must be at least.
+///     InvalidHeader: No continuation of `data` can be valid. `reason` and `offset` say why.
+///     ValueError: `versions` or `max_header_size` is out of range; a memoryview has been released.
+///     TypeError: An argument is of the wrong type.
 #[pyfunction]
 #[pyo3(
     signature = (data, /, *, versions=Versions::default(), max_header_size=MaxHeaderSize::default(),
@@ -39,7 +60,19 @@ pub(crate) fn parse(
     }
 }
 
-/// Read the header at the start of one datagram.
+/// Read the header at the start of one datagram, where it must be whole (R6).
+///
+/// Args:
+///     data: bytes, bytearray or memoryview: the datagram, its payload behind the header.
+///     versions: As for `parse`, and so the other keywords.
+///
+/// Returns:
+///     The header, and the number of bytes it takes.
+///
+/// Raises:
+///     InvalidHeader: The datagram does not start with a valid header, or ends inside it.
+///     ValueError: As for `parse`.
+///     TypeError: As for `parse`.
 #[pyfunction]
 #[pyo3(
     signature = (data, /, *, versions=Versions::default(), max_header_size=MaxHeaderSize::default(),
@@ -70,6 +103,15 @@ fn with_length(header: codec::Header<&[u8]>) -> (Header, usize) {
 }
 
 /// Reads a header that comes in pieces.
+///
+/// At most `max_header_size` bytes wait for the rest of a header; each is looked at once.
+///
+/// Args:
+///     versions: As for `parse`, and so the other keywords.
+///
+/// Raises:
+///     ValueError: `versions` or `max_header_size` is out of range.
+///     TypeError: A keyword is of the wrong type.
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct Decoder(Mutex<Decoding>);
 
@@ -119,26 +161,35 @@ impl Decoder {
         }))
     }
 
-    /// Add bytes of the stream; return the header once it is complete.
+    /// Add bytes of the stream; return the header once its last byte is there, before that None (R30).
+    ///
+    /// Bytes that come after the header, in this call or later ones, go to `leftover`.
+    ///
+    /// Raises:
+    ///     InvalidHeader: No continuation can be valid. `offset` counts from the first byte ever fed. Later calls raise it
+    ///         again.
+    ///     TypeError: `data` is not bytes, bytearray or memoryview.
+    ///     ValueError: `data` is a memoryview that has been released.
     #[pyo3(signature = (data, /))]
     fn feed(&self, data: &Bound<'_, PyAny>) -> PyResult<Option<Py<Header>>> {
         let input = Input::new("data", data, usize::MAX)?;
         self.lock(data.py()).feed(data.py(), input.as_bytes())
     }
 
-    /// The header once it is complete, before that None.
+    /// Header | None: The header once it is complete.
     #[getter]
     fn header(&self, py: Python<'_>) -> Option<Py<Header>> {
         self.lock(py).header.as_ref().map(|header| header.clone_ref(py))
     }
 
-    /// The bytes that came after the header.
+    /// bytes: What came after the header; it is payload.
     #[getter]
     fn leftover<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.lock(py).leftover)
     }
 
-    /// At least so many bytes are missing; 0 when nothing more is wanted.
+    /// int: At least so many bytes are missing: reading no more than these takes no payload. 0 once the header is
+    /// complete, or invalid.
     #[getter]
     fn needed(&self, py: Python<'_>) -> usize {
         self.lock(py).needed
