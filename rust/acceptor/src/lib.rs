@@ -1,1 +1,35 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+mod acceptor;
+mod address_set;
+pub use address_set::{AddressSet, LONGEST_EXPIRY, Network, NetworkError};
+mod addresses;
+pub use addresses::{ClientAddr, LocalAddr, PeerAddr, UnixName};
+mod arrival;
+mod backlog;
+mod late;
+mod listener;
+pub use listener::{Closed, Inherited, Listener, Stats};
+mod log_lines;
+mod options;
+pub use options::{HeaderTimeout, HealthChecks, OptionError, Options, ProxyProtocol, UnknownWord, Untrusted};
+mod outcome;
+pub use outcome::Outcome;
+mod peek;
+mod pending;
+mod permit;
+pub use permit::{ClientLimits, PerClient, Permit};
+mod policy;
+mod queue;
+pub use queue::Connection;
+mod rate;
+pub use rate::Rate;
+mod refusal;
+pub use refusal::{LogLine, Refusal, Severity, TakenRefusals};
+mod remedy;
+mod socket;
+pub use socket::{BindOptions, Socket};
+mod sys;
+mod thread;
+mod trust;
+mod verdict;

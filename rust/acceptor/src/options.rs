@@ -1,0 +1,263 @@
+//! What a listener is told to do. Each option is a type that cannot be wrong; what options mean together is checked here.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::address_set::AddressSet;
+use crate::permit::{ClientLimits, PerClient};
+
+/// Everything about a listener that can change while it runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether a header is required, possible or forbidden (R3).
+    pub proxy_protocol: ProxyProtocol,
+    /// The proxies whose headers are believed (R4); `None` believes every peer. Peers of a UNIX socket are believed.
+    pub trusted: Option<AddressSet>,
+    /// What becomes of the others.
+    pub untrusted: Untrusted,
+    /// Versions, largest header, and the leniencies.
+    pub codec: proxyproto_codec::Options,
+    /// How long a connection may take to show its whole header, in total (R2).
+    pub header_timeout: HeaderTimeout,
+    /// How many may wait for their header at once; when one more comes, the longest waiting is closed. At least 1.
+    pub max_pending: usize,
+    /// Whether the kernel holds a connection back until its first bytes are there. `None`: on TCP sockets that we bound,
+    /// while a header is required.
+    pub defer_accept: Option<bool>,
+    /// What becomes of connections in which the proxy itself speaks (LOCAL, UNKNOWN).
+    pub health_checks: HealthChecks,
+    /// The clients that are served; `None` means all.
+    pub allow: Option<AddressSet>,
+    /// The clients that are not served, whatever `allow` says.
+    pub deny: Option<AddressSet>,
+    /// How many connections of clients may be open at once.
+    pub max_connections: Option<usize>,
+    /// What each client may do.
+    pub client_limits: ClientLimits,
+    /// Serve only clients that used TLS, as the header's SSL TLV says.
+    pub require_tls: bool,
+    /// Serve only clients whose certificate the proxy has verified, as the header's SSL TLV says.
+    pub require_client_cert: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            proxy_protocol: ProxyProtocol::Required,
+            trusted: None,
+            untrusted: Untrusted::Refuse,
+            codec: proxyproto_codec::Options::default(),
+            header_timeout: HeaderTimeout::default(),
+            max_pending: 4096,
+            defer_accept: None,
+            health_checks: HealthChecks::Deliver,
+            allow: None,
+            deny: None,
+            max_connections: None,
+            client_limits: ClientLimits::new(PerClient::default()),
+            require_tls: false,
+            require_client_cert: false,
+        }
+    }
+}
+
+impl Options {
+    /// Whether the options make sense together.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionError`] names the option that does not fit the others.
+    pub fn check(&self) -> Result<(), OptionError> {
+        if self.proxy_protocol == ProxyProtocol::Optional && self.trusted.is_none() {
+            return Err(OptionError {
+                option: "trusted",
+                problem: "is needed with proxy_protocol=\"optional\": if everybody may send a header but need not, \
+                          everybody can claim to be anybody",
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel should hold connections back until their first bytes are there.
+    ///
+    /// Where a header is not required the peer need not speak first, and would wait a second for nothing.
+    pub(crate) fn defers_accept(&self, bound_by_us: bool) -> bool {
+        self.proxy_protocol == ProxyProtocol::Required && self.defer_accept.unwrap_or(bound_by_us)
+    }
+}
+
+/// Options that do not fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionError {
+    /// The option to change.
+    pub option: &'static str,
+    problem: &'static str,
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.option, self.problem)
+    }
+}
+
+impl std::error::Error for OptionError {}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $type { $($(#[$variant_doc])* $variant,)* }
+
+        impl $type {
+            /// Every word that can be said.
+            pub const WORDS: &'static [&'static str] = &[$($word,)*];
+
+            /// The word for it.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(UnknownWord(Self::WORDS)),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Whether connections begin with a header.
+    ProxyProtocol {
+        /// Every connection of a trusted peer begins with one.
+        Required = "required",
+        /// A trusted peer's first byte decides. A server that speaks first does not fit: nothing is handed over before it.
+        Optional = "optional",
+        /// None does; one that does is refused, so that a proxy's mistake is seen.
+        Off = "off",
+    }
+}
+
+words! {
+    /// What becomes of a peer that is not a trusted proxy.
+    Untrusted {
+        /// Closed.
+        Refuse = "refuse",
+        /// Served as an ordinary client; its bytes are never read as a header.
+        Direct = "direct",
+    }
+}
+
+words! {
+    /// What becomes of connections in which the proxy itself speaks.
+    HealthChecks {
+        /// Served, with the real endpoints, so that a check of the whole server works.
+        Deliver = "deliver",
+        /// Counted and closed: the check sees that the port is open.
+        Close = "close",
+    }
+}
+
+/// A word that an option does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownWord(&'static [&'static str]);
+
+impl fmt::Display for UnknownWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be ")?;
+        for (index, word) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " or " };
+            write!(f, "{separator}{word:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownWord {}
+
+/// A header's time: more than 0 s and at most an hour; by default 5 s.
+///
+/// R2 wants at least 3 s, one retransmission; tests and local proxies may want less. More than minutes would let silent
+/// strangers hold places for nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeaderTimeout(Duration);
+
+impl HeaderTimeout {
+    /// A time of `seconds`, or `None` if it is not a number in the range.
+    #[must_use]
+    pub fn from_secs(seconds: f64) -> Option<Self> {
+        // A NaN is in no range.
+        (seconds > 0.0 && seconds <= 3600.0).then(|| Self(Duration::from_secs_f64(seconds)))
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for HeaderTimeout {
+    fn default() -> Self {
+        Self(Duration::from_secs(5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn optional_needs_to_know_whom_to_believe() {
+        let optional = Options { proxy_protocol: ProxyProtocol::Optional, ..Options::default() };
+        assert_eq!(optional.check().unwrap_err().option, "trusted");
+        assert!(Options { trusted: Some(AddressSet::new()), ..optional }.check().is_ok());
+        assert!(Options::default().check().is_ok());
+    }
+
+    #[test]
+    fn accept_is_deferred_only_where_the_peer_speaks_first() {
+        let options =
+            |proxy_protocol, defer_accept| Options { proxy_protocol, defer_accept, ..Options::default() };
+        let cases = [
+            (ProxyProtocol::Required, None, true, true),
+            (ProxyProtocol::Required, None, false, false),
+            (ProxyProtocol::Required, Some(true), false, true),
+            (ProxyProtocol::Required, Some(false), true, false),
+            (ProxyProtocol::Optional, None, true, false),
+            (ProxyProtocol::Off, Some(true), true, false),
+        ];
+        for (proxy_protocol, defer_accept, bound_by_us, expected) in cases {
+            let options = options(proxy_protocol, defer_accept);
+            assert_eq!(
+                options.defers_accept(bound_by_us),
+                expected,
+                "{proxy_protocol:?} {defer_accept:?} {bound_by_us}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_told_the_known_ones() {
+        let error = "on".parse::<ProxyProtocol>().unwrap_err();
+        assert_eq!(error.to_string(), "must be \"required\" or \"optional\" or \"off\"");
+        for word in ProxyProtocol::WORDS {
+            assert_eq!(word.parse::<ProxyProtocol>().unwrap().word(), *word);
+        }
+    }
+
+    #[test]
+    fn a_header_timeout_is_a_time() {
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 3600.1] {
+            assert_eq!(HeaderTimeout::from_secs(seconds), None, "{seconds}");
+        }
+        assert_eq!(HeaderTimeout::from_secs(0.25).unwrap().get(), Duration::from_millis(250));
+    }
+}

@@ -1,0 +1,147 @@
+//! Connections whose header is not complete: who has waited longest goes first, by its deadline or to make room.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hashlink::LinkedHashMap;
+
+use crate::addresses::PeerAddr;
+use crate::trust::Approach;
+
+/// A connection that waits for the rest of its header. Its bytes stay in the kernel; nothing here grows with them.
+pub(crate) struct Waiting {
+    pub(crate) fd: OwnedFd,
+    pub(crate) peer: PeerAddr,
+    pub(crate) approach: Approach,
+    pub(crate) since: Instant,
+    /// How many bytes the last look has shown.
+    pub(crate) seen: usize,
+}
+
+/// The waiting, in the order in which they came.
+///
+/// All have the same time from the same beginning, so the first is always the next to run out: one queue gives the
+/// deadlines and, when it is full, the one to close. A timer, a task and a buffer for each would cost more memory than the
+/// silent peer's side of the connection.
+#[derive(Default)]
+pub(crate) struct Pending {
+    waiting: LinkedHashMap<u64, Waiting>,
+    next_token: u64,
+    /// How many have shown a part of a header.
+    begun: usize,
+}
+
+impl Pending {
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether some have shown a part of a header, so that it is worth looking again.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun > 0
+    }
+
+    /// Adds one; its token names it in the readiness events. Tokens are never used again.
+    pub(crate) fn add(&mut self, waiting: Waiting) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.begun += usize::from(waiting.seen > 0);
+        self.waiting.insert(token, waiting);
+        token
+    }
+
+    /// The one with this token, unless it has gone since the event.
+    pub(crate) fn get(&self, token: u64) -> Option<&Waiting> {
+        self.waiting.get(&token)
+    }
+
+    /// Notes how many bytes a look has shown.
+    pub(crate) fn note_seen(&mut self, token: u64, seen: usize) {
+        if let Some(waiting) = self.waiting.get_mut(&token) {
+            self.begun += usize::from(waiting.seen == 0 && seen > 0);
+            waiting.seen = seen;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, token: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&token)?;
+        self.begun -= usize::from(waiting.seen > 0);
+        Some(waiting)
+    }
+
+    /// Takes out the one that has waited longest.
+    pub(crate) fn remove_longest_waiting(&mut self) -> Option<Waiting> {
+        let (token, _) = self.waiting.front()?;
+        let token = *token;
+        self.remove(token)
+    }
+
+    /// Takes out the one that has waited longest if that is at least `limit`.
+    pub(crate) fn remove_expired(&mut self, limit: Duration, now: Instant) -> Option<Waiting> {
+        if self.next_deadline(limit)? > now {
+            return None;
+        }
+        self.remove_longest_waiting()
+    }
+
+    /// When the next one runs out.
+    pub(crate) fn next_deadline(&self, limit: Duration) -> Option<Instant> {
+        Some(self.waiting.front()?.1.since + limit)
+    }
+
+    /// The tokens of those that have shown a part of a header.
+    pub(crate) fn begun(&self) -> Vec<u64> {
+        self.waiting.iter().filter(|(_, waiting)| waiting.seen > 0).map(|(token, _)| *token).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addresses::UnixName;
+
+    fn waiting(since: Instant, seen: usize) -> Waiting {
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        Waiting { fd, peer: PeerAddr::Unix(UnixName::default()), approach: Approach::Header, since, seen }
+    }
+
+    #[test]
+    fn the_longest_waiting_is_the_first_to_run_out_and_to_go() {
+        let start = Instant::now();
+        let limit = Duration::from_secs(5);
+        let mut pending = Pending::default();
+        assert_eq!(pending.next_deadline(limit), None);
+        let tokens: Vec<u64> =
+            (0..3).map(|second| pending.add(waiting(start + Duration::from_secs(second), 0))).collect();
+        assert_eq!(pending.next_deadline(limit), Some(start + limit));
+        assert!(pending.remove_expired(limit, start + Duration::from_secs(4)).is_none());
+        assert_eq!(pending.remove_expired(limit, start + limit).unwrap().since, start);
+        assert!(pending.get(tokens[0]).is_none());
+        pending.remove(tokens[1]);
+        assert_eq!(pending.remove_longest_waiting().unwrap().since, start + Duration::from_secs(2));
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn a_shorter_limit_holds_for_those_who_wait_already() {
+        let start = Instant::now();
+        let mut pending = Pending::default();
+        pending.add(waiting(start, 0));
+        assert!(pending.remove_expired(Duration::from_secs(1), start + Duration::from_secs(2)).is_some());
+    }
+
+    #[test]
+    fn only_begun_headers_are_worth_a_second_look() {
+        let start = Instant::now();
+        let mut pending = Pending::default();
+        let silent = pending.add(waiting(start, 0));
+        assert!(!pending.has_begun());
+        let dripping = pending.add(waiting(start, 3));
+        assert_eq!(pending.begun(), [dripping]);
+        pending.note_seen(silent, 1);
+        assert_eq!(pending.begun(), [silent, dripping]);
+        pending.remove(silent);
+        pending.remove(dripping);
+        assert!(!pending.has_begun());
+    }
+}

@@ -1,0 +1,221 @@
+//! Whether a connection is wanted: the rules and limits for the client it comes from.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use proxyproto_codec::{Command, Header, SslInfo, Version};
+
+use crate::addresses::{ClientAddr, PeerAddr};
+use crate::options::{HealthChecks, Options};
+use crate::outcome::Outcome;
+use crate::permit::{OpenConnections, Permit};
+
+/// What the rules say of a connection whose header, if any, is good.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It is served.
+    Admit(Outcome, Permit),
+    /// A health check that is counted and closed.
+    Close(Outcome),
+    /// A rule forbids it.
+    Refuse(Outcome, Option<ClientAddr>),
+}
+
+/// Decides on a connection from `peer` with `header`.
+pub(crate) fn decide<B: AsRef<[u8]>>(
+    header: Option<&Header<B>>,
+    peer: &PeerAddr,
+    options: &Options,
+    open: &Arc<OpenConnections>,
+    now: Instant,
+) -> Decision {
+    let outcome = accepted_as(header);
+    if matches!(outcome, Outcome::Local | Outcome::Unknown) {
+        // The proxy itself speaks, or for nobody: no rule about clients is meant.
+        return match options.health_checks {
+            HealthChecks::Deliver => Decision::Admit(outcome, open.admit_unlimited()),
+            HealthChecks::Close => Decision::Close(outcome),
+        };
+    }
+    let client = client_of(header, peer);
+    match admit(header, client, options, open, now) {
+        Ok(permit) => Decision::Admit(outcome, permit),
+        Err(refused) => Decision::Refuse(refused, client),
+    }
+}
+
+/// The client that `header` names, or the peer where there is no header; `None` for a UNIX socket's.
+pub(crate) fn client_of<B: AsRef<[u8]>>(header: Option<&Header<B>>, peer: &PeerAddr) -> Option<ClientAddr> {
+    match (header, peer) {
+        (Some(header), _) => Some(ClientAddr::new(header.source()?.socket_addr()?)),
+        (None, PeerAddr::Ip(address)) => Some(ClientAddr::new(*address)),
+        (None, PeerAddr::Unix(_)) => None,
+    }
+}
+
+fn accepted_as<B: AsRef<[u8]>>(header: Option<&Header<B>>) -> Outcome {
+    match header {
+        None => Outcome::Direct,
+        Some(header) if header.command() == Command::Local => Outcome::Local,
+        Some(header) if header.source().is_none() => Outcome::Unknown,
+        Some(header) if header.version() == Version::V1 => Outcome::V1,
+        Some(_) => Outcome::V2,
+    }
+}
+
+/// The rules in the order of what they cost, the limits last, so that a refused connection spends none of them.
+fn admit<B: AsRef<[u8]>>(
+    header: Option<&Header<B>>,
+    client: Option<ClientAddr>,
+    options: &Options,
+    open: &Arc<OpenConnections>,
+    now: Instant,
+) -> Result<Permit, Outcome> {
+    if header.is_some() && client.is_some_and(|client| !client.can_be_a_client()) {
+        return Err(Outcome::Malformed);
+    }
+    if !is_allowed(client, options, now) {
+        return Err(Outcome::Denied);
+    }
+    let ssl = header.and_then(Header::ssl);
+    if options.require_tls && !ssl.as_ref().is_some_and(SslInfo::client_tls) {
+        return Err(Outcome::TlsRequired);
+    }
+    if options.require_client_cert && !ssl.as_ref().is_some_and(SslInfo::verified) {
+        return Err(Outcome::CertRequired);
+    }
+    let client = client.map(|client| options.client_limits.admit(client.ip, now)).transpose()?;
+    open.admit(options.max_connections, client)
+}
+
+fn is_allowed(client: Option<ClientAddr>, options: &Options, now: Instant) -> bool {
+    let Some(client) = client else {
+        // The client of a UNIX socket has no address that could be on a list, so a list of who may come leaves it out.
+        return options.allow.is_none();
+    };
+    let listed = |set: &crate::AddressSet| set.contains(client.ip, now);
+    !options.deny.as_ref().is_some_and(listed) && options.allow.as_ref().is_none_or(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address_set::AddressSet;
+    use crate::permit::{ClientLimits, PerClient};
+    use proxyproto_codec::{Status, decode};
+
+    const PEER: &str = "10.0.0.1:40000";
+
+    fn word(bytes: &[u8], options: &Options) -> &'static str {
+        let header = match decode(bytes, &options.codec).unwrap() {
+            Status::Complete(header) => Some(header),
+            Status::Partial { .. } => None,
+        };
+        let open = Arc::new(OpenConnections::default());
+        match decide(header.as_ref(), &PeerAddr::Ip(PEER.parse().unwrap()), options, &open, Instant::now()) {
+            Decision::Admit(outcome, _) => outcome.name(),
+            Decision::Close(_) => "close",
+            Decision::Refuse(outcome, _) => outcome.name(),
+        }
+    }
+
+    fn v2(source: [u8; 4], tlvs: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(12 + tlvs.len()).unwrap();
+        let mut bytes = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0".as_slice(), &[length]].concat();
+        bytes.extend(source);
+        bytes.extend([198, 51, 100, 1, 0x30, 0x39, 0x07, 0x5b]);
+        bytes.extend(tlvs);
+        bytes
+    }
+
+    const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+    const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 1883\r\n";
+
+    fn set(texts: &[&str]) -> Option<AddressSet> {
+        Some(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn served_connections_count_under_what_they_are() {
+        let options = Options::default();
+        for (bytes, expected) in [(V1, "v1"), (LOCAL, "local"), (UNKNOWN, "unknown"), (b"", "direct")] {
+            assert_eq!(word(bytes, &options), expected);
+        }
+        assert_eq!(word(&v2([192, 0, 2, 1], b""), &options), "v2");
+    }
+
+    #[test]
+    fn a_header_that_names_nobodys_address_is_malformed() {
+        for source in [[0, 0, 0, 0], [255, 255, 255, 255], [224, 0, 0, 1]] {
+            assert_eq!(word(&v2(source, b""), &Options::default()), "malformed");
+        }
+    }
+
+    #[test]
+    fn lists_are_about_the_client_not_the_proxy() {
+        let deny = |texts: &[&str]| Options { deny: set(texts), ..Options::default() };
+        assert_eq!(word(V1, &deny(&["192.0.2.0/24"])), "denied");
+        assert_eq!(word(V1, &deny(&["10.0.0.0/8"])), "v1");
+        assert_eq!(word(b"", &deny(&["10.0.0.0/8"])), "denied");
+        assert_eq!(word(LOCAL, &deny(&["0.0.0.0/0"])), "local");
+        assert_eq!(word(UNKNOWN, &deny(&["0.0.0.0/0"])), "unknown");
+        let allow = |texts: &[&str]| Options { allow: set(texts), ..Options::default() };
+        assert_eq!(word(V1, &allow(&["192.0.2.1"])), "v1");
+        assert_eq!(word(V1, &allow(&[])), "denied");
+        let both = Options { deny: set(&["192.0.2.1"]), ..allow(&["192.0.2.0/24"]) };
+        assert_eq!(word(V1, &both), "denied");
+    }
+
+    #[test]
+    fn tls_is_required_before_a_certificate_and_fails_closed() {
+        let tls = Options { require_tls: true, ..Options::default() };
+        let certificate = Options { require_client_cert: true, ..Options::default() };
+        let both = Options { require_client_cert: true, ..tls.clone() };
+        let ssl = |client: u8, verify: u8| v2([192, 0, 2, 1], &[0x20, 0, 5, client, 0, 0, 0, verify]);
+        let cases: &[(&Options, Vec<u8>, &str)] = &[
+            (&tls, V1.to_vec(), "tls-required"),
+            (&tls, v2([192, 0, 2, 1], b""), "tls-required"),
+            (&tls, ssl(0, 0), "tls-required"),
+            (&tls, ssl(1, 0), "v2"),
+            (&both, v2([192, 0, 2, 1], b""), "tls-required"),
+            (&both, ssl(1, 0), "cert-required"),
+            (&both, ssl(3, 1), "cert-required"),
+            (&both, ssl(3, 0), "v2"),
+            (&certificate, ssl(5, 0), "v2"),
+            (&certificate, V1.to_vec(), "cert-required"),
+            (&both, LOCAL.to_vec(), "local"),
+        ];
+        for (options, bytes, expected) in cases {
+            assert_eq!(word(bytes, options), *expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn limits_are_spent_by_the_admitted_alone() {
+        let client_limits = ClientLimits::new(PerClient { max_connections: Some(1), ..PerClient::default() });
+        let options = Options { client_limits, max_connections: Some(2), ..Options::default() };
+        let open = Arc::new(OpenConnections::default());
+        let decide_on = |source: u8| {
+            let bytes = v2([192, 0, 2, source], b"");
+            let Ok(Status::Complete(header)) = decode(&bytes, &options.codec) else {
+                panic!("a good header")
+            };
+            decide(Some(&header), &PeerAddr::Ip(PEER.parse().unwrap()), &options, &open, Instant::now())
+        };
+        let Decision::Admit(_, first) = decide_on(1) else { panic!("a free place") };
+        assert!(matches!(decide_on(1), Decision::Refuse(Outcome::TooManyFromClient, Some(_))));
+        let Decision::Admit(_, _second) = decide_on(2) else { panic!("a free place") };
+        assert!(matches!(decide_on(3), Decision::Refuse(Outcome::TooMany, Some(_))));
+        drop(first);
+        assert!(matches!(decide_on(3), Decision::Admit(..)));
+    }
+
+    #[test]
+    fn health_checks_can_be_closed() {
+        let options = Options { health_checks: HealthChecks::Close, ..Options::default() };
+        assert_eq!(word(LOCAL, &options), "close");
+        assert_eq!(word(UNKNOWN, &options), "close");
+        assert_eq!(word(V1, &options), "v1");
+    }
+}

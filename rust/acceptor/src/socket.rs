@@ -1,0 +1,155 @@
+//! The listening socket before it is served: bound by us, or adopted.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{getsockname, sockopt};
+use socket2::{Domain, SockAddr, Type};
+
+use crate::addresses::LocalAddr;
+
+/// A listening socket, non-blocking and close-on-exec.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    local: LocalAddr,
+    bound_by_us: bool,
+    backlog: usize,
+    /// The file of a UNIX socket that we bound, to be removed at the end.
+    file: Option<PathBuf>,
+}
+
+/// How to bind an internet address.
+#[derive(Clone, Copy, Debug)]
+pub struct BindOptions {
+    /// How many connections may wait in the kernel, and how many may be ready before none is accepted any more.
+    pub backlog: u32,
+    /// Several sockets may bind this address, and the kernel spreads connections over them.
+    pub reuse_port: bool,
+    /// An IPv6 socket takes IPv4 connections too.
+    pub dualstack: bool,
+}
+
+impl Socket {
+    /// Binds `address` and listens.
+    ///
+    /// # Errors
+    ///
+    /// What socket(2), bind(2) and listen(2) say.
+    pub fn bind(address: SocketAddr, options: BindOptions) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // As asyncio and socket.create_server do: a restart need not wait for old connections to be forgotten.
+        socket.set_reuse_address(true)?;
+        if options.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        if address.is_ipv6() {
+            socket.set_only_v6(!options.dualstack)?;
+        }
+        socket.bind(&address.into())?;
+        Self::listen(socket, options.backlog, None)
+    }
+
+    /// Binds a UNIX socket at `path` and listens. A socket file that nobody listens on any more is replaced; the file is
+    /// removed when the listener closes. `mode`: the file's permissions, else what the umask leaves. A path that begins
+    /// with a NUL is an abstract name, without a file.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; `AddrInUse` also if the path is a socket that is served, or is no socket.
+    pub fn bind_unix(path: &Path, backlog: u32, mode: Option<u32>) -> io::Result<Self> {
+        let is_abstract = path.as_os_str().as_bytes().first() == Some(&0);
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        if !is_abstract {
+            remove_stale(path)?;
+        }
+        socket.bind(&SockAddr::unix(path)?)?;
+        if let (Some(mode), false) = (mode, is_abstract) {
+            // Before listen: nobody can connect while the file has the umask's permissions.
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        Self::listen(socket, backlog, (!is_abstract).then(|| path.to_path_buf()))
+    }
+
+    /// Takes a socket that is bound and listens already: from systemd, or from a parent process. `backlog` bounds only
+    /// the ready connections. Its options are left as they are but for `O_NONBLOCK`, which its other holders share.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is not a listening stream socket.
+    pub fn adopt(fd: OwnedFd, backlog: u32) -> io::Result<Self> {
+        let is_stream = sockopt::socket_type(&fd)? == rustix::net::SocketType::STREAM;
+        if !is_stream || !sockopt::socket_acceptconn(&fd)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a listening stream socket"));
+        }
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        let local = LocalAddr::from_kernel(getsockname(&fd)?);
+        Ok(Self { fd, local, bound_by_us: false, backlog: queue_length(backlog), file: None })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> &LocalAddr {
+        &self.local
+    }
+
+    /// How many ready connections may wait to be taken.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog
+    }
+
+    pub(crate) fn is_bound_by_us(&self) -> bool {
+        self.bound_by_us
+    }
+
+    pub(crate) fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
+        (self.fd, self.file.map(SocketFile))
+    }
+
+    fn listen(socket: socket2::Socket, backlog: u32, file: Option<PathBuf>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        let fd = OwnedFd::from(socket);
+        let local = LocalAddr::from_kernel(getsockname(&fd)?);
+        Ok(Self { fd, local, bound_by_us: true, backlog: queue_length(backlog), file })
+    }
+}
+
+/// At least one must fit, or none would ever be handed over.
+fn queue_length(backlog: u32) -> usize {
+    usize::try_from(backlog).unwrap_or(usize::MAX).max(1)
+}
+
+/// The file of a UNIX socket; removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already, or not ours to remove any more: nothing is owed then.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Removes the file of a UNIX socket on which nobody listens.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // It answers, or its queue is full: somebody serves it.
+        _ => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+    }
+}

@@ -1,0 +1,56 @@
+//! The system calls that rustix and socket2 lack, and the one place in this crate with unsafe code.
+#![allow(unsafe_code, reason = "see the module's text; each block says what holds")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Registers `fd` for reading with the runtime that is entered on this thread.
+pub(crate) fn register_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, never changes its number, and is closed only by its drop; `AsyncFd` owns it and
+    // deregisters it first. Nobody else holds it, so nothing can close or replace it meanwhile.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// Takes `count` bytes, which a peek has shown to be there, off the socket without copying them.
+///
+/// Returns how many were taken: `count`, unless somebody else reads the same socket.
+pub(crate) fn discard(fd: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+    // SAFETY: `fd` is borrowed, so open during the call. With MSG_TRUNC a TCP socket writes nothing through the buffer
+    // (tcp(7)), so null is allowed. This holds for TCP alone: UNIX sockets go through `discard_by_copy`.
+    let taken =
+        unsafe { libc::recv(fd.as_raw_fd(), ptr::null_mut(), count, libc::MSG_TRUNC | libc::MSG_DONTWAIT) };
+    usize::try_from(taken).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets how many bytes must be there before the socket counts as readable (FIN and RST always make it so).
+pub(crate) fn set_receive_low_water(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    set_option(
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_RCVLOWAT,
+        libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX),
+    )
+}
+
+/// Lets the kernel hand a connection over only when its first bytes are there, or after about `seconds` without any;
+/// 0 undoes it.
+pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>, seconds: libc::c_int) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
+}
+
+fn set_option(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `fd` is borrowed, so open; the pointer is to a live `c_int` and `length` is its size. The kernel only reads.
+    let status =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), length) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,88 @@
+//! Who the peer is to us, hence whether its connection begins with a header (R3, R4).
+
+use std::time::Instant;
+
+use crate::addresses::PeerAddr;
+use crate::options::{Options, ProxyProtocol, Untrusted};
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Approach {
+    /// With a header, or it is refused.
+    Header,
+    /// With a header if its first byte can open one.
+    PerhapsHeader,
+    /// Without; a header that is there already is a proxy's mistake and is refused.
+    NoHeader,
+    /// As an ordinary client's, whose bytes are never read as a header.
+    Direct,
+}
+
+/// Says how the connection of `peer` begins, or `None` if it is refused at once.
+pub(crate) fn approach(peer: &PeerAddr, options: &Options, now: Instant) -> Option<Approach> {
+    if options.proxy_protocol == ProxyProtocol::Off {
+        return Some(Approach::NoHeader);
+    }
+    if !is_trusted(peer, options, now) {
+        return match options.untrusted {
+            Untrusted::Refuse => None,
+            Untrusted::Direct => Some(Approach::Direct),
+        };
+    }
+    match options.proxy_protocol {
+        ProxyProtocol::Optional => Some(Approach::PerhapsHeader),
+        _ => Some(Approach::Header),
+    }
+}
+
+/// Whether `peer` is a proxy that we believe. Only the TCP peer is ever asked, never what a header says.
+pub(crate) fn is_trusted(peer: &PeerAddr, options: &Options, now: Instant) -> bool {
+    match (&options.trusted, peer.ip()) {
+        (Some(trusted), Some(ip)) => trusted.contains(ip, now),
+        // Whoever reaches a UNIX socket has passed the file's permissions.
+        (None, _) | (_, None) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address_set::AddressSet;
+    use crate::addresses::UnixName;
+
+    #[test]
+    fn who_is_believed_and_what_follows() {
+        use Approach::{Direct, Header, NoHeader, PerhapsHeader};
+        use ProxyProtocol::{Off, Optional, Required};
+        let trusted: AddressSet = ["10.0.0.0/8".parse().unwrap()].into_iter().collect();
+        let ip = |text: &str| PeerAddr::Ip(text.parse().unwrap());
+        let unix = PeerAddr::Unix(UnixName::default());
+        let cases = [
+            (Required, Untrusted::Refuse, ip("10.0.0.1:1"), Some(Header)),
+            (Required, Untrusted::Refuse, ip("[::ffff:10.0.0.1]:1"), Some(Header)),
+            (Required, Untrusted::Refuse, ip("192.0.2.1:1"), None),
+            (Required, Untrusted::Direct, ip("192.0.2.1:1"), Some(Direct)),
+            (Required, Untrusted::Refuse, unix.clone(), Some(Header)),
+            (Optional, Untrusted::Refuse, ip("10.0.0.1:1"), Some(PerhapsHeader)),
+            (Optional, Untrusted::Refuse, ip("127.0.0.1:1"), None),
+            (Optional, Untrusted::Direct, ip("127.0.0.1:1"), Some(Direct)),
+            (Off, Untrusted::Refuse, ip("192.0.2.1:1"), Some(NoHeader)),
+            (Off, Untrusted::Refuse, unix, Some(NoHeader)),
+        ];
+        for (proxy_protocol, untrusted, peer, expected) in cases {
+            let options =
+                Options { proxy_protocol, untrusted, trusted: Some(trusted.clone()), ..Options::default() };
+            assert_eq!(
+                approach(&peer, &options, Instant::now()),
+                expected,
+                "{proxy_protocol:?} {untrusted:?} {peer}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_list_every_peer_is_believed() {
+        let peer = PeerAddr::Ip("192.0.2.1:1".parse().unwrap());
+        assert_eq!(approach(&peer, &Options::default(), Instant::now()), Some(Approach::Header));
+    }
+}

@@ -1,0 +1,170 @@
+//! What a connection's first bytes mean, given how it should begin. Bytes in, verdict out: no socket, no clock.
+
+use std::fmt;
+
+use proxyproto_codec::{Fault, FirstBytes, Header, Status, decode};
+
+use crate::outcome::Outcome;
+use crate::trust::Approach;
+
+/// What to do with a connection.
+#[derive(Debug)]
+pub(crate) enum Verdict<'a> {
+    /// Hand it over, with the header that is to be consumed, if there is one.
+    Serve(Option<Header<&'a [u8]>>),
+    /// Wait until at least `needed` more bytes are there.
+    Wait { needed: usize },
+    /// Close it.
+    Refuse(Outcome, Detail),
+}
+
+/// What the log says was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What the outcome's name says, and no more.
+    Plain,
+    /// What the codec says, with its byte.
+    Codec(proxyproto_codec::Error),
+    /// What the bytes look like instead of a header.
+    FirstBytes(FirstBytes),
+}
+
+/// Judges the first `bytes` of a connection, all that are there; `closed`: and no more will come.
+pub(crate) fn judge<'a>(
+    approach: Approach,
+    bytes: &'a [u8],
+    closed: bool,
+    options: &proxyproto_codec::Options,
+) -> Verdict<'a> {
+    match approach {
+        Approach::Direct => Verdict::Serve(None),
+        Approach::NoHeader => judge_headerless(bytes),
+        Approach::PerhapsHeader if bytes.first().is_some_and(|byte| !opens_header(*byte)) => {
+            Verdict::Serve(None)
+        }
+        Approach::Header | Approach::PerhapsHeader => judge_header(approach, bytes, closed, options),
+    }
+}
+
+fn judge_header<'a>(
+    approach: Approach,
+    bytes: &'a [u8],
+    closed: bool,
+    options: &proxyproto_codec::Options,
+) -> Verdict<'a> {
+    match decode(bytes, options) {
+        Ok(Status::Complete(header)) => Verdict::Serve(Some(header)),
+        // R30: a connection that ends inside its header is rejected.
+        Ok(Status::Partial { .. }) if closed => Verdict::Refuse(Outcome::ClosedEarly, Detail::Plain),
+        // Where the first byte decides, waiting for more than one would be waiting for bytes that need not come.
+        Ok(Status::Partial { .. }) if bytes.is_empty() => Verdict::Wait { needed: 1 },
+        Ok(Status::Partial { needed }) => Verdict::Wait { needed },
+        // `PUBLISH` and `POST` open with a P too.
+        Err(error) if error.fault() == Fault::NoHeader && approach == Approach::PerhapsHeader => {
+            Verdict::Serve(None)
+        }
+        Err(error) if error.fault() == Fault::NoHeader => {
+            Verdict::Refuse(Outcome::MissingHeader, Detail::FirstBytes(FirstBytes::of(bytes)))
+        }
+        Err(error) => Verdict::Refuse(error.fault().into(), Detail::Codec(error)),
+    }
+}
+
+/// On a port that is configured to have no header: what is there already must not look like one.
+fn judge_headerless(bytes: &[u8]) -> Verdict<'_> {
+    match FirstBytes::of(bytes) {
+        first_bytes @ (FirstBytes::ProxyV1 | FirstBytes::ProxyV2) => {
+            Verdict::Refuse(Outcome::UnexpectedHeader, Detail::FirstBytes(first_bytes))
+        }
+        _ => Verdict::Serve(None),
+    }
+}
+
+/// Both signatures by their first byte: `PROXY ` and CR LF CR LF...
+fn opens_header(byte: u8) -> bool {
+    matches!(byte, b'P' | b'\r')
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain => Ok(()),
+            Self::Codec(error) => error.fmt(f),
+            Self::FirstBytes(first_bytes) => first_bytes.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 1883\r\n";
+    const V2_LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    const MQTT_CONNECT: &[u8] = b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0";
+
+    /// The verdict in one word, for tables.
+    fn word(verdict: &Verdict<'_>) -> String {
+        match verdict {
+            Verdict::Serve(Some(header)) => format!("header of {}", header.raw().len()),
+            Verdict::Serve(None) => "serve".into(),
+            Verdict::Wait { .. } => "wait".into(),
+            Verdict::Refuse(outcome, _) => outcome.name().into(),
+        }
+    }
+
+    #[test]
+    fn what_first_bytes_mean() {
+        use Approach::{Direct, Header, NoHeader, PerhapsHeader};
+        let cases: &[(Approach, &[u8], bool, &str)] = &[
+            (Header, V1, false, "header of 46"),
+            (Header, V2_LOCAL, true, "header of 16"),
+            (Header, b"", false, "wait"),
+            (Header, b"", true, "closed-early"),
+            (Header, b"P", false, "wait"),
+            (Header, b"PROXY TCP4 1", true, "closed-early"),
+            (Header, b"PROXY TCP5", false, "malformed"),
+            (Header, MQTT_CONNECT, false, "missing-header"),
+            (Header, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff", false, "oversized"),
+            (PerhapsHeader, V1, false, "header of 46"),
+            (PerhapsHeader, b"", false, "wait"),
+            (PerhapsHeader, b"\r", false, "wait"),
+            (PerhapsHeader, b"P", false, "wait"),
+            (PerhapsHeader, b"PO", false, "serve"),
+            (PerhapsHeader, b"\r\n\r\r", false, "serve"),
+            (PerhapsHeader, b"\x10", false, "serve"),
+            (PerhapsHeader, b"\x16", false, "serve"),
+            (PerhapsHeader, b"G", false, "serve"),
+            (PerhapsHeader, b"PROXY TCP5", false, "malformed"),
+            (NoHeader, b"", false, "serve"),
+            (NoHeader, MQTT_CONNECT, false, "serve"),
+            (NoHeader, V1, false, "unexpected-header"),
+            (NoHeader, V2_LOCAL, false, "unexpected-header"),
+            (Direct, V1, false, "serve"),
+        ];
+        for (approach, bytes, closed, expected) in cases {
+            let verdict = judge(*approach, bytes, *closed, &proxyproto_codec::Options::default());
+            assert_eq!(word(&verdict), *expected, "{approach:?} {}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_silent_peer_is_waited_for_by_the_byte() {
+        let verdict = judge(Approach::Header, b"", false, &proxyproto_codec::Options::default());
+        assert!(matches!(verdict, Verdict::Wait { needed: 1 }));
+        let verdict = judge(
+            Approach::Header,
+            b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x05",
+            false,
+            &proxyproto_codec::Options::default(),
+        );
+        assert!(matches!(verdict, Verdict::Wait { needed: 5 }));
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_bytes_look_like() {
+        let verdict = judge(Approach::Header, MQTT_CONNECT, false, &proxyproto_codec::Options::default());
+        let Verdict::Refuse(_, detail) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(detail, Detail::FirstBytes(FirstBytes::MqttConnect));
+    }
+}
