@@ -1,0 +1,198 @@
+"""The table of clients that were refused: recording costs a login nothing, the store is written behind its back.
+
+A refusal goes into a bounded queue, where tries of the same client id from the same address are one row;
+the queue is written after 50 ms or 1000 rows. What does not fit is counted in `dropped`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from .config import UnauthorizedConfig
+from .records import MAX_TEXT, UnauthorizedQuery
+from .store import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .paging import Page
+    from .records import UnauthorizedClient
+    from .store import Store
+
+_BATCH_ROWS = 1000
+_BATCH_SECONDS = 0.05
+_CAPACITY = 10_000
+_PURGE_SECONDS = 4.0  # after a write; `max_rows` holds within 5 s of it
+_SWEEP_SECONDS = 3600.0  # without a write
+
+_logger = logging.getLogger("proxyproto_rs.mqtt")
+
+Key = tuple[str, str]
+"""Client id and address."""
+
+
+class Unauthorized:
+    """The refused clients of a broker. `run` writes and purges; `find` sees all that was recorded before it."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: UnauthorizedConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        capacity: int = _CAPACITY,
+    ) -> None:
+        self.config = config or UnauthorizedConfig()
+        """May be replaced while running."""
+        self.dropped = 0
+        """Refusals that are in no row, because the queue was full or the store failed."""
+        self.rows = 0
+        """Rows in the table, as of the last purge."""
+        self._store = store
+        self._clock = clock
+        self._capacity = capacity
+        self._waiting: OrderedDict[Key, UnauthorizedClient] = OrderedDict()
+        self._cleared: OrderedDict[Key, None] = OrderedDict()
+        self._attempts: OrderedDict[Key, int] = OrderedDict()
+        self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._purge_at: float | None = None
+
+    def record(self, row: UnauthorizedClient) -> int:
+        """Queue a refusal; return how many tries of this client id and address this process remembers."""
+        row = dataclasses.replace(
+            row,
+            client_id=row.client_id[:MAX_TEXT],
+            username=row.username[:MAX_TEXT] if row.username is not None else None,
+            reason=row.reason[:MAX_TEXT],
+            ip_address=row.ip_address[:MAX_TEXT],
+            first_ts=row.first_ts or row.ts,
+        )
+        key = (row.client_id, row.ip_address)
+        attempts = self._count(key, row.attempts)
+        if not self.config.enabled:
+            return attempts
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            row = dataclasses.replace(
+                row, first_ts=waiting.first_ts, attempts=waiting.attempts + row.attempts
+            )
+        elif len(self._waiting) >= self._capacity:
+            self.dropped += row.attempts
+            return attempts
+        self._waiting[key] = row
+        self._woken()
+        return attempts
+
+    def cleared(self, client_id: str, ip_address: str) -> None:
+        """The client has logged in from there: its row goes; rows of the same id from elsewhere stay."""
+        key = (client_id[:MAX_TEXT], ip_address[:MAX_TEXT])
+        self._attempts.pop(key, None)
+        self._waiting.pop(key, None)
+        if len(self._cleared) < self._capacity:
+            self._cleared[key] = None
+            self._woken()
+
+    async def find(self, query: UnauthorizedQuery) -> Page[UnauthorizedClient]:
+        """Find a page of rows. Raises StoreError where the store fails."""
+        await self.flush()
+        return await self._store.find_unauthorized(query)
+
+    async def delete(self, client_id: str, ip: str | None = None) -> int:
+        """Delete the rows of a client id, from one address or from all; return how many. Raises StoreError."""
+        await self.flush()
+        for key in [key for key in self._attempts if key[0] == client_id and ip in (None, key[1])]:
+            del self._attempts[key]
+        return await self._store.delete_unauthorized(client_id, ip)
+
+    async def delete_all(self) -> int:
+        """Delete every row; return how many there were. Raises StoreError."""
+        await self.flush()
+        self._attempts.clear()
+        return await self._store.delete_unauthorized(None, None)
+
+    async def flush(self) -> None:
+        """Write everything that waits. Never raises for the store's sake: what it does not take is counted."""
+        async with self._writing:
+            cleared, self._cleared = self._cleared, OrderedDict()
+            waiting, self._waiting = self._waiting, OrderedDict()
+            self._full.clear()
+            if cleared:
+                await self._clear(list(cleared))
+            rows = list(waiting.values())
+            for start in range(0, len(rows), _BATCH_ROWS):
+                await self._write(rows[start : start + _BATCH_ROWS])
+
+    async def purge(self) -> int:
+        """Delete what is older than the ttl, and the oldest over `max_rows`; return how many. Raises StoreError."""
+        self._purge_at = None
+        before = int((self._clock() - self.config.ttl) * 1000)
+        gone = await self._store.purge_unauthorized(before, self.config.max_rows)
+        self.rows = await self._count_rows()
+        return gone
+
+    async def run(self) -> None:
+        """Write and purge until cancelled; then write what is left."""
+        loop = asyncio.get_running_loop()
+        self._purge_at = loop.time()
+        try:
+            while True:
+                wait = (self._purge_at or loop.time() + _SWEEP_SECONDS) - loop.time()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), max(wait, 0.0))
+                if self._wake.is_set():
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self._full.wait(), _BATCH_SECONDS)
+                    self._wake.clear()
+                    await self.flush()
+                    self._purge_at = self._purge_at or loop.time() + _PURGE_SECONDS
+                elif self._purge_at is None or loop.time() >= self._purge_at:
+                    await self._purge_quietly()
+        finally:
+            await self.flush()
+
+    async def _write(self, rows: list[UnauthorizedClient]) -> None:
+        try:
+            await self._store.upsert_unauthorized(rows)
+        except StoreError as wrong:
+            self.dropped += sum(row.attempts for row in rows)
+            _logger.error("unauthorized clients are not recorded: %s", wrong)
+
+    async def _clear(self, keys: list[Key]) -> None:
+        results = await asyncio.gather(
+            *(self._store.clear_unauthorized(*key) for key in keys), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, StoreError):
+                _logger.error("rows of clients that have logged in stay: %s", result)
+                return
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _purge_quietly(self) -> None:
+        try:
+            await self.purge()
+        except StoreError as wrong:
+            _logger.error("unauthorized clients are not purged: %s", wrong)
+
+    async def _count_rows(self) -> int:
+        return (await self._store.find_unauthorized(UnauthorizedQuery(page_size=1))).total_elements
+
+    def _count(self, key: Key, attempts: int) -> int:
+        total = self._attempts.pop(key, 0) + attempts
+        self._attempts[key] = total
+        if len(self._attempts) > self._capacity:
+            self._attempts.popitem(last=False)
+        return total
+
+    def _woken(self) -> None:
+        self._wake.set()
+        if len(self._waiting) + len(self._cleared) >= _BATCH_ROWS:
+            self._full.set()
