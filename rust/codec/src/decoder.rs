@@ -29,7 +29,7 @@ pub enum Status<T> {
 /// As soon as no continuation can make a valid header of `data` (C13), except that addresses and ports of version 1 are
 /// judged when the CRLF is there (R16).
 pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Status<Header<&'a [u8]>>, Error> {
-    Ok(match Progress::Undecided.advance(data, options)? {
+    Ok(match Progress::Undecided.advance(data, *options)? {
         Step::Complete(parsed, len) => {
             Status::Complete(Header { raw: data.get(..len).unwrap_or(data), parsed })
         }
@@ -97,12 +97,12 @@ impl Decoder {
         };
         let before = self.buffer.len();
         let step = if before == 0 {
-            progress.advance(data, &self.options)
+            progress.advance(data, self.options)
         } else {
             // Whatever is incomplete within the limit fits it wholly, so nothing of `data` is lost by this.
             let room = self.options.max_header_size.get().saturating_sub(before);
             self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
-            progress.advance(&self.buffer, &self.options)
+            progress.advance(&self.buffer, self.options)
         };
         let (state, len, status) = match step {
             Ok(Step::Complete(parsed, len)) => {
@@ -162,7 +162,7 @@ enum Step {
 }
 
 impl Progress {
-    fn advance(self, data: &[u8], options: &Options) -> Result<Step, Error> {
+    fn advance(self, data: &[u8], options: Options) -> Result<Step, Error> {
         let progress = match self {
             Self::Undecided => match Self::start(data, options)? {
                 Status::Complete(progress) => progress,
@@ -186,7 +186,7 @@ impl Progress {
     }
 
     /// Leaves [`Progress::Undecided`] once the version is known and the fixed part of version 2 is read.
-    fn start(data: &[u8], options: &Options) -> Result<Status<Self>, Error> {
+    fn start(data: &[u8], options: Options) -> Result<Status<Self>, Error> {
         Ok(match version(data, options.versions)? {
             Status::Complete(Version::V1) => Status::Complete(Self::V1Line { searched: 0 }),
             Status::Complete(Version::V2) => match v2::fixed_part(data, options)? {

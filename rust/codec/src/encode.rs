@@ -3,26 +3,55 @@
 
 use std::fmt;
 
-use crate::header::{Address, Header, Transport};
+use crate::header::{Address, Command, Family, Header, Parsed, Transport, UnixAddress, Version};
 use crate::ssl::SslInfo;
-use crate::tlv::Tlv;
+use crate::tlv::{self, Tlv};
+use crate::{crc32c, v2};
 
 impl Header {
-    /// A version 1 header of two IP addresses; flow information and scope of IPv6 are not sent.
+    /// A version 1 header for two IP addresses. Flow information and scope of IPv6 addresses are not sent.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] for a mixed pair (S2) and for UNIX addresses.
+    /// [`EncodeError`] for a pair of two families, and for UNIX addresses (S2).
     pub fn v1(source: Address<'_>, destination: Address<'_>) -> Result<Self, EncodeError> {
-        let _ = (source, destination);
-        Err(EncodeError::UnixInV1)
+        let family = common_family(source, destination)?;
+        let protocol = if family == Family::Inet { "TCP4" } else { "TCP6" };
+        let (Some(from), Some(to)) = (source.socket_addr(), destination.socket_addr()) else {
+            return Err(EncodeError::UnixInV1);
+        };
+        let (from_ip, from_port, to_ip, to_port) = (from.ip(), from.port(), to.ip(), to.port());
+        let line = format!("PROXY {protocol} {from_ip} {to_ip} {from_port} {to_port}\r\n");
+        let parsed = Parsed {
+            version: Version::V1,
+            command: Command::Proxy,
+            family,
+            transport: Transport::Stream,
+            source: source.into(),
+            destination: destination.into(),
+            tlvs: (line.len(), line.len()),
+        };
+        Ok(Self { raw: line.into_bytes().into(), parsed })
     }
 
-    /// A version 2 PROXY header. With `checksum`, a CRC32C TLV goes in front of the `tlvs`, which keep their order.
+    /// The version 1 header `PROXY UNKNOWN`, in its short form (S2).
+    #[must_use]
+    pub fn unknown() -> Self {
+        let line = b"PROXY UNKNOWN\r\n";
+        let parsed = Parsed {
+            version: Version::V1,
+            command: Command::Proxy,
+            tlvs: (line.len(), line.len()),
+            ..Parsed::UNSPEC
+        };
+        Self { raw: Box::new(*line), parsed }
+    }
+
+    /// A version 2 PROXY header. With `checksum` a CRC32C TLV goes in front of `tlvs`, which keep their order.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] for whatever the sender's rules forbid (S4-S14).
+    /// [`EncodeError`] for addresses and TLVs that the sender's rules forbid (S4-S14).
     pub fn v2(
         source: Address<'_>,
         destination: Address<'_>,
@@ -30,37 +59,157 @@ impl Header {
         tlvs: &[Tlv<'_>],
         checksum: bool,
     ) -> Result<Self, EncodeError> {
-        let _ = (source, destination, transport, tlvs, checksum);
-        Err(EncodeError::UnixInV1)
+        let family = common_family(source, destination)?;
+        if transport == Transport::Unspec {
+            return Err(EncodeError::UnspecTransport);
+        }
+        let parsed = Parsed {
+            version: Version::V2,
+            command: Command::Proxy,
+            family,
+            transport,
+            source: source.into(),
+            destination: destination.into(),
+            tlvs: (0, 0),
+        };
+        v2(parsed, &addresses(source, destination)?, tlvs, checksum)
     }
 
-    /// A version 2 LOCAL header, for the proxy's own connections such as health checks (S3, S5).
+    /// A version 2 LOCAL header, for connections of the proxy's own such as health checks (S3, S5).
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] for TLVs that must not be sent.
+    /// [`EncodeError`] for TLVs that the sender's rules forbid.
     pub fn local(tlvs: &[Tlv<'_>], checksum: bool) -> Result<Self, EncodeError> {
-        let _ = (tlvs, checksum);
-        Err(EncodeError::UnixInV1)
-    }
-
-    /// The version 1 header `PROXY UNKNOWN`, in its short form (S2).
-    #[must_use]
-    pub fn unknown() -> Self {
-        todo!()
+        v2(Parsed::UNSPEC, &[], tlvs, checksum)
     }
 }
 
 impl SslInfo<'_> {
-    /// The value of an SSL TLV: the `CLIENT_` bits of `client`, the result of the verification, and sub-TLVs.
+    /// The value of an SSL TLV: the `CLIENT_` bits, the result of the verification, and sub-TLVs.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] for sub-TLVs that are not the text they must be, TLS without its version (S11), and what is too long.
+    /// [`EncodeError`] for sub-TLVs that are not the text they must be or are too long, and for TLS without its version
+    /// (S11).
     pub fn encode(client: u8, verify: u32, tlvs: &[Tlv<'_>]) -> Result<Vec<u8>, EncodeError> {
-        let _ = (client, verify, tlvs);
-        Err(EncodeError::SslWithoutVersion)
+        let mut value = vec![client];
+        value.extend(verify.to_be_bytes());
+        for tlv in tlvs {
+            push(&mut value, *tlv)?;
+        }
+        check_ssl(&value)?;
+        Ok(value)
     }
+}
+
+/// Puts the bytes behind `parsed` together; the checksum comes last, as everything else is under it (S8).
+fn v2(parsed: Parsed, addresses: &[u8], tlvs: &[Tlv<'_>], checksum: bool) -> Result<Header, EncodeError> {
+    let mut raw = v2::SIGNATURE.to_vec();
+    raw.extend(v2::command_and_family(parsed.command, parsed.family, parsed.transport));
+    raw.extend([0; 2]);
+    raw.extend(addresses);
+    let tlvs_at = raw.len();
+    if checksum {
+        push(&mut raw, Tlv::new(Tlv::CRC32C, &[0; crc32c::LEN]))?;
+    }
+    for tlv in tlvs {
+        check(*tlv)?;
+        push(&mut raw, *tlv)?;
+    }
+    let len = raw.len() - v2::FIXED_LEN;
+    let length = u16::try_from(len).map_err(|_| EncodeError::TooLong { len })?;
+    overwrite(&mut raw, v2::FIXED_LEN - 2, length.to_be_bytes());
+    if checksum {
+        let field = tlvs_at + tlv::TYPE_AND_LENGTH;
+        let checksum = crc32c::checksum(&raw, field);
+        overwrite(&mut raw, field, checksum.to_be_bytes());
+    }
+    let tlvs = (tlvs_at, raw.len());
+    Ok(Header { raw: raw.into(), parsed: Parsed { tlvs, ..parsed } })
+}
+
+fn push(raw: &mut Vec<u8>, Tlv { kind, value }: Tlv<'_>) -> Result<(), EncodeError> {
+    let len = value.len();
+    let length = u16::try_from(len).map_err(|_| EncodeError::TlvTooLong { kind, len })?;
+    raw.push(kind);
+    raw.extend(length.to_be_bytes());
+    raw.extend(value);
+    Ok(())
+}
+
+fn overwrite<const N: usize>(raw: &mut [u8], at: usize, bytes: [u8; N]) {
+    if let Some(field) = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *field = bytes;
+    }
+}
+
+fn common_family(source: Address<'_>, destination: Address<'_>) -> Result<Family, EncodeError> {
+    if source.family() == destination.family() {
+        Ok(source.family())
+    } else {
+        Err(EncodeError::MixedFamilies)
+    }
+}
+
+/// The address block: source, destination, and for IP the ports (R29).
+fn addresses(source: Address<'_>, destination: Address<'_>) -> Result<Vec<u8>, EncodeError> {
+    let mut block = Vec::with_capacity(2 * UnixAddress::WIRE_LEN);
+    for address in [source, destination] {
+        match address {
+            Address::Inet(address) => block.extend(address.ip().octets()),
+            Address::Inet6(address) => block.extend(address.ip().octets()),
+            Address::Unix(address) => block.extend(unix(address)?),
+        }
+    }
+    for address in [source, destination] {
+        block.extend(address.socket_addr().map(|address| address.port().to_be_bytes()).into_iter().flatten());
+    }
+    Ok(block)
+}
+
+/// A UNIX address that is read again as what it is (C14).
+fn unix(address: UnixAddress<'_>) -> Result<[u8; UnixAddress::WIRE_LEN], EncodeError> {
+    let bytes = address.as_bytes();
+    match address {
+        UnixAddress::Path(path) if path.contains(&0) => return Err(EncodeError::UnixNotAPath),
+        UnixAddress::Abstract(name) if name.first() != Some(&0) || name.last() == Some(&0) => {
+            return Err(EncodeError::UnixNotAbstract);
+        }
+        _ => {}
+    }
+    let mut field = [0; UnixAddress::WIRE_LEN];
+    let len = bytes.len();
+    field.get_mut(..len).ok_or(EncodeError::UnixTooLong { len })?.copy_from_slice(bytes);
+    Ok(field)
+}
+
+/// Whether a TLV given by hand may be sent.
+fn check(Tlv { kind, value }: Tlv<'_>) -> Result<(), EncodeError> {
+    let len = value.len();
+    match kind {
+        Tlv::CRC32C => Err(EncodeError::ChecksumByHand),
+        Tlv::UNIQUE_ID if len > tlv::MAX_UNIQUE_ID => Err(EncodeError::UniqueIdTooLong { len }),
+        Tlv::SSL => check_ssl(value),
+        Tlv::AUTHORITY if tlv::text(value).is_none() => Err(EncodeError::NotText { kind }),
+        Tlv::NETNS if tlv::ascii(value).is_none() => Err(EncodeError::NotText { kind }),
+        0xf0.. => Err(EncodeError::ReservedType { kind }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an SSL TLV keeps R37 and S11.
+fn check_ssl(value: &[u8]) -> Result<(), EncodeError> {
+    let info = SslInfo::read(value).ok_or(EncodeError::SslMalformed)?;
+    for Tlv { kind, value } in info.tlvs() {
+        let text = match kind {
+            Tlv::SSL_CN => tlv::text(value),
+            Tlv::SSL_VERSION..=Tlv::SSL_SIG_SCHEME => tlv::ascii(value),
+            _ => continue,
+        };
+        text.ok_or(EncodeError::NotText { kind })?;
+    }
+    if info.client_tls() && info.version().is_none() { Err(EncodeError::SslWithoutVersion) } else { Ok(()) }
 }
 
 /// Why a header cannot be sent.
@@ -110,9 +259,9 @@ pub enum EncodeError {
     SslMalformed,
     /// An SSL TLV that says TLS but not which version (S11).
     SslWithoutVersion,
-    /// A sub-TLV of SSL that is not the text it must be (S11).
-    SslNotText {
-        /// The type of the sub-TLV.
+    /// A value that is not the text it must be: UTF-8 or US-ASCII (S11), without control characters.
+    NotText {
+        /// The type of the TLV or of the sub-TLV of SSL.
         kind: u8,
     },
 }
@@ -148,8 +297,8 @@ impl fmt::Display for EncodeError {
                 f.write_str("an SSL TLV without its five fixed bytes, or with broken sub-TLVs")
             }
             Self::SslWithoutVersion => f.write_str("an SSL TLV that says TLS needs a VERSION sub-TLV"),
-            Self::SslNotText { kind } => {
-                write!(f, "SSL sub-TLV 0x{kind:02x} is not the printable text that it must be")
+            Self::NotText { kind } => {
+                write!(f, "a TLV of type 0x{kind:02x} that is not printable text")
             }
         }
     }

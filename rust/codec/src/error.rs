@@ -151,7 +151,7 @@ reasons! {
     TlvTruncated, Malformed, "tlv-truncated", "a TLV without its type and length";
     /// The value of a TLV reaches past the end of the header (C8).
     TlvOverrun, Malformed, "tlv-overrun", "the value of a TLV ends behind the header";
-    /// UNIQUE_ID is longer than 128 bytes (R36, C10).
+    /// The `UNIQUE_ID` is longer than 128 bytes (R36, C10).
     UniqueIdTooLong, Malformed, "unique-id-too-long", "a UNIQUE_ID of more than 128 bytes";
     /// The SSL TLV is shorter than its five fixed bytes (C9).
     SslTooShort, Malformed, "ssl-too-short", "an SSL TLV of less than five bytes";

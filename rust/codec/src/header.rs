@@ -121,6 +121,19 @@ pub(crate) struct Parsed {
     pub(crate) tlvs: (usize, usize),
 }
 
+impl Parsed {
+    /// A LOCAL header of version 2 without TLVs.
+    pub(crate) const UNSPEC: Self = Self {
+        version: Version::V2,
+        command: Command::Local,
+        family: Family::Unspec,
+        transport: Transport::Unspec,
+        source: Endpoint::Unspec,
+        destination: Endpoint::Unspec,
+        tlvs: (16, 16),
+    };
+}
+
 /// One end, without the bytes of a UNIX path, which stay in the header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Endpoint {
@@ -128,6 +141,16 @@ pub(crate) enum Endpoint {
     Inet(SocketAddrV4),
     Inet6(Ipv6Addr, u16),
     Unix,
+}
+
+impl From<Address<'_>> for Endpoint {
+    fn from(address: Address<'_>) -> Self {
+        match address {
+            Address::Inet(address) => Self::Inet(address),
+            Address::Inet6(address) => Self::Inet6(*address.ip(), address.port()),
+            Address::Unix(_) => Self::Unix,
+        }
+    }
 }
 
 /// The version of the format; the protocol has these two.
@@ -152,24 +175,24 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// Unspecified: no addresses.
-    Unspec,
+    Unspec = 0,
     /// IPv4.
-    Inet,
+    Inet = 1,
     /// IPv6.
-    Inet6,
+    Inet6 = 2,
     /// UNIX sockets.
-    Unix,
+    Unix = 3,
 }
 
 /// The transport; no other is valid (R25).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// Unspecified.
-    Unspec,
+    Unspec = 0,
     /// A stream: TCP, or a UNIX stream socket.
-    Stream,
+    Stream = 1,
     /// Datagrams: UDP, or a UNIX datagram socket.
-    Dgram,
+    Dgram = 2,
 }
 
 /// The address of one end, as the header has it: it is not checked whether a client can have it.

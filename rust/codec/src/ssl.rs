@@ -120,7 +120,8 @@ impl<'a> SslInfo<'a> {
         self.tlvs().find(|tlv| tlv.kind == kind).map(|tlv| tlv.value)
     }
 
-    fn read(value: &'a [u8]) -> Option<Self> {
+    /// The value of an SSL TLV; `None` if it is broken (C9).
+    pub(crate) fn read(value: &'a [u8]) -> Option<Self> {
         check(value).ok()?;
         let (&[client, verify @ ..], sub_tlvs) = value.split_first_chunk::<FIXED_LEN>()?;
         Some(Self { client, verify: u32::from_be_bytes(verify), sub_tlvs })

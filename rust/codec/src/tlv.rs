@@ -56,7 +56,7 @@ impl<B: AsRef<[u8]>> Header<B> {
     /// The TLVs in wire order, duplicates kept (C11), NOOP and CRC32C among them. None for version 1.
     pub fn tlvs(&self) -> Tlvs<'_> {
         let (start, end) = self.parsed.tlvs;
-        Tlvs { rest: self.raw().get(start as usize..end as usize).unwrap_or_default() }
+        Tlvs { rest: self.raw().get(start..end).unwrap_or_default() }
     }
 
     /// The value of the first TLV of this type.

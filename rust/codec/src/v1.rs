@@ -22,7 +22,7 @@ pub(crate) const MAX_LEN: usize = 107;
 pub(crate) fn decode(
     data: &[u8],
     searched: usize,
-    options: &Options,
+    options: Options,
 ) -> Result<Status<(Parsed, usize)>, Error> {
     let limit = options.max_header_size.get().min(MAX_LEN);
     let data = data.get(..limit).unwrap_or(data);
@@ -85,7 +85,7 @@ const FIELDS_AT: usize = 11;
 const UNKNOWN_END_AT: usize = 13;
 
 /// Which protocol it is; a wrong byte is an error at once (C13).
-fn protocol(data: &[u8], options: &Options) -> Result<Status<Protocol>, Error> {
+fn protocol(data: &[u8], options: Options) -> Result<Status<Protocol>, Error> {
     let rest = data.get(SIGNATURE.len()..).unwrap_or_default();
     for (opening, protocol) in OPENINGS {
         if rest.starts_with(opening) {
@@ -112,7 +112,7 @@ fn protocol(data: &[u8], options: &Options) -> Result<Status<Protocol>, Error> {
     Ok(Status::Partial { needed: least.min().unwrap_or_default().saturating_sub(data.len()) })
 }
 
-fn needed(data: &[u8], protocol: Protocol, options: &Options) -> usize {
+fn needed(data: &[u8], protocol: Protocol, options: Options) -> usize {
     let fields = data.get(FIELDS_AT..).unwrap_or_default();
     match protocol {
         Protocol::Tcp(family) => v1_needed::fields(fields, family, options.allow_mixed_families),
@@ -147,7 +147,7 @@ fn unknown_line_end(data: &[u8], searched: usize) -> Option<usize> {
 }
 
 /// Reads the fields of a TCP4 or TCP6 line, which is given without its CRLF.
-fn tcp(line: &[u8], family: Family, options: &Options) -> Result<(Endpoint, Endpoint), Error> {
+fn tcp(line: &[u8], family: Family, options: Options) -> Result<(Endpoint, Endpoint), Error> {
     let mut fields = Fields { line, at: FIELDS_AT };
     let source = fields.address(family, options)?;
     fields.space()?;
@@ -176,7 +176,7 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    fn address(&mut self, family: Family, options: &Options) -> Result<IpAddr, Error> {
+    fn address(&mut self, family: Family, options: Options) -> Result<IpAddr, Error> {
         let text = self.field()?;
         let by_text = || {
             if text.iter().take_while(|&&byte| byte != b' ').any(|&byte| byte == b':') {

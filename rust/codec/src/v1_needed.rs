@@ -42,8 +42,8 @@ fn address(text: &[u8], family: Family, mixed: bool) -> usize {
 
 /// A dot and a digit for each number that is missing.
 fn ipv4(text: &[u8]) -> usize {
-    let dots = text.iter().filter(|&&byte| byte == b'.').count();
-    2 * 3_usize.saturating_sub(dots) + usize::from(matches!(text.last(), None | Some(b'.')))
+    let numbers = text.split(|&byte| byte == b'.').count();
+    2 * 4_usize.saturating_sub(numbers) + usize::from(matches!(text.last(), None | Some(b'.')))
 }
 
 /// `::` stands for all the groups that are missing.
@@ -51,12 +51,12 @@ fn ipv6(text: &[u8]) -> usize {
     if text.contains(&b'.') {
         return ipv4(text.rsplit(|&byte| byte == b':').next().unwrap_or_default());
     }
-    let colons = text.iter().filter(|&&byte| byte == b':').count();
+    let groups = text.split(|&byte| byte == b':').count();
     let shortened = text.windows(2).any(|pair| pair == b"::");
     match text {
         [.., b':', b':'] => 0,
         [.., b':'] => 1,
-        _ if shortened || colons >= 7 => 0,
+        _ if shortened || groups >= 8 => 0,
         _ => 2,
     }
 }

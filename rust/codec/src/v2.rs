@@ -25,7 +25,7 @@ pub(crate) struct Fixed {
 }
 
 /// Reads the fixed part of data that starts with the signature; each byte is judged as soon as it is there (C13).
-pub(crate) fn fixed_part(data: &[u8], options: &Options) -> Result<Status<Fixed>, Error> {
+pub(crate) fn fixed_part(data: &[u8], options: Options) -> Result<Status<Fixed>, Error> {
     let partial = Ok(Status::Partial { needed: FIXED_LEN.saturating_sub(data.len()) });
     let Some(&byte) = data.get(12) else {
         return partial;
@@ -63,12 +63,14 @@ pub(crate) fn fixed_part(data: &[u8], options: &Options) -> Result<Status<Fixed>
 }
 
 /// Reads the block behind the fixed part, once all of it is there (R30).
-pub(crate) fn decode(data: &[u8], fixed: Fixed, options: &Options) -> Result<Status<(Parsed, usize)>, Error> {
+pub(crate) fn decode(data: &[u8], fixed: Fixed, options: Options) -> Result<Status<(Parsed, usize)>, Error> {
     let Fixed { command, family, transport, end } = fixed;
     let Some(header) = data.get(..end) else {
         return Ok(Status::Partial { needed: end.saturating_sub(data.len()) });
     };
-    let (source, destination) = addresses(header, family, transport);
+    let block = header.get(FIXED_LEN..).unwrap_or_default();
+    let (source, destination) =
+        addresses(block, family, transport).unwrap_or((Endpoint::Unspec, Endpoint::Unspec));
     let addresses_end = FIXED_LEN + addresses_len(family, transport);
     let tlvs_end = if addresses_end == end {
         end
@@ -87,6 +89,15 @@ pub(crate) fn decode(data: &[u8], fixed: Fixed, options: &Options) -> Result<Sta
         tlvs: (addresses_end, tlvs_end),
     };
     Ok(Status::Complete((parsed, end)))
+}
+
+/// The bytes 12 and 13, which the builders send.
+pub(crate) const fn command_and_family(command: Command, family: Family, transport: Transport) -> [u8; 2] {
+    let command = match command {
+        Command::Local => 0x20,
+        Command::Proxy => 0x21,
+    };
+    [command, (family as u8) << 4 | transport as u8]
 }
 
 /// The two nibbles of byte 13 (R25).
@@ -117,37 +128,29 @@ const fn addresses_len(family: Family, transport: Transport) -> usize {
     }
 }
 
-/// Source and destination; nobody's, where the block is shorter than it was found to be, which cannot happen.
-fn addresses(header: &[u8], family: Family, transport: Transport) -> (Endpoint, Endpoint) {
-    let block = header.get(FIXED_LEN..).unwrap_or_default();
+/// Source and destination at the start of the block; `None` where there are none.
+fn addresses(block: &[u8], family: Family, transport: Transport) -> Option<(Endpoint, Endpoint)> {
     match (family, transport) {
         (Family::Unspec, _) | (_, Transport::Unspec) => None,
-        (Family::Inet, _) => block.first_chunk().map(inet),
-        (Family::Inet6, _) => block.first_chunk().map(inet6),
+        (Family::Inet, _) => {
+            let (source, rest) = block.split_first_chunk::<4>()?;
+            let (destination, rest) = rest.split_first_chunk::<4>()?;
+            let (source_port, destination_port) = ports(rest)?;
+            let endpoint = |ip, port| Endpoint::Inet(SocketAddrV4::new(Ipv4Addr::from(ip), port));
+            Some((endpoint(*source, source_port), endpoint(*destination, destination_port)))
+        }
+        (Family::Inet6, _) => {
+            let (source, rest) = block.split_first_chunk::<16>()?;
+            let (destination, rest) = rest.split_first_chunk::<16>()?;
+            let (source_port, destination_port) = ports(rest)?;
+            let endpoint = |ip, port| Endpoint::Inet6(Ipv6Addr::from(ip), port);
+            Some((endpoint(*source, source_port), endpoint(*destination, destination_port)))
+        }
         (Family::Unix, _) => Some((Endpoint::Unix, Endpoint::Unix)),
     }
-    .unwrap_or((Endpoint::Unspec, Endpoint::Unspec))
 }
 
-fn inet(block: &[u8; 12]) -> (Endpoint, Endpoint) {
-    let [a, b, c, d, e, f, g, h, ports @ ..] = *block;
-    let [source_port, destination_port] = read_ports(ports);
-    (
-        Endpoint::Inet(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), source_port)),
-        Endpoint::Inet(SocketAddrV4::new(Ipv4Addr::new(e, f, g, h), destination_port)),
-    )
-}
-
-fn inet6(block: &[u8; 36]) -> (Endpoint, Endpoint) {
-    let address = |at: usize| {
-        let octets: Option<&[u8; 16]> = block.get(at..).and_then(<[u8]>::first_chunk);
-        Ipv6Addr::from(octets.copied().unwrap_or_default())
-    };
-    let &[.., a, b, c, d] = block;
-    let [source_port, destination_port] = read_ports([a, b, c, d]);
-    (Endpoint::Inet6(address(0), source_port), Endpoint::Inet6(address(16), destination_port))
-}
-
-fn read_ports([a, b, c, d]: [u8; 4]) -> [u16; 2] {
-    [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
+fn ports(bytes: &[u8]) -> Option<(u16, u16)> {
+    let &[a, b, c, d] = bytes.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
