@@ -1,5 +1,6 @@
 //! The one mapping of the codec's errors to Python's exceptions, which are written in Python.
 
+use proxyproto_acceptor::Outcome;
 use proxyproto_codec as codec;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -64,15 +65,5 @@ pub(crate) const FIRST_BYTES: usize = 16;
 #[pyfunction]
 #[pyo3(name = "_reasons")]
 pub(crate) fn reasons() -> Vec<(&'static str, &'static str, &'static str)> {
-    codec::Reason::ALL.iter().map(|reason| (reason.code(), reason.text(), outcome(reason.fault()))).collect()
-}
-
-const fn outcome(fault: codec::Fault) -> &'static str {
-    match fault {
-        codec::Fault::NoHeader => "missing-header",
-        codec::Fault::VersionNotAllowed => "version-not-allowed",
-        codec::Fault::Oversized => "oversized",
-        codec::Fault::BadChecksum => "bad-checksum",
-        codec::Fault::Malformed => "malformed",
-    }
+    codec::Reason::ALL.iter().map(|reason| (reason.code(), reason.text(), Outcome::from(reason.fault()).name())).collect()
 }

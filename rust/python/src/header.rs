@@ -1,10 +1,11 @@
 //! `Header`: the codec's header as a frozen Python object, which says what it is asked for when it is asked.
 
+use std::sync::OnceLock;
+
 use codec::{Address, Command, Version};
 use proxyproto_codec as codec;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::address;
@@ -24,13 +25,13 @@ use crate::ssl::SslInfo;
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct Header {
     inner: codec::Header,
-    source: PyOnceLock<Py<PyAny>>,
-    destination: PyOnceLock<Py<PyAny>>,
+    source: OnceLock<Py<PyAny>>,
+    destination: OnceLock<Py<PyAny>>,
 }
 
 impl Header {
     pub(crate) const fn new(inner: codec::Header) -> Self {
-        Self { inner, source: PyOnceLock::new(), destination: PyOnceLock::new() }
+        Self { inner, source: OnceLock::new(), destination: OnceLock::new() }
     }
 
     pub(crate) const fn codec(&self) -> &codec::Header {
@@ -137,13 +138,13 @@ impl Header {
     ///
     /// IPv6 text is that of RFC 5952, IPv4-mapped addresses as ``::ffff:192.0.2.1``.
     #[getter]
-    fn source<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
+    pub(crate) fn source<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
         kept(py, &self.source, self.inner.source())
     }
 
     /// The address the client connected to, as `socket.getsockname()` gives it; as `source`.
     #[getter]
-    fn destination<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
+    pub(crate) fn destination<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
         kept(py, &self.destination, self.inner.destination())
     }
 
@@ -279,14 +280,20 @@ impl Header {
 }
 
 /// An address, made on the first request and then kept.
+///
+/// `PyOnceLock` gives up the interpreter lock while it is filled: 60 ns, and a place where other threads run. Here two
+/// threads may both make the tuple instead, and one of them is dropped.
 fn kept<'a, 'py>(
     py: Python<'py>,
-    cell: &'a PyOnceLock<Py<PyAny>>,
+    cell: &'a OnceLock<Py<PyAny>>,
     address: Option<Address<'_>>,
 ) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
-    let Some(address) = address else { return Ok(None) };
-    cell.get_or_try_init(py, || address::to_python(py, &address).map(Bound::unbind))
-        .map(|kept| Some(kept.bind(py)))
+    if cell.get().is_none()
+        && let Some(address) = address
+    {
+        let _ = cell.set(address::to_python(py, &address)?.unbind());
+    }
+    Ok(cell.get().map(|kept| kept.bind(py)))
 }
 
 /// TLVs as a tuple of pairs.
