@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use codec::{Address, UnixAddress};
+use proxyproto_acceptor::{ClientAddr, PeerAddr};
 use proxyproto_codec as codec;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -213,4 +214,36 @@ fn longest_zero_run(groups: [u16; 8]) -> Range<usize> {
         }
     }
     if longest.len() < 2 { 0..0 } else { longest }
+}
+
+/// The address family of a connection, as the socket module numbers it.
+pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
+    match peer {
+        PeerAddr::Ip(SocketAddr::V4(_)) => libc::AF_INET,
+        PeerAddr::Ip(SocketAddr::V6(_)) => libc::AF_INET6,
+        _ => libc::AF_UNIX,
+    }
+}
+
+/// The TCP peer, as `getpeername()` gives it: a nameless UNIX socket is the empty path.
+pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match peer {
+        PeerAddr::Ip(SocketAddr::V4(address)) => {
+            (ipv4(py, *address.ip()), address.port()).into_pyobject(py)?.into_any()
+        }
+        PeerAddr::Ip(SocketAddr::V6(address)) => {
+            let (flowinfo, scope_id) = (address.flowinfo(), address.scope_id());
+            (ipv6(py, *address.ip()), address.port(), flowinfo, scope_id).into_pyobject(py)?.into_any()
+        }
+        PeerAddr::Unix(name) if name.is_abstract => {
+            PyBytes::new(py, &[b"\0", &*name.bytes].concat()).into_any()
+        }
+        PeerAddr::Unix(name) => OsStr::from_bytes(&name.bytes).into_pyobject(py)?.into_any(),
+        _ => PyString::new(py, "").into_any(),
+    })
+}
+
+/// A refused client, as `getpeername()` would have given it.
+pub(crate) fn client_to_python(py: Python<'_>, client: ClientAddr) -> PyResult<Bound<'_, PyAny>> {
+    to_python(py, &Address::from(SocketAddr::new(client.ip, client.port)))
 }

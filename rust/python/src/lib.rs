@@ -1,15 +1,22 @@
 //! `proxyproto_rs._core`: the codec and the acceptor as Python sees them. Everything here converts; nothing decides.
 
-#![expect(clippy::doc_markdown, reason = "what Python shows as docstrings is written as Python's docstrings are")]
+#![expect(
+    clippy::doc_markdown,
+    reason = "what Python shows as docstrings is written as Python's docstrings are"
+)]
 
 use pyo3::prelude::*;
 
 mod address;
+mod connection;
 mod encode;
 mod enums;
 mod error;
 mod header;
 mod input;
+mod limits;
+mod listener;
+mod listener_options;
 mod options;
 mod parse;
 mod ssl;
@@ -20,9 +27,15 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::connection::Connection;
+    #[pymodule_export]
     use crate::error::reasons;
     #[pymodule_export]
     use crate::header::Header;
+    #[pymodule_export]
+    use crate::limits::{AddressSet, ClientLimits};
+    #[pymodule_export]
+    use crate::listener::Acceptor;
     #[pymodule_export]
     use crate::parse::{Decoder, header_from_raw, parse, parse_datagram};
     #[pymodule_export]

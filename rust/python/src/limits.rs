@@ -1,0 +1,240 @@
+//! `AddressSet` and `ClientLimits`: what several listeners can share.
+
+use std::time::{Duration, Instant};
+
+use proxyproto_acceptor as acceptor;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::error;
+
+/// A thread-safe set of IP addresses and networks, for the `trusted`, `allow` and `deny` of any number of listeners.
+///
+/// Changes are seen by every listener that holds the set, for the connections that come from then on. Adding and
+/// removing an entry take the same time whatever the size of the set. IPv4-mapped IPv6 addresses count as IPv4.
+///
+/// Args:
+///     networks: Addresses and networks in CIDR notation, as text or from `ipaddress`.
+///
+/// Raises:
+///     ValueError: A text is no address or network, or has host bits set.
+///     TypeError: An item is neither text nor from `ipaddress`.
+#[pyclass(frozen, module = "proxyproto_rs")]
+pub(crate) struct AddressSet(acceptor::AddressSet);
+
+#[pymethods]
+impl AddressSet {
+    #[new]
+    #[pyo3(signature = (networks=None, /), text_signature = "(networks=(), /)")]
+    fn new(networks: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        networks.map_or_else(
+            || Ok(Self(acceptor::AddressSet::new())),
+            |networks| Ok(Self(address_set("networks", networks)?)),
+        )
+    }
+
+    /// Add an address or a network, for ever or for `expires` seconds; an entry that is there already is replaced.
+    ///
+    /// Raises:
+    ///     ValueError: As for the constructor; or `expires` is not greater than 0.
+    #[pyo3(signature = (network, /, *, expires=None))]
+    fn add(&self, network: &Bound<'_, PyAny>, expires: Option<f64>) -> PyResult<()> {
+        let network = parse("network", &text("network", network)?)?;
+        let expires = match expires {
+            None => None,
+            Some(seconds) if seconds > 0.0 => {
+                let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+                Some(Instant::now() + time.min(acceptor::LONGEST_EXPIRY))
+            }
+            Some(seconds) => {
+                return Err(PyValueError::new_err(format!(
+                    "expires must be greater than 0 seconds, not {seconds}"
+                )));
+            }
+        };
+        self.0.add(network, expires);
+        Ok(())
+    }
+
+    /// Remove exactly this entry, if it is there.
+    ///
+    /// Raises:
+    ///     ValueError: As for the constructor.
+    #[pyo3(signature = (network, /))]
+    fn discard(&self, network: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.0.discard(parse("network", &text("network", network)?)?);
+        Ok(())
+    }
+
+    /// Whether one entry covers the whole of the address or network.
+    fn __contains__(&self, network: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let network = parse("network", &text("network", network)?)?;
+        Ok(self.0.covers(network, Instant::now()))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len(Instant::now())
+    }
+
+    /// The entries as text, IPv4 first, in the order of their addresses; a copy, so the set may change meanwhile.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let entries: Vec<String> = self.0.entries(Instant::now()).iter().map(ToString::to_string).collect();
+        Ok(entries.into_pyobject(py)?.try_iter()?.into_any())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<AddressSet of {} networks>", self.__len__())
+    }
+}
+
+impl AddressSet {
+    pub(crate) fn wrap(set: acceptor::AddressSet) -> Self {
+        Self(set)
+    }
+}
+
+/// Takes an `AddressSet` as it is, or makes one of an iterable.
+pub(crate) fn address_set(option: &str, given: &Bound<'_, PyAny>) -> PyResult<acceptor::AddressSet> {
+    if let Ok(set) = given.cast::<AddressSet>() {
+        return Ok(set.get().0.clone());
+    }
+    // A text is an iterable too, of characters.
+    if given.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err(format!(
+            "{option} must be an iterable of addresses and networks, not one str: did you mean [{}]?",
+            given.repr()?
+        )));
+    }
+    let Ok(items) = given.try_iter() else {
+        return Err(error::wrong_type(
+            option,
+            "an AddressSet or an iterable of addresses and networks",
+            given,
+        ));
+    };
+    let texts = items.map(|item| text(option, &item?)).collect::<PyResult<Vec<String>>>()?;
+    // A hundred thousand take tens of milliseconds to parse, in which others may run.
+    given.py().detach(|| texts.iter().map(|text| parse(option, text)).collect())
+}
+
+fn text(option: &str, network: &Bound<'_, PyAny>) -> PyResult<String> {
+    if let Ok(text) = network.cast::<PyString>() {
+        return Ok(text.to_cow()?.into_owned());
+    }
+    // What `ipaddress` makes, and nothing else, says its version and the longest prefix.
+    if network.hasattr("max_prefixlen")? && network.hasattr("version")? {
+        return Ok(network.str()?.to_cow()?.into_owned());
+    }
+    Err(error::wrong_type(&format!("an entry of {option}"), "str or an object of ipaddress", network))
+}
+
+fn parse(option: &str, text: &str) -> PyResult<acceptor::Network> {
+    text.parse().map_err(|error: acceptor::NetworkError| PyValueError::new_err(format!("{option}: {error}")))
+}
+
+/// What one client may do, counted over every listener that is given the same object.
+///
+/// Args:
+///     max_connections: How many connections of a client may be open at once; None: no limit.
+///     max_rate: How many connections a client may open in a second, in the long run; None: no limit.
+///     burst: How many may come at once; by default the rate, rounded up.
+///     ipv6_prefix: How many leading bits of an IPv6 address make one client.
+///
+/// Raises:
+///     ValueError: A number is out of its range, or `burst` is given without `max_rate`.
+#[pyclass(frozen, module = "proxyproto_rs")]
+pub(crate) struct ClientLimits(pub(crate) acceptor::ClientLimits);
+
+#[pymethods]
+impl ClientLimits {
+    #[new]
+    #[pyo3(signature = (max_connections=None, max_rate=None, burst=None, ipv6_prefix=64))]
+    fn new(
+        max_connections: Option<&Bound<'_, PyAny>>,
+        max_rate: Option<&Bound<'_, PyAny>>,
+        burst: Option<&Bound<'_, PyAny>>,
+        ipv6_prefix: u16,
+    ) -> PyResult<Self> {
+        let ipv6_prefix =
+            u8::try_from(ipv6_prefix).ok().filter(|prefix| (1..=128).contains(prefix)).ok_or_else(|| {
+                PyValueError::new_err(format!("ipv6_prefix must be from 1 to 128, not {ipv6_prefix}"))
+            })?;
+        let max_connections = max_connections.map(|value| count("max_connections", value)).transpose()?;
+        let max_rate = max_rate.map(|value| per_second("max_rate", value)).transpose()?;
+        let burst = burst.map(|value| count("burst", value)).transpose()?;
+        let rate = rate(("max_rate", max_rate), ("burst", burst))?;
+        Ok(Self(acceptor::ClientLimits::new(acceptor::PerClient { max_connections, rate, ipv6_prefix })))
+    }
+
+    #[getter]
+    fn max_connections(&self) -> Option<usize> {
+        self.0.limits().max_connections
+    }
+
+    #[getter]
+    fn max_rate(&self) -> Option<f64> {
+        self.0.limits().rate.map(|rate| rate.per_second)
+    }
+
+    #[getter]
+    fn burst(&self) -> Option<u32> {
+        self.0.limits().rate.map(|rate| rate.burst)
+    }
+
+    #[getter]
+    fn ipv6_prefix(&self) -> u8 {
+        self.0.limits().ipv6_prefix
+    }
+
+    fn __repr__(&self) -> String {
+        let number = |number: Option<String>| number.unwrap_or_else(|| "None".into());
+        format!(
+            "ClientLimits(max_connections={}, max_rate={}, burst={}, ipv6_prefix={})",
+            number(self.max_connections().map(|number| number.to_string())),
+            number(self.max_rate().map(|number| number.to_string())),
+            number(self.burst().map(|number| number.to_string())),
+            self.ipv6_prefix()
+        )
+    }
+}
+
+/// Takes a number of things, of which 0 would be none and so a mistake.
+pub(crate) fn count(option: &str, given: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let range = "at least 1 (None means no limit)";
+    let count: usize = error::int_argument(option, given, range)?;
+    if count == 0 { Err(error::out_of_range(option, range, given)) } else { Ok(count) }
+}
+
+/// Takes a rate: a finite number above 0.
+pub(crate) fn per_second(option: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let rate: f64 = given.extract().map_err(|_| error::wrong_type(option, "a number", given))?;
+    // A client that may come once in 30 years may not come; a meter that runs so slowly would overflow its clock.
+    if (1e-9..=1e9).contains(&rate) {
+        return Ok(rate);
+    }
+    Err(error::out_of_range(option, "greater than 0 (None means no limit)", given))
+}
+
+/// The rate of these two options, named in errors as they are here.
+pub(crate) fn rate(
+    max_rate: (&str, Option<f64>),
+    burst: (&str, Option<usize>),
+) -> PyResult<Option<acceptor::Rate>> {
+    match (max_rate.1, burst.1) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            Err(PyValueError::new_err(format!("{} means nothing without {}", burst.0, max_rate.0)))
+        }
+        (Some(per_second), burst) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates, from 1e-9 to 1e9"
+            )]
+            let default = per_second.ceil() as usize;
+            let burst = u32::try_from(burst.unwrap_or(default)).unwrap_or(u32::MAX).max(1);
+            Ok(Some(acceptor::Rate { per_second, burst }))
+        }
+    }
+}

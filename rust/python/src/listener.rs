@@ -1,0 +1,211 @@
+//! The acceptor's handle: bind, take, update, options, stats, refusals, close.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use acceptor::{BindOptions, Closed, Inherited, Listener, Options, Severity, Socket};
+use proxyproto_acceptor as acceptor;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use crate::address;
+use crate::connection::Connection;
+use crate::listener_options::{self, Given};
+
+/// A listening socket served by the background thread. All methods are thread-safe.
+///
+/// Every method but `close` raises RuntimeError in a forked child, where the thread does not exist.
+#[pyclass(frozen, module = "proxyproto_rs._core")]
+pub(crate) struct Acceptor {
+    listener: Listener,
+    given: Mutex<Given>,
+}
+
+type TakenConnection = (i32, i32, Py<Connection>);
+type RefusalFields<'py> = (
+    &'static str,
+    Bound<'py, PyAny>,
+    Option<Bound<'py, PyAny>>,
+    String,
+    Bound<'py, PyBytes>,
+    String,
+    u64,
+    f64,
+);
+type TakenRefusals<'py> = (Vec<RefusalFields<'py>>, Vec<(u8, String)>, u64);
+
+#[pymethods]
+impl Acceptor {
+    /// Bind `address`, as the socket module writes it with a numeric host, and serve it.
+    #[staticmethod]
+    #[pyo3(signature = (address, *, backlog, reuse_port, dualstack, options))]
+    fn bind(
+        address: &Bound<'_, PyTuple>,
+        backlog: u32,
+        reuse_port: bool,
+        dualstack: bool,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let address = socket_address(address)?;
+        Self::serve(options, || Socket::bind(address, BindOptions { backlog, reuse_port, dualstack }))
+    }
+
+    /// Bind a UNIX socket and serve it.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, backlog, mode, options))]
+    fn bind_unix(
+        path: &[u8],
+        backlog: u32,
+        mode: Option<u32>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let path = Path::new(OsStr::from_bytes(path));
+        Self::serve(options, || Socket::bind_unix(path, backlog, mode))
+    }
+
+    /// Serve a duplicate of a listening socket that somebody else has bound.
+    #[staticmethod]
+    #[pyo3(signature = (fd, *, backlog, options))]
+    fn adopt(fd: i32, backlog: u32, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+        if fd < 0 {
+            return Err(PyOSError::new_err((libc::EBADF, "Bad file descriptor")));
+        }
+        // SAFETY: -1 is excluded above. The number may still be of no open file, or be closed by another thread while it
+        // is duplicated; the kernel then answers EBADF or duplicates what has come in its place, as it would for os.dup.
+        #[expect(unsafe_code, reason = "Python hands over a number")]
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        Self::serve(options, || Socket::adopt(fd.try_clone_to_owned()?, backlog))
+    }
+
+    /// A new fd of the listening socket. Never accept from it, and leave it non-blocking.
+    fn dup_listening(&self) -> PyResult<i32> {
+        Ok(self.listener.listening()?.into_raw_fd())
+    }
+
+    /// The fd that is readable while there is something to take; it is the acceptor's.
+    fn wake_fd(&self) -> i32 {
+        self.listener.wake_fd().as_raw_fd()
+    }
+
+    /// Take one connection: its fd (non-blocking, the caller's from now on), its address family and the rest; or None.
+    ///
+    /// Raises:
+    ///     OSError: EBADF: the acceptor is closed, or drained and empty.
+    fn take(&self, py: Python<'_>) -> PyResult<Option<TakenConnection>> {
+        Ok(self.take_at_most(py, 1)?.pop())
+    }
+
+    /// Take at most `most` of the connections that are ready, the first ready first.
+    #[pyo3(signature = (most=usize::MAX, /), text_signature = "($self, most=..., /)")]
+    fn take_all(&self, py: Python<'_>, most: usize) -> PyResult<Vec<TakenConnection>> {
+        self.take_at_most(py, most)
+    }
+
+    /// Take what has been refused: records, log lines as (level, text), and how many records found no room.
+    fn take_refusals<'py>(&self, py: Python<'py>) -> PyResult<TakenRefusals<'py>> {
+        let taken = self.listener.take_refusals().map_err(inherited)?;
+        let records =
+            taken.records.into_iter().map(|refusal| fields(py, refusal)).collect::<PyResult<Vec<_>>>()?;
+        let lines = taken.lines.into_iter().map(|line| (level(line.severity), line.text)).collect();
+        Ok((records, lines, taken.dropped))
+    }
+
+    /// The count of each outcome, then how many are pending, ready and open, and how often accepting paused.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, usize, usize, usize, u64)> {
+        let stats = self.listener.stats().map_err(inherited)?;
+        let outcomes = PyDict::new(py);
+        for (outcome, count) in stats.outcomes {
+            outcomes.set_item(outcome.name(), count)?;
+        }
+        Ok((outcomes, stats.pending, stats.ready, stats.open, stats.pauses))
+    }
+
+    /// Replace options by their keywords, all or nothing.
+    fn update(&self, changes: &Bound<'_, PyDict>) -> PyResult<()> {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let (options, changed) = listener_options::apply(changes, &self.listener.options(), &given)?;
+        self.listener.update(options).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        *given = changed;
+        Ok(())
+    }
+
+    /// The options in force, by their keywords.
+    fn options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        listener_options::to_python(py, &self.listener.options(), &given)
+    }
+
+    /// Accept no more; what is accepted may complete its header and be taken, then the acceptor closes.
+    fn drain(&self) -> PyResult<()> {
+        self.listener.drain().map_err(inherited)
+    }
+
+    /// Close the listening socket and what was not taken, and wake every waiter for good.
+    fn close(&self, py: Python<'_>) {
+        // The background thread finishes what it does first; it never needs the interpreter for that.
+        py.detach(|| self.listener.close());
+    }
+}
+
+impl Acceptor {
+    fn serve(options: &Bound<'_, PyDict>, socket: impl FnOnce() -> io::Result<Socket>) -> PyResult<Self> {
+        // Options first: a mistake in them must not leave a socket file behind.
+        let (options, given) = listener_options::apply(options, &Options::default(), &Given::new())?;
+        let listener = Listener::start(socket()?, options)?;
+        Ok(Self { listener, given: Mutex::new(given) })
+    }
+
+    fn take_at_most(&self, py: Python<'_>, most: usize) -> PyResult<Vec<TakenConnection>> {
+        let connections = self.listener.take(most).map_err(|closed| match closed {
+            Closed::Inherited => inherited(Inherited),
+            Closed::Closed => PyOSError::new_err((libc::EBADF, "the listener is closed")),
+        })?;
+        connections.into_iter().map(|connection| Connection::hand_over(py, connection)).collect()
+    }
+}
+
+fn socket_address(address: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> {
+    if address.len() == 4 {
+        let (host, port, flowinfo, scope_id) = address.extract()?;
+        if let IpAddr::V6(host) = host {
+            return Ok(SocketAddrV6::new(host, port, flowinfo, scope_id).into());
+        }
+        return Ok(SocketAddr::new(host, port));
+    }
+    let (host, port) = address.extract()?;
+    Ok(SocketAddr::new(host, port))
+}
+
+fn inherited(error: Inherited) -> PyErr {
+    PyRuntimeError::new_err(error.to_string())
+}
+
+fn fields(py: Python<'_>, refusal: acceptor::Refusal) -> PyResult<RefusalFields<'_>> {
+    let client = refusal.client.map(|client| address::client_to_python(py, client)).transpose()?;
+    let time = refusal.time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
+    Ok((
+        refusal.outcome.name(),
+        address::peer_to_python(py, &refusal.peer)?,
+        client,
+        refusal.detail,
+        PyBytes::new(py, &refusal.first_bytes),
+        refusal.listener.to_string(),
+        refusal.count,
+        time,
+    ))
+}
+
+/// The level as the logging module numbers it.
+const fn level(severity: Severity) -> u8 {
+    match severity {
+        Severity::Error => 40,
+        _ => 30,
+    }
+}

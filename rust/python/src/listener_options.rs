@@ -1,0 +1,189 @@
+//! The keywords of `Listener`, as the acceptor's options and back.
+
+use proxyproto_acceptor as acceptor;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
+
+use acceptor::{HeaderTimeout, Options};
+
+use crate::error;
+use crate::limits::{self, AddressSet, ClientLimits};
+use crate::options::{MaxHeaderSize, Versions};
+
+/// What stays of the options over an update, though it is not the acceptor's: how the limits per client were given.
+pub(crate) struct Given {
+    /// Counts for the `..._per_client` keywords; kept over updates, so that who is connected stays counted.
+    own_limits: acceptor::ClientLimits,
+    /// The object given as `client_limits`.
+    shared_limits: Option<Py<ClientLimits>>,
+}
+
+impl Given {
+    pub(crate) fn new() -> Self {
+        Self { own_limits: acceptor::ClientLimits::new(acceptor::PerClient::default()), shared_limits: None }
+    }
+}
+
+/// Applies `changes` to `options`; if it fails, neither `options` nor `given` has changed.
+pub(crate) fn apply(
+    changes: &Bound<'_, PyDict>,
+    options: &Options,
+    given: &Given,
+) -> PyResult<(Options, Given)> {
+    let mut options = options.clone();
+    let mut per_client = PerClient::of(given.own_limits.limits());
+    let mut shared_limits = given.shared_limits.as_ref().map(|limits| limits.clone_ref(changes.py()));
+    for (name, value) in changes {
+        let name =
+            name.cast::<PyString>().map_err(|_| error::wrong_type("a keyword", "str", &name))?.to_cow()?;
+        match &*name {
+            "client_limits" if value.is_none() => shared_limits = None,
+            "client_limits" => {
+                let limits = value
+                    .cast::<ClientLimits>()
+                    .map_err(|_| error::wrong_type("client_limits", "a ClientLimits or None", &value))?;
+                shared_limits = Some(limits.clone().unbind());
+            }
+            "max_connections_per_client" => {
+                per_client.max_connections = optional(&name, &value, limits::count)?
+            }
+            "max_rate_per_client" => per_client.max_rate = optional(&name, &value, limits::per_second)?,
+            "burst_per_client" => per_client.burst = optional(&name, &value, limits::count)?,
+            _ => apply_one(&name, &value, &mut options)?,
+        }
+    }
+    let own = per_client.limits()?;
+    if shared_limits.is_some() && own != acceptor::PerClient::default() {
+        return Err(PyValueError::new_err(
+            "client_limits stands in place of max_connections_per_client, max_rate_per_client and burst_per_client: \
+             give one or the other",
+        ));
+    }
+    let own_limits = given.own_limits.with_limits(own);
+    options.client_limits = match &shared_limits {
+        Some(limits) => limits.get().0.clone(),
+        None => own_limits.clone(),
+    };
+    options.check().map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok((options, Given { own_limits, shared_limits }))
+}
+
+fn apply_one(name: &str, value: &Bound<'_, PyAny>, options: &mut Options) -> PyResult<()> {
+    match name {
+        "proxy_protocol" => options.proxy_protocol = word(name, value)?,
+        "trusted" => options.trusted = optional(name, value, limits::address_set)?,
+        "untrusted" => options.untrusted = word(name, value)?,
+        "versions" => options.codec.versions = value.extract::<Versions>()?.0,
+        "max_header_size" => options.codec.max_header_size = value.extract::<MaxHeaderSize>()?.0,
+        "allow_mixed_families" => options.codec.allow_mixed_families = flag(name, value)?,
+        "reject_unspec" => options.codec.reject_unspec = flag(name, value)?,
+        "ignore_malformed_tlvs" => options.codec.ignore_malformed_tlvs = flag(name, value)?,
+        "header_timeout" => options.header_timeout = header_timeout(name, value)?,
+        "max_pending" => options.max_pending = limits::count(name, value)?,
+        "defer_accept" => options.defer_accept = optional(name, value, flag)?,
+        "health_checks" => options.health_checks = word(name, value)?,
+        "allow" => options.allow = optional(name, value, limits::address_set)?,
+        "deny" => options.deny = optional(name, value, limits::address_set)?,
+        "max_connections" => options.max_connections = optional(name, value, limits::count)?,
+        "require_tls" => options.require_tls = flag(name, value)?,
+        "require_client_cert" => options.require_client_cert = flag(name, value)?,
+        _ => return Err(PyTypeError::new_err(format!("unexpected keyword argument '{name}'"))),
+    }
+    Ok(())
+}
+
+/// The options in force, by their keywords; `trusted`, `allow` and `deny` as the live sets.
+pub(crate) fn to_python<'py>(
+    py: Python<'py>,
+    options: &Options,
+    given: &Given,
+) -> PyResult<Bound<'py, PyDict>> {
+    let set = |set: &Option<acceptor::AddressSet>| {
+        set.as_ref().map(|set| Py::new(py, AddressSet::wrap(set.clone()))).transpose()
+    };
+    let codec = &options.codec;
+    let own = given.own_limits.limits();
+    let versions: Vec<u8> = [(1, proxyproto_codec::Version::V1), (2, proxyproto_codec::Version::V2)]
+        .into_iter()
+        .filter(|(_, version)| codec.versions.allow(*version))
+        .map(|(number, _)| number)
+        .collect();
+    let dict = PyDict::new(py);
+    dict.set_item("proxy_protocol", options.proxy_protocol.word())?;
+    dict.set_item("trusted", set(&options.trusted)?)?;
+    dict.set_item("untrusted", options.untrusted.word())?;
+    dict.set_item("versions", PyTuple::new(py, versions)?)?;
+    dict.set_item("max_header_size", codec.max_header_size.get())?;
+    dict.set_item("allow_mixed_families", codec.allow_mixed_families)?;
+    dict.set_item("reject_unspec", codec.reject_unspec)?;
+    dict.set_item("ignore_malformed_tlvs", codec.ignore_malformed_tlvs)?;
+    dict.set_item("header_timeout", options.header_timeout.get().as_secs_f64())?;
+    dict.set_item("max_pending", options.max_pending)?;
+    dict.set_item("defer_accept", options.defer_accept)?;
+    dict.set_item("health_checks", options.health_checks.word())?;
+    dict.set_item("allow", set(&options.allow)?)?;
+    dict.set_item("deny", set(&options.deny)?)?;
+    dict.set_item("max_connections", options.max_connections)?;
+    dict.set_item("max_connections_per_client", own.max_connections)?;
+    dict.set_item("max_rate_per_client", own.rate.map(|rate| rate.per_second))?;
+    dict.set_item("burst_per_client", own.rate.map(|rate| rate.burst))?;
+    dict.set_item("client_limits", given.shared_limits.as_ref())?;
+    dict.set_item("require_tls", options.require_tls)?;
+    dict.set_item("require_client_cert", options.require_client_cert)?;
+    Ok(dict)
+}
+
+/// The three `..._per_client` keywords.
+struct PerClient {
+    max_connections: Option<usize>,
+    max_rate: Option<f64>,
+    burst: Option<usize>,
+}
+
+impl PerClient {
+    fn of(limits: acceptor::PerClient) -> Self {
+        Self {
+            max_connections: limits.max_connections,
+            max_rate: limits.rate.map(|rate| rate.per_second),
+            burst: limits.rate.and_then(|rate| usize::try_from(rate.burst).ok()),
+        }
+    }
+
+    fn limits(&self) -> PyResult<acceptor::PerClient> {
+        let rate = limits::rate(("max_rate_per_client", self.max_rate), ("burst_per_client", self.burst))?;
+        Ok(acceptor::PerClient { max_connections: self.max_connections, rate, ..Default::default() })
+    }
+}
+
+fn optional<'py, T>(
+    name: &str,
+    value: &Bound<'py, PyAny>,
+    convert: impl Fn(&str, &Bound<'py, PyAny>) -> PyResult<T>,
+) -> PyResult<Option<T>> {
+    if value.is_none() { Ok(None) } else { convert(name, value).map(Some) }
+}
+
+fn word<T: std::str::FromStr<Err = acceptor::UnknownWord>>(
+    name: &str,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<T> {
+    let text = value.cast::<PyString>().map_err(|_| error::wrong_type(name, "str", value))?;
+    text.to_cow()?.parse().map_err(|error| match value.repr() {
+        Ok(given) => PyValueError::new_err(format!("{name} {error}, not {given}")),
+        Err(error) => error,
+    })
+}
+
+fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match value.cast::<PyBool>() {
+        Ok(flag) => Ok(flag.is_true()),
+        Err(_) => Err(error::wrong_type(name, "bool", value)),
+    }
+}
+
+fn header_timeout(name: &str, value: &Bound<'_, PyAny>) -> PyResult<HeaderTimeout> {
+    let seconds = value.extract().map_err(|_| error::wrong_type(name, "a number of seconds", value))?;
+    HeaderTimeout::from_secs(seconds)
+        .ok_or_else(|| error::out_of_range(name, "greater than 0 and at most 3600 seconds", value))
+}
