@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from .networks import network_text, parse_network
 from .paging import Paging
@@ -15,7 +16,11 @@ RegexMatchTarget = Literal["BY_CLIENT_ID", "BY_USERNAME", "BY_IP_ADDRESS"]
 BlockStatus = Literal["ACTIVE", "EXPIRED", "DELETING_SOON"]
 
 BLOCK_TYPES: tuple[BlockType, ...] = ("CLIENT_ID", "USERNAME", "IP_ADDRESS", "REGEX")
+REGEX_MATCH_TARGETS: tuple[RegexMatchTarget, ...] = ("BY_CLIENT_ID", "BY_USERNAME", "BY_IP_ADDRESS")
 MAX_TEXT = 255
+
+_VALUE_KEYS = {"CLIENT_ID": "clientId", "USERNAME": "username", "IP_ADDRESS": "ipAddress", "REGEX": "pattern"}
+"""Where TBMQ's POST has the value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,8 @@ class BlockedClient:
     """How many automatic bans the address has had, this one included; 0 for an operator's block."""
     revision: int = 0
     """Grows with every change in the store."""
+    status: BlockStatus = "ACTIVE"
+    """As of the moment it was asked for; not stored."""
 
     def __post_init__(self) -> None:
         if self.type not in BLOCK_TYPES:
@@ -88,6 +95,8 @@ class BlockedClient:
             raise ValueError(f"expiration_time must be 0 or more (got {self.expiration_time})")
         if (self.type == "REGEX") != (self.regex_match_target is not None):
             raise ValueError("regex_match_target belongs to type REGEX, and REGEX needs it")
+        if self.type == "REGEX" and self.regex_match_target not in REGEX_MATCH_TARGETS:
+            raise ValueError(f"regex_match_target must be one of {', '.join(REGEX_MATCH_TARGETS)}")
         if self.type == "REGEX":
             try:
                 compile_pattern(self.value)
@@ -104,11 +113,47 @@ class BlockedClient:
         """Type, target and value in one text; equal for two blocks of the same."""
         return ":".join(part for part in (self.type, self.regex_match_target or "", self.value) if part)
 
-    def status(self, now_ms: int, cleanup_ttl_ms: int) -> BlockStatus:
+    def active(self, now_ms: int) -> bool:
+        """Whether it blocks anybody."""
+        return not self.expiration_time or now_ms < self.expiration_time
+
+    def status_at(self, now_ms: int, cleanup_ttl_ms: int) -> BlockStatus:
         """ACTIVE until it expires, then visible for `cleanup_ttl_ms`: EXPIRED, second half DELETING_SOON."""
-        if not self.expiration_time or now_ms < self.expiration_time:
+        if self.active(now_ms):
             return "ACTIVE"
         return "EXPIRED" if now_ms < self.expiration_time + cleanup_ttl_ms / 2 else "DELETING_SOON"
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> BlockedClient:
+        """What TBMQ's POST sends: the value under the key that its type has there, or under `value`.
+
+        Raises ValueError, with a text for whoever posted it.
+        """
+        if not isinstance(body, Mapping):
+            raise ValueError("must be an object")
+        known = {"type", "value", "expirationTime", "description", "regexMatchTarget", *_VALUE_KEYS.values()}
+        if unknown := body.keys() - known:
+            raise ValueError(f"unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}")
+        kind = body.get("type")
+        if kind not in BLOCK_TYPES:
+            raise ValueError(f"type must be one of {', '.join(BLOCK_TYPES)} (got {str(kind)[:64]!r})")
+        value = body.get(_VALUE_KEYS[kind], body.get("value"))
+        expires = body.get("expirationTime") or 0
+        description = body.get("description")
+        target = body.get("regexMatchTarget")
+        if not isinstance(value, str):
+            raise ValueError(f"{_VALUE_KEYS[kind]} must be text")
+        if not isinstance(expires, int) or isinstance(expires, bool):
+            raise ValueError("expirationTime must be milliseconds since 1970, or 0 for never")
+        if description is not None and not isinstance(description, str):
+            raise ValueError("description must be text")
+        return cls(
+            type=kind,
+            value=value,
+            expiration_time=expires,
+            description=description[:MAX_TEXT] if description else None,
+            regex_match_target=target if kind == "REGEX" else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

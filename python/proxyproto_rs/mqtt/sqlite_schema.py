@@ -60,7 +60,7 @@ CREATE INDEX IF NOT EXISTS login_failure_ts ON login_failure (ts);
 """
 
 _CLIENT = tuple(field.name for field in dataclasses.fields(UnauthorizedClient))
-_BLOCK = tuple(field.name for field in dataclasses.fields(BlockedClient))
+_BLOCK = tuple(field.name for field in dataclasses.fields(BlockedClient) if field.name != "status")
 _KEPT = ("client_id", "ip_address", "first_ts", "attempts")
 
 UPSERT_CLIENT = (

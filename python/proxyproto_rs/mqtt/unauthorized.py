@@ -1,4 +1,4 @@
-"""The table of clients that were refused: recording costs a login nothing, the store is written behind its back.
+"""The table of refused clients: recording delays no login, the store is written behind its back.
 
 A refusal goes into a bounded queue, where tries of the same client id from the same address are one row;
 the queue is written after 50 ms or 1000 rows. What does not fit is counted in `dropped`.
@@ -38,7 +38,7 @@ Key = tuple[str, str]
 
 
 class Unauthorized:
-    """The refused clients of a broker. `run` writes and purges; `find` sees all that was recorded before it."""
+    """The refused clients. `run` writes and purges; `find` sees all that was recorded before it."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Unauthorized:
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._purge_at: float | None = None
+        self._unpurged = False
 
     def record(self, row: UnauthorizedClient) -> int:
         """Queue a refusal; return how many tries of this client id and address this process remembers."""
@@ -106,7 +106,7 @@ class Unauthorized:
         return await self._store.find_unauthorized(query)
 
     async def delete(self, client_id: str, ip: str | None = None) -> int:
-        """Delete the rows of a client id, from one address or from all; return how many. Raises StoreError."""
+        """Delete the rows of a client id, of one address or of all; return how many. Raises StoreError."""
         await self.flush()
         for key in [key for key in self._attempts if key[0] == client_id and ip in (None, key[1])]:
             del self._attempts[key]
@@ -119,7 +119,7 @@ class Unauthorized:
         return await self._store.delete_unauthorized(None, None)
 
     async def flush(self) -> None:
-        """Write everything that waits. Never raises for the store's sake: what it does not take is counted."""
+        """Write everything that waits. Does not raise: what the store does not take is counted."""
         async with self._writing:
             cleared, self._cleared = self._cleared, OrderedDict()
             waiting, self._waiting = self._waiting, OrderedDict()
@@ -131,8 +131,8 @@ class Unauthorized:
                 await self._write(rows[start : start + _BATCH_ROWS])
 
     async def purge(self) -> int:
-        """Delete what is older than the ttl, and the oldest over `max_rows`; return how many. Raises StoreError."""
-        self._purge_at = None
+        """Delete what is older than the ttl, then the oldest over `max_rows`; return how many."""
+        self._unpurged = False
         before = int((self._clock() - self.config.ttl) * 1000)
         gone = await self._store.purge_unauthorized(before, self.config.max_rows)
         self.rows = await self._count_rows()
@@ -141,25 +141,27 @@ class Unauthorized:
     async def run(self) -> None:
         """Write and purge until cancelled; then write what is left."""
         loop = asyncio.get_running_loop()
-        self._purge_at = loop.time()
+        purge_at = loop.time()
         try:
             while True:
-                wait = (self._purge_at or loop.time() + _SWEEP_SECONDS) - loop.time()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(wait, 0.0))
+                    await asyncio.wait_for(self._wake.wait(), max(purge_at - loop.time(), 0.0))
                 if self._wake.is_set():
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self._full.wait(), _BATCH_SECONDS)
                     self._wake.clear()
                     await self.flush()
-                    self._purge_at = self._purge_at or loop.time() + _PURGE_SECONDS
-                elif self._purge_at is None or loop.time() >= self._purge_at:
+                if self._unpurged:
+                    purge_at = min(purge_at, loop.time() + _PURGE_SECONDS)
+                if loop.time() >= purge_at:
                     await self._purge_quietly()
+                    purge_at = loop.time() + _SWEEP_SECONDS
         finally:
             await self.flush()
 
     async def _write(self, rows: list[UnauthorizedClient]) -> None:
         try:
+            self._unpurged = True
             await self._store.upsert_unauthorized(rows)
         except StoreError as wrong:
             self.dropped += sum(row.attempts for row in rows)
