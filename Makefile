@@ -1,0 +1,57 @@
+# Each target does its own set-up: it needs Rust, Python 3.10 or newer with pip, and (as root) apt for what tests talk to.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .make
+RUST := $(shell find rust -name '*.rs' -not -path '*/target/*' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test --lib --bins --tests)
+
+.PHONY: build demo test lint pythons bench fuzz soak wheels clean
+.DEFAULT_GOAL := build
+
+build: $(STAMPS)/built
+
+demo: $(STAMPS)/built
+	$(BIN)/proxyproto-rs demo
+
+test: lint $(STAMPS)/peers
+	cargo test --workspace --doc --quiet
+	cargo $(NEXTEST) --workspace
+	$(BIN)/python -X dev -m pytest
+
+lint: $(STAMPS)/built $(STAMPS)/test-venv
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff format --check --quiet python tests benches
+	$(BIN)/ruff check --quiet python tests benches
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest proxyproto_rs._core
+
+# The core's tests on every other Python of the machine.
+pythons: $(STAMPS)/built
+	.ci/pythons
+
+wheels:
+	.ci/wheels
+
+$(STAMPS)/venv: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.9,<2'
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/built: $(STAMPS)/venv $(RUST)
+	$(BIN)/maturin develop --release --quiet --extras mqtt,prometheus
+	@touch $@
+
+$(STAMPS)/test-venv: $(STAMPS)/venv
+	$(BIN)/pip install --quiet --group test --group lint
+	@touch $@
+
+# The programs that tests talk to.
+$(STAMPS)/peers: .ci/peers
+	.ci/peers
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(STAMPS) dist target
