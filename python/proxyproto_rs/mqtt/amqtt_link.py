@@ -1,0 +1,271 @@
+"""One client's way through amqtt: what its handler reads and writes, what is set right at login and end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from amqtt.adapters import ReaderAdapter, WriterAdapter
+from amqtt.session import ApplicationMessage, Session
+
+from .events import Refuse
+from .packets import PUBLISH
+from .watched_queue import WatchedQueue
+
+if TYPE_CHECKING:
+    from amqtt.broker import Broker
+    from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+
+    from .amqtt_backend import AmqttBackend
+    from .backend import Link
+
+_MANY = 1000  # messages; above it who publishes is not read
+_FEW = 500
+_IN_A_ROW = 64  # packets of one client before the others have a turn
+_DELIVER_GRACE = 2.0  # seconds for amqtt to pass on what an ended client has published
+
+
+class AmqttLink(ReaderAdapter, WriterAdapter):
+    """Both adapters of one connection. Reads never go beyond one packet, so amqtt cannot lose its place."""
+
+    def __init__(self, backend: AmqttBackend, link: Link, probe: Session, answers: dict[Any, Any]) -> None:
+        self.answered = False
+        self._backend = backend
+        self._link = link
+        self._probe: Session | None = probe
+        self._answers = answers
+        self._session: Session | None = None
+        self._handler: BrokerProtocolHandler | None = None
+        self._published = WatchedQueue()
+        self._task: asyncio.Task[Any] | None = None
+        self._packet = link.connect.encode()
+        self._at = 0
+        self._in_a_row = 0
+        self._held: bytes | None = None
+        self._refused: int | None = None
+        self._closed = False
+        self._flushing = False
+        self._backlog = 0
+        self._from_queue = 0
+        self._delivering = 0
+        self._delivered: asyncio.Future[None] | None = None
+
+    async def run(self, broker: Broker) -> None:
+        """Be carried until the end. Raises Refuse where amqtt does not let the client in after all."""
+        self._task = asyncio.current_task()
+        self._backend.subscribers.logging_in[self._task] = self._link.connect.client_id
+        try:
+            await broker.external_connected(self, self, self._link.connection.listener)
+        finally:
+            self._backend.subscribers.logging_in.pop(self._task, None)
+            self._task = None
+        if self._refused is not None:
+            raise Refuse("auth-error", f"amqtt answered CONNACK {self._refused}")
+
+    async def settle(self, broker: Broker) -> None:
+        """Leave nothing behind: no handler at work, no session that is still connected, no clean session."""
+        session, handler = broker.sessions.get(self._link.connect.client_id, (None, None))
+        if session is None or handler is None or handler.reader is not self:
+            return
+        if session.transitions.state == "connected":
+            await handler.stop()
+            session.transitions.disconnect()
+            await self._send_will(broker, session)
+        await self._wait_delivered()
+        session.ssl_object = None
+        if self._handler is not None:
+            del handler.mqtt_publish, handler.wait_disconnect  # ours; amqtt's are the class's
+        handler.detach()  # it stays in the table of a kept session, and would keep all of the connection
+        if session.clean_session:
+            await self._backend.forget(self._link.connect.client_id)
+
+    def answer_auth(self, session: Session) -> dict[Any, Any]:
+        """Answer for the plugins, and complete amqtt's session, new or resumed."""
+        self.answered = True
+        connect, probe = self._link.connect, self._probe
+        assert probe is not None
+        session.remote_address, session.remote_port = self._link.connection.client
+        session.ssl_object = self._link.ssl_object
+        session.username = probe.username
+        session.clean_session = connect.clean_session
+        session.will_retain = probe.will_retain
+        session.is_anonymous = probe.is_anonymous
+        session.attributes.update(probe.attributes)
+        while not session.delivered_message_queue.empty():
+            self._published.put_nowait(session.delivered_message_queue.get_nowait())
+        session.delivered_message_queue = self._published
+        self._probe = None
+        return self._answers
+
+    # ReaderAdapter
+
+    async def read(self, n: int = -1) -> bytes:
+        """Give `n` bytes of the current packet; b"" at the end of the connection."""
+        if n == 0 or (self._at == len(self._packet) and not await self._next()):
+            return b""
+        data = self._packet[self._at : self._at + n] if n > 0 else self._packet[self._at :]
+        self._at += len(data)
+        return data
+
+    def feed_eof(self) -> None:
+        """Nothing to do: the end comes from the link."""
+
+    async def _next(self) -> bool:
+        self._in_a_row += 1
+        if self._in_a_row >= _IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
+        if self._held is None:
+            self._held = await self._link.pull()
+        if self._held is None:
+            await self._last_wishes()
+            return False
+        if self._held[0] >> 4 == PUBLISH:
+            await self._wait_for_room()
+        # From here to the return nothing waits: a cancelled read has taken nothing.
+        self._packet, self._held, self._at = self._held, None, 0
+        return True
+
+    async def _wait_for_room(self) -> None:
+        for queue in (self._backend.broadcasts, self._published):
+            if queue.qsize() > _MANY and not self._link.ended:
+                self._backend.held_back += 1
+                await queue.shrunk_to(_FEW)
+
+    async def _last_wishes(self) -> None:
+        """Before amqtt learns of the end, at which it drops what it has not looked at yet."""
+        session = self._session
+        if session is None:
+            return
+        if self._link.reason == "disconnect":
+            session.will_flag = False  # amqtt takes a DISCONNECT that comes too soon for a broken connection
+        for _ in range(2):
+            await asyncio.sleep(0)  # the tasks of the packets it has read put their messages into the queue
+        if self._published.qsize():
+            try:
+                await asyncio.wait_for(self._published.shrunk_to(0), _DELIVER_GRACE)
+            except asyncio.TimeoutError:
+                self._backend.lost += self._published.qsize()
+
+    # WriterAdapter
+
+    def write(self, data: bytes) -> None:
+        """Send one whole packet, as amqtt gives it."""
+        if self._closed:
+            raise ConnectionResetError("the connection was ended")
+        if self._handler is None:
+            self._first(data)
+            if self._refused is not None:
+                return
+        self._link.push(data)
+
+    async def drain(self) -> None:
+        """Wait for a slow client only while amqtt empties a queue to it, which is in memory anyway.
+
+        New messages alone never wait here: each would be a task and a copy. They go into the send buffer,
+        whose bound ends who does not read.
+        """
+        if not self._from_queue or not self._link.congested:
+            return
+        self._flushing = True
+        try:
+            await self._link.drain()
+        finally:
+            self._flushing = False
+            self._backlog = 0
+        if self._link.ended:
+            raise ConnectionResetError("the connection was ended")
+
+    def get_peer_info(self) -> tuple[str, int]:
+        """Give the client's real address."""
+        return self._link.connection.client
+
+    def get_ssl_info(self) -> Any:
+        """Give our own TLS, or what a proxy says of its."""
+        return self._link.ssl_object
+
+    async def close(self) -> None:
+        """Take no more packets from amqtt; the gate closes the connection."""
+        self._closed = True
+
+    def _first(self, connack: bytes) -> None:
+        """Look at the CONNACK; amqtt has entered session and handler into its table just before."""
+        if connack[3]:
+            self._refused = connack[3]
+            return
+        session, handler = self._backend.broker.sessions[self._link.connect.client_id]
+        self._session, self._handler = session, handler
+        self._publish, handler.mqtt_publish = handler.mqtt_publish, self._deliver  # type: ignore[method-assign]
+        self._wait, handler.wait_disconnect = handler.wait_disconnect, self._logged_in  # type: ignore[method-assign]
+        self._link.welcome()
+
+    # in place of the handler's methods
+
+    def _logged_in(self) -> Any:
+        """Called when amqtt begins to serve the client: from here on it may see everybody's subscriptions."""
+        self._backend.subscribers.logging_in.pop(self._task, None)
+        return self._wait()
+
+    async def _deliver(
+        self,
+        topic: str,
+        data: bytes | bytearray,
+        qos: int | None,
+        retain: bool,
+        ack_timeout: int | None = None,
+    ) -> Any:
+        """Send a message to the client; one it can no longer acknowledge is kept for its next connection."""
+        assert self._session is not None
+        queued = retain  # amqtt says so of whatever it does not send at the moment of its publishing
+        if queued:
+            if not await self._backend.may_receive(self._session, topic):
+                return None
+            retain = self._backend.is_retained(topic, data)
+        if self._over():
+            self._keep(topic, data, qos)
+            return None
+        if self._flushing and not queued:
+            self._backlog += len(data)
+            if self._backlog > self._link.max_send_buffer:
+                self._link.end("slow-consumer", "new messages came faster than its queue could be emptied")
+        self._delivering += 1
+        self._from_queue += queued
+        try:
+            return await self._publish(topic, data, qos, retain, ack_timeout)
+        except asyncio.CancelledError:
+            self._keep(topic, data, qos)
+            raise
+        except Exception as wrong:  # amqtt leaves these to the garbage collector's complaint
+            if self._over():
+                self._keep(topic, data, qos)
+            else:
+                self._backend.not_delivered(wrong, self._link.connection)
+            return None
+        finally:
+            self._delivering -= 1
+            self._from_queue -= queued
+            if not self._delivering and self._delivered is not None and not self._delivered.done():
+                self._delivered.set_result(None)
+
+    def _over(self) -> bool:
+        return self._closed or self._link.ended
+
+    def _keep(self, topic: str, data: bytes | bytearray, qos: int | None) -> None:
+        session = self._session
+        assert session is not None
+        if qos and not session.clean_session and not session.is_anonymous:
+            session.retained_messages.put_nowait(ApplicationMessage(None, topic, qos, data, retain=False))
+
+    async def _wait_delivered(self) -> None:
+        if self._delivering:
+            self._delivered = asyncio.get_running_loop().create_future()
+            await self._delivered
+
+    async def _send_will(self, broker: Broker, session: Session) -> None:
+        if not session.will_flag or session.will_topic is None or session.will_message is None:
+            return
+        await broker.internal_message_broadcast(
+            session.will_topic, bytes(session.will_message), session.will_qos
+        )
+        if session.will_retain:
+            await broker.retain_message(session, session.will_topic, session.will_message, session.will_qos)

@@ -1,0 +1,275 @@
+"""One client inside the gate, from its first byte to its last: what is known of it, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from .events import Refuse
+from .packets import DISCONNECT, PUBLISH, PacketError, check_packet, packet_length
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .connect import Connect
+    from .connection import Connection
+    from .gate import Door, Gate
+    from .rates import PublishRate
+    from .sessions import SessionRecord
+    from .wire import Wire
+
+_SETTLE = 5.0  # seconds for the backend to let go of an ended client
+
+
+class Client:
+    """Implements `backend.Link`.
+
+    Every way to end leads through `end`: it wakes whoever waits for the client, and the gate's task closes
+    the wire. Only the first reason counts.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_accepted_at",
+        "_keep_alive",
+        "_partial_since",
+        "_settled",
+        "_timer",
+        "backend_state",
+        "certificate_is_login",
+        "connect",
+        "connection",
+        "detail",
+        "door",
+        "forced",
+        "gate",
+        "greeted",
+        "locked",
+        "options",
+        "rate",
+        "reason",
+        "record",
+        "ssl_object",
+        "task",
+        "username",
+        "wire",
+    )
+
+    connect: Connect  # there from the moment it has been read
+
+    def __init__(self, wire: Wire, connection: Connection, gate: Gate, door: Door) -> None:
+        self.wire = wire
+        self.connection = connection
+        self.gate = gate
+        self.door = door
+        self.options = gate.mqtt
+        self.task: asyncio.Task[None] | None = None
+        self.username: str | None = None
+        self.certificate_is_login = False
+        self.ssl_object: Any = None
+        self.backend_state: Any = None
+        self.record: SessionRecord | None = None
+        self.rate: PublishRate | None = None
+        self.reason: str | None = None
+        self.detail = ""
+        self.greeted = False
+        """A whole CONNECT has been read, so that a CONNACK may answer."""
+        self.locked = False
+        """Holds the lock of its client id."""
+        self.forced = False
+        """Cancelled by its own clock."""
+        self._accepted_at = wire.loop.time()
+        self._keep_alive = 0.0
+        self._partial_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._settled: asyncio.Future[None] | bool = False
+
+    def age(self) -> float:
+        """Seconds since the connection was accepted."""
+        return self.wire.loop.time() - self._accepted_at
+
+    # how it ends
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is taken from the client."""
+        return self.reason is not None
+
+    def end(self, reason: str, detail: str = "") -> None:
+        """End the connection. Packets that wait in the buffer are not read any more."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self.detail = detail
+        if reason == "slow-consumer":
+            self.wire.abort()  # it does not read; waiting for it would keep what it did not read
+        if self.record is not None:
+            self._set_timer(_SETTLE, self._force)
+        self.wire.wake()
+        self.wire.wake_writers()
+
+    def settle(self) -> None:
+        """Stop the clock, and let `wait_settled` return."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        settled, self._settled = self._settled, True
+        if isinstance(settled, asyncio.Future) and not settled.done():
+            settled.set_result(None)
+
+    async def wait_settled(self) -> None:
+        """Wait until the session of a client that was ended is settled."""
+        if self._settled is True:
+            return
+        if self._settled is False:
+            self._settled = self.wire.loop.create_future()
+        assert isinstance(self._settled, asyncio.Future)
+        await asyncio.shield(self._settled)
+
+    def _force(self) -> None:
+        self._timer = None
+        self.forced = True
+        if self.task is not None:
+            self.task.cancel()
+
+    # while it logs in
+
+    @contextlib.contextmanager
+    def deadline(self, seconds: float, reason: str, detail: str) -> Iterator[None]:
+        """End the client with `reason` unless the block is left in time; `more` then raises."""
+        timer = self.wire.loop.call_later(seconds, self.end, reason, detail)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def more(self) -> None:
+        """Wait for bytes or the end of bytes. Raises Refuse when the client has been ended meanwhile."""
+        if self.reason is None:
+            await self.wire.more()
+        if self.reason is not None:
+            raise Refuse(self.reason, self.detail)
+
+    def still_there(self) -> None:
+        """Raise Refuse if nobody waits for the answer any more."""
+        if self.reason is not None:
+            raise Refuse(self.reason, self.detail)
+        if self.wire.closing:
+            raise Refuse("closed-early", "gone while its login was checked")
+
+    # packets
+
+    def welcome(self) -> None:
+        """Open the session: the CONNACK that follows lets the client in."""
+        self._keep_alive = self.connect.keep_alive * self.options.keepalive_factor
+        if self._keep_alive:
+            self._watch(self._keep_alive)
+        self.gate.welcomed(self)
+
+    async def pull(self) -> bytes | None:
+        """Give the next checked packet; None at the end, whose reason then stands in `reason`."""
+        if self.rate is not None:
+            await self._pace(self.rate)
+        while self.reason is None:
+            packet = self._next_packet()
+            if packet is None:
+                if self.reason is None:
+                    await self.wire.more()
+                continue
+            kind = packet[0] >> 4
+            if kind == DISCONNECT:
+                self.end("disconnect")
+                break
+            if kind == PUBLISH and self.rate is not None:
+                self.rate.spend(self.wire.loop.time())
+            return packet
+        return None
+
+    def push(self, packet: bytes) -> None:
+        """Send one packet; end a client that has left more than `max_send_buffer` bytes unread."""
+        self.wire.traffic.packets_out += 1
+        self.wire.write(packet)
+        if self.wire.unsent > self.options.max_send_buffer:
+            self.end("slow-consumer", f"more than {self.options.max_send_buffer} bytes unread")
+
+    async def drain(self) -> None:
+        """Wait until the client has taken most of what was pushed, or is ended or gone."""
+        while self.congested:
+            await self.wire.writable_again()
+
+    @property
+    def congested(self) -> bool:
+        """Whether `drain` would wait."""
+        return self.reason is None and not self.wire.writable
+
+    @property
+    def max_send_buffer(self) -> int:
+        """Bytes that may wait for a client that does not read."""
+        return self.options.max_send_buffer
+
+    def _next_packet(self) -> bytes | None:
+        buffer = self.wire.buffer
+        try:
+            size = packet_length(buffer, self.options.max_packet_size)
+            if size is None or len(buffer) < size:
+                self._incomplete()
+                return None
+            packet = self.wire.take(size)
+            self._partial_since = 0.0
+            check_packet(packet)
+        except PacketError as wrong:
+            self.end(wrong.reason, wrong.detail)
+            return None
+        self.wire.traffic.packets_in += 1
+        return packet
+
+    def _incomplete(self) -> None:
+        if self.wire.eof:
+            codec = self.wire.codec
+            reason = getattr(codec, "broken", None) if codec is not None else None
+            self.end(reason or "connection-lost")
+        elif self.wire.buffer and not self._partial_since:
+            self._partial_since = self.wire.loop.time()
+            self._watch(self.options.packet_timeout)
+
+    async def _pace(self, rate: PublishRate) -> None:
+        loop = self.wire.loop
+        if rate.delay(loop.time()) > 0:
+            rate.delayed += 1
+        while self.reason is None and (delay := rate.delay(loop.time())) > 0:
+            timer = loop.call_later(delay, self.wire.wake)
+            try:
+                await self.wire.more()
+            finally:
+                timer.cancel()
+
+    # the clock: one timer, set again only when it fires, because packets are more frequent than timeouts
+
+    def _watch(self, seconds: float) -> None:
+        if self._timer is None or self._timer.when() > self.wire.loop.time() + seconds:
+            self._set_timer(seconds, self._check_time)
+
+    def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.wire.loop.call_later(seconds, call)
+
+    def _check_time(self) -> None:
+        self._timer = None
+        if self.reason is not None:
+            return
+        now = self.wire.loop.time()
+        waits = []
+        if self._partial_since:
+            waits.append((self._partial_since + self.options.packet_timeout - now, "packet-timeout"))
+        if self._keep_alive:
+            # What we do not read ourselves cannot be held against the client.
+            since = self.wire.traffic.last_received if self.wire.reading else now
+            waits.append((since + self._keep_alive - now, "keep-alive"))
+        for left, reason in waits:
+            if left <= 0:
+                self.end(reason)
+                return
+        if waits:
+            self._watch(min(left for left, _ in waits))

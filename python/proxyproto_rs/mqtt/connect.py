@@ -1,0 +1,263 @@
+"""The CONNECT packet, decoded strictly (MQTT 3.1.1, section 3.1) and encoded again for the backend.
+
+Bytes only: no clock, no socket. Any input gives a Connect or raises Refuse with a reason of the table.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from dataclasses import dataclass
+
+from .events import Refuse
+
+CONNECT = 0x10
+PROTOCOL_LEVEL = 4
+
+_RESERVED, _CLEAN, _WILL, _WILL_RETAIN, _PASSWORD, _USERNAME = 0x01, 0x02, 0x04, 0x20, 0x40, 0x80
+_MAX_LENGTH_BYTES = 4
+_MAX_QOS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker shall publish if the client goes without DISCONNECT."""
+
+    topic: str
+    message: bytes
+    qos: int
+    retain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A valid CONNECT of MQTT 3.1.1."""
+
+    client_id: str
+    clean_session: bool
+    keep_alive: int
+    """Seconds; 0 is off."""
+    will: Will | None = None
+    username: str | None = None
+    password: bytes | None = None
+
+    def encode(self) -> bytes:
+        """The packet. Of a decoded one the bytes it came from, but for a client id that we chose."""
+        flags = _CLEAN if self.clean_session else 0
+        payload = [_text(self.client_id)]
+        if self.will is not None:
+            flags |= _WILL | self.will.qos << 3 | (_WILL_RETAIN if self.will.retain else 0)
+            payload += [_text(self.will.topic), _binary(self.will.message)]
+        if self.username is not None:
+            flags |= _USERNAME
+            payload.append(_text(self.username))
+        if self.password is not None:
+            flags |= _PASSWORD
+            payload.append(_binary(self.password))
+        head = b"\x00\x04MQTT" + struct.pack("!BBH", PROTOCOL_LEVEL, flags, self.keep_alive)
+        body = head + b"".join(payload)
+        return bytes((CONNECT,)) + encode_length(len(body)) + body
+
+
+def decode_connect(packet: bytes) -> Connect:
+    """Decode one whole packet, fixed header included.
+
+    An empty client id is replaced by ``auto-`` and 16 hex digits, so that all tables agree on one name.
+
+    Raises:
+        Refuse: `malformed-connect`, `protocol-version` or `identifier-rejected`. Anything else is a bug.
+    """
+    reader = _Reader(packet, length_end(packet))
+    _check_protocol(reader)
+    flags = reader.byte("the flags")
+    keep_alive = reader.uint16("the keep-alive")
+    _check_flags(flags)
+    client_id = reader.text("the client id")
+    will = _will(reader, flags) if flags & _WILL else None
+    username = reader.text("the user name") if flags & _USERNAME else None
+    password = reader.binary("the password") if flags & _PASSWORD else None
+    reader.finish()
+    clean = bool(flags & _CLEAN)
+    if not client_id:
+        if not clean:
+            raise Refuse("identifier-rejected", "an empty client id needs a clean session")
+        client_id = f"auto-{secrets.token_hex(8)}"
+    return Connect(client_id, clean, keep_alive, will, username, password)
+
+
+def connect_length(received: bytes | bytearray, max_size: int) -> int | None:
+    """How long the CONNECT that begins with `received` is in all; None while that cannot be told.
+
+    Raises Refuse (`malformed-connect`) as soon as nothing that follows can make it one of `max_size` bytes.
+    """
+    if not received:
+        return None
+    if received[0] != CONNECT:
+        raise Refuse("malformed-connect", f"not a CONNECT but {describe(received)}")
+    length = 0
+    for index in range(1, _MAX_LENGTH_BYTES + 1):
+        if index >= len(received):
+            return None
+        length |= (received[index] & 0x7F) << 7 * (index - 1)
+        if not received[index] & 0x80:
+            total = index + 1 + length
+            if total > max_size:
+                raise Refuse("malformed-connect", f"a CONNECT of {total} bytes, at most {max_size} are read")
+            return total
+    raise Refuse("malformed-connect", "the remaining length has more than 4 bytes")
+
+
+def describe(received: bytes | bytearray) -> str:
+    """Name what a stranger's first bytes look like, with at most 8 of them in hex."""
+    start = bytes(received[:16])
+    shown = start[:8].hex(" ")
+    for prefix, name in _FIRST_BYTES:
+        if start.startswith(prefix):
+            return f"{name} ({shown})"
+    if start[0] >> 4 in range(1, 15) and not start[:1].isalpha():
+        return f"MQTT packet type {start[0] >> 4} ({shown})"
+    return f"unknown bytes ({shown})"
+
+
+def encode_length(length: int) -> bytes:
+    """A remaining length, 7 bits a byte (section 2.2.3)."""
+    encoded = bytearray()
+    while True:
+        length, digit = length >> 7, length & 0x7F
+        if not length:
+            encoded.append(digit)
+            return bytes(encoded)
+        encoded.append(digit | 0x80)
+
+
+def length_end(packet: bytes) -> int:
+    """Where the remaining length ends in a whole packet."""
+    end = 1
+    while packet[end] & 0x80:
+        end += 1
+    return end + 1
+
+
+_PROXY = "a PROXY header, which is a second one, or one that this listener does not expect"
+_FIRST_BYTES = (
+    (b"PROXY ", _PROXY),
+    (b"\r\n\r\n\0\r\nQUIT\n", _PROXY),
+    (b"\x16\x03", "a TLS ClientHello, and this port has no TLS"),
+    (b"GET ", "HTTP"),
+    (b"POST ", "HTTP"),
+    (b"PUT ", "HTTP"),
+    (b"HEAD ", "HTTP"),
+    (b"OPTIONS ", "HTTP"),
+    (b"CONNECT ", "HTTP"),
+    (b"PRI * HTTP/2", "HTTP/2"),
+    (b"SSH-", "SSH"),
+)  # fmt: skip
+
+
+class _Reader:
+    """Typed reads off the packet; what is missing or wrong is a `malformed-connect` that names the field."""
+
+    __slots__ = ("_at", "_packet")
+
+    def __init__(self, packet: bytes, at: int) -> None:
+        self._packet = packet
+        self._at = at
+
+    def byte(self, field: str) -> int:
+        return self._take(1, field)[0]
+
+    def uint16(self, field: str) -> int:
+        return int.from_bytes(self._take(2, field), "big")
+
+    def binary(self, field: str) -> bytes:
+        return self._take(self.uint16(field), field)
+
+    def text(self, field: str) -> str:
+        raw = self.binary(field)
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise Refuse("malformed-connect", f"{field} is not UTF-8") from None
+        if "\0" in text:
+            raise Refuse("malformed-connect", f"{field} holds a NUL")
+        return text
+
+    def skip_properties(self) -> None:
+        """MQTT 5 puts a length of its own before the client id."""
+        length = shift = 0
+        while True:
+            digit = self.byte("the properties")
+            length |= (digit & 0x7F) << shift
+            shift += 7
+            if not digit & 0x80:
+                break
+            if shift >= 7 * _MAX_LENGTH_BYTES:
+                raise Refuse("malformed-connect", "the properties' length has more than 4 bytes")
+        self._take(length, "the properties")
+
+    def finish(self) -> None:
+        rest = len(self._packet) - self._at
+        if rest:
+            raise Refuse("malformed-connect", f"{rest} bytes behind the last field")
+
+    def _take(self, size: int, field: str) -> bytes:
+        taken = self._packet[self._at : self._at + size]
+        if len(taken) < size:
+            raise Refuse("malformed-connect", f"the packet ends inside {field}")
+        self._at += size
+        return taken
+
+
+def _check_protocol(reader: _Reader) -> None:
+    name = reader.binary("the protocol name")
+    level = reader.byte("the protocol level")
+    if name == b"MQTT" and level == PROTOCOL_LEVEL:
+        return
+    if name not in (b"MQTT", b"MQIsdp"):
+        raise Refuse("malformed-connect", f"the protocol name is {name[:16]!r}")
+    shown = {3: "MQTT 3.1", 5: "MQTT 5"}.get(level, f"protocol level {level}")
+    raise Refuse("protocol-version", f"{shown}; MQTT 3.1.1 is served", client_id=_foreign_id(reader, level))
+
+
+def _foreign_id(reader: _Reader, level: int) -> str:
+    """The client id of a version that is not served, for the record: the operator looks for that device."""
+    try:
+        reader.byte("the flags")
+        reader.uint16("the keep-alive")
+        if level == 5:  # noqa: PLR2004 (MQTT 5)
+            reader.skip_properties()
+        return reader.text("the client id")
+    except Refuse:
+        return ""
+
+
+def _check_flags(flags: int) -> None:
+    if flags & _RESERVED:
+        raise Refuse("malformed-connect", "the reserved flag is set")  # MQTT-3.1.2-3
+    qos = flags >> 3 & 3
+    if flags & _WILL:
+        if qos > _MAX_QOS:
+            raise Refuse("malformed-connect", "the will has QoS 3")  # MQTT-3.1.2-14
+    elif qos or flags & _WILL_RETAIN:
+        raise Refuse("malformed-connect", "will flags without a will")  # MQTT-3.1.2-11
+    if flags & _PASSWORD and not flags & _USERNAME:
+        raise Refuse("malformed-connect", "a password without a user name")  # MQTT-3.1.2-22
+
+
+def _will(reader: _Reader, flags: int) -> Will:
+    topic = reader.text("the will topic")
+    message = reader.binary("the will message")
+    if not topic or "#" in topic or "+" in topic:
+        raise Refuse("malformed-connect", "the will topic is empty or holds a wildcard")
+    if topic.startswith("$"):
+        # The broker's own topics; a client's PUBLISH to them is refused as well.
+        raise Refuse("malformed-connect", "the will topic starts with $")
+    return Will(topic, message, flags >> 3 & 3, bool(flags & _WILL_RETAIN))
+
+
+def _binary(data: bytes) -> bytes:
+    return len(data).to_bytes(2, "big") + data
+
+
+def _text(text: str) -> bytes:
+    return _binary(text.encode())

@@ -1,0 +1,370 @@
+"""The gate: everything between an accepted connection and the backend, a step a line.
+
+No backend sees a connection that has not been let in, and none sees half a packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from proxyproto_rs import get_header
+
+from .client import Client
+from .config import IdentityConfig, LimitsConfig, MqttConfig, WebSocketConfig
+from .connect import connect_length, decode_connect
+from .connection import connection_of
+from .events import Observer, Refuse, RefusedClient, Silent
+from .faults import Faults
+from .id_locks import IdLocks
+from .identity import Identity
+from .rates import PublishRate
+from .reasons import REASONS
+from .sessions import Sessions
+from .tls import ProxyTls, info_of, why_failed
+from .websocket import open_websocket
+from .wire import Wire
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Container, Sequence
+
+    from proxyproto_rs import Listener
+
+    from .backend import Backend
+
+    Check = Callable[[Client], None]
+    """Raises Refuse where the client may not come in."""
+
+logger = logging.getLogger("proxyproto_rs.mqtt")
+
+_END_GRACE = 2.0  # seconds for everybody's last bytes when the gate closes
+
+
+@dataclass
+class Door:
+    """What holds for the connections of one listener. Its values may change while it is open."""
+
+    name: str
+    tls: ssl.SSLContext | None = None
+    websocket: WebSocketConfig | None = None
+    identity: Identity = field(default_factory=lambda: Identity(IdentityConfig()))
+    trusted: Container[str] = ()
+    """Peers whose health checks may close without a byte and leave no trace."""
+    check_address: Check | None = None
+    """For an address from X-Forwarded-For, which the acceptor has not seen. Raises Refuse."""
+    unauthenticated: int = 0
+
+
+class Gate:
+    """Lets clients in to a backend.
+
+    Args:
+        backend: A Backend, or an amqtt Broker that has not been started.
+        mqtt: Deadlines and sizes.
+        limits: How many, how often.
+        checks: Who may come in, asked in this order before any plugin.
+        observer: Told who was refused, came and went.
+        node_id: Shown in session records.
+        session_expiry: Seconds the backend keeps sessions; shown in session records. 0: for ever.
+    """
+
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        mqtt: MqttConfig | None = None,
+        limits: LimitsConfig | None = None,
+        checks: Sequence[Check] = (),
+        observer: Observer | None = None,
+        node_id: str = "",
+        session_expiry: int = 0,
+    ) -> None:
+        self.backend = _backend_of(backend)
+        self.backend.denied = self._denied
+        self.mqtt = mqtt or MqttConfig()
+        self.limits = limits or LimitsConfig()
+        self.checks = checks
+        self.observer = observer or Silent()
+        self.sessions = Sessions(self.backend, node_id, session_expiry)
+        self.faults = Faults(logger)
+        self._locks = IdLocks()
+        self._logins = asyncio.Semaphore(self.limits.logins_at_once)
+        self._clients: set[Client] = set()
+        self._servers: list[Any] = []
+
+    async def serve(
+        self,
+        listener: Listener,
+        *,
+        name: str,
+        websocket: WebSocketConfig | bool = False,
+        ssl: ssl.SSLContext | None = None,
+        identity: IdentityConfig | None = None,
+        trusted: Container[str] = (),
+    ) -> Door:
+        """Serve the connections of a Listener until `close`, which closes it; the backend has been started.
+
+        `name` is the listener's in records and logs; the backend must know it.
+        """
+        if websocket is True:
+            websocket = WebSocketConfig()
+        door = Door(name, ssl, websocket or None, Identity(identity or IdentityConfig()), trusted)
+        await self.open(listener, door)
+        return door
+
+    async def open(self, listener: Listener, door: Door) -> None:
+        """Serve a Listener under the rules of `door`."""
+        # One packet more than is allowed at once, so that reading never stops for want of room for it.
+        room = self.mqtt.max_packet_size + self.mqtt.max_connect_size
+        accepted = partial(self._accepted, door)
+        self._servers.append(await listener.create_server(lambda: Wire(accepted, room)))
+
+    def change_limits(self, limits: LimitsConfig) -> None:
+        """Put new limits in force for those who come from now on."""
+        if limits.logins_at_once != self.limits.logins_at_once:
+            self._logins = asyncio.Semaphore(limits.logins_at_once)
+        self.limits = limits
+
+    async def close(self) -> None:
+        """Stop accepting, end everybody at once, and wait: 2 seconds, then connections are cut off."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+        for client in self._clients:
+            client.end("server-shutdown")
+        tasks = [client.task for client in self._clients if client.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_END_GRACE)
+            for client in list(self._clients):
+                client.wire.abort()
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # the way of one connection
+
+    def _accepted(self, door: Door, wire: Wire) -> None:
+        transport = wire.transport
+        header, proxy = get_header(transport), transport.get_extra_info("proxy_peername")
+        client = Client(wire, connection_of(transport, door.name, header, proxy), self, door)
+        if self.limits.max_unauthenticated and door.unauthenticated >= self.limits.max_unauthenticated:
+            self._tell_refused(client, Refuse("busy", f"{door.unauthenticated} have not logged in yet"))
+            wire.abort()
+            return
+        if door.tls is not None:
+            wire.hold()
+        door.unauthenticated += 1
+        self._clients.add(client)
+        client.task = wire.loop.create_task(self._serve(client))
+
+    async def _serve(self, client: Client) -> None:
+        try:
+            await self._way(client)
+        except Refuse as refused:
+            self._refuse(client, refused)
+        except asyncio.CancelledError:
+            # The clock of a client that did not end in time; else somebody ends this task.
+            if not client.forced:
+                client.wire.abort()
+                raise
+        except Exception as wrong:  # one connection's fault is never another's
+            host, port = client.connection.client
+            self.faults.note(
+                wrong, f"broker-error client={host}:{port} listener={client.door.name}: connection ended"
+            )
+            client.end("broker-error", repr(wrong))
+        finally:
+            self._settle(client)
+            try:
+                await client.wire.close()
+            finally:
+                self._clients.discard(client)
+
+    async def _way(self, client: Client) -> None:
+        await self._shake_hands(client)
+        await self._upgrade(client)
+        await self._read_connect(client)
+        self._identify(client)
+        self._check(client)
+        await self._authenticate(client)
+        await self._locks.acquire(client.connect.client_id)
+        client.locked = True
+        self._check_owner(client)
+        self._check_limits(client)
+        await self._take_over(client)
+        await self.backend.carry(client)
+
+    async def _shake_hands(self, client: Client) -> None:
+        context = client.door.tls
+        if context is not None:
+            try:
+                await client.wire.start_tls(context, self.mqtt.tls_timeout)
+            except OSError as wrong:
+                raise Refuse("tls-failed", why_failed(wrong)) from None
+            client.ssl_object = client.wire.extra_info("ssl_object")
+            client.connection.tls = info_of(client.ssl_object)
+        elif client.connection.tls is not None:
+            assert client.connection.header is not None
+            assert client.connection.header.ssl is not None
+            client.ssl_object = ProxyTls(client.connection.header.ssl)
+
+    async def _upgrade(self, client: Client) -> None:
+        options = client.door.websocket
+        if options is None:
+            return
+        with client.deadline(self.mqtt.ws_timeout, "ws-failed", "timeout"):
+            await open_websocket(client, options, self.mqtt.max_packet_size, self._check_forwarded)
+
+    async def _read_connect(self, client: Client) -> None:
+        wire, limit = client.wire, self.mqtt.max_connect_size
+        with client.deadline(self.mqtt.connect_timeout, "no-connect", "no whole CONNECT in time"):
+            while (size := connect_length(wire.buffer, limit)) is None or len(wire.buffer) < size:
+                if wire.eof:
+                    raise Refuse("closed-early", f"after {len(wire.buffer)} bytes")
+                await client.more()
+        client.greeted = True
+        client.connect = decode_connect(wire.take(size))
+        client.username = client.connect.username
+
+    def _identify(self, client: Client) -> None:
+        identity = client.door.identity
+        name = identity.name_of(client.connection, client.ssl_object)
+        identity.check_client_id(name, client.connect.client_id)
+        if name is not None and identity.use_as == "username":
+            client.username = name
+            client.certificate_is_login = True
+
+    def _check(self, client: Client) -> None:
+        for check in self.checks:
+            check(client)
+        self._check_limits(client)
+
+    async def _authenticate(self, client: Client) -> None:
+        try:
+            await asyncio.wait_for(self._ask(client), self.mqtt.auth_timeout)
+        except asyncio.TimeoutError:
+            raise Refuse("auth-error", f"no answer in {self.mqtt.auth_timeout:g} s") from None
+        client.still_there()
+
+    async def _ask(self, client: Client) -> None:
+        async with self._logins:
+            await self.backend.authenticate(client)
+            if client.connect.will is not None:
+                await self.backend.check_will(client)
+
+    def _check_owner(self, client: Client) -> None:
+        if self.mqtt.client_id_owner != "refuse":
+            return
+        record = self.sessions.record(client.connect.client_id)
+        if record is None or record.username == client.username:
+            return
+        if record.connected or self.backend.has_session(record.client_id):
+            raise Refuse("access-denied", "the session of this client id belongs to another user")
+
+    def _check_limits(self, client: Client) -> None:
+        limits, sessions = self.limits, self.sessions
+        address = client.connection.client[0]
+        old = sessions.client(client.connect.client_id)
+        if limits.max_sessions and old is None and sessions.connected >= limits.max_sessions:
+            raise Refuse("too-many-sessions", f"{sessions.connected} are connected")
+        most = limits.max_sessions_per_client
+        if most and (old is None or old.connection.client[0] != address):
+            mine = sessions.connected_from(address)
+            if mine >= most:
+                raise Refuse("too-many-sessions", f"{mine} are connected from {address}")
+
+    async def _take_over(self, client: Client) -> None:
+        old = self.sessions.client(client.connect.client_id)
+        if old is not None:
+            client.still_there()  # nobody is thrown out for one who has left already
+            old.end("taken-over")
+            await old.wait_settled()
+
+    # what follows from it
+
+    def welcomed(self, client: Client) -> None:
+        """Called by the client when the backend lets it in, before the CONNACK is sent."""
+        client.door.unauthenticated -= 1
+        client.record = self.sessions.begin(client)
+        if self.limits.publish:
+            client.rate = PublishRate(self.limits.publish, client.wire.loop.time())
+        self._unlock(client)
+        self.observer.connected(client.record)
+
+    def _settle(self, client: Client) -> None:
+        self._unlock(client)
+        record = client.record
+        if record is None:
+            client.door.unauthenticated -= 1
+        else:
+            client.end("broker-error")  # unless a reason is there
+            self.sessions.finish(client, record)
+        client.settle()
+        if record is not None:
+            self.observer.disconnected(record)
+
+    def _unlock(self, client: Client) -> None:
+        if client.locked:
+            client.locked = False
+            self._locks.release(client.connect.client_id)
+
+    def _refuse(self, client: Client, refused: Refuse) -> None:
+        if client.record is not None:  # the backend changed its mind after its CONNACK
+            client.end("broker-error", refused.detail)
+            return
+        known = REASONS.get(refused.reason)
+        if known is None:  # ended by us: shutdown
+            return
+        if client.greeted and known.connack is not None:
+            client.wire.write(bytes((0x20, 2, 0, known.connack)))
+        self._tell_refused(client, refused)
+
+    def _tell_refused(self, client: Client, refused: Refuse) -> None:
+        connect = getattr(client, "connect", None)
+        self.observer.refused(
+            RefusedClient(
+                connection=client.connection,
+                reason=refused.reason,
+                detail=refused.detail,
+                client_id=refused.client_id if connect is None else connect.client_id,
+                username=client.username,
+                password_provided=connect is not None and connect.password is not None,
+                quiet=_is_nobodys(client, refused),
+                seconds=client.age(),
+            )
+        )
+
+    def _check_forwarded(self, client: Client) -> None:
+        if client.connection.address_source == "forwarded" and client.door.check_address is not None:
+            client.door.check_address(client)
+
+    def _denied(self, client_id: str, action: Any, topic: str) -> None:
+        record = self.sessions.record(client_id)
+        if record is not None and record.connected:
+            self.observer.denied(record, action, topic)
+
+
+def _is_nobodys(client: Client, refused: Refuse) -> bool:
+    connection = client.connection
+    if connection.is_proxy_itself:
+        return True
+    silent = (refused.reason == "closed-early" and not client.wire.traffic.bytes_in) or (
+        refused.reason == "tls-failed" and refused.detail == "closed"
+    )
+    if not silent:
+        return False
+    # HAProxy's v1 checks name the proxy itself as the client.
+    host = connection.client[0]
+    return host in client.door.trusted or (connection.proxy is not None and connection.proxy[0] == host)
+
+
+def _backend_of(given: Any) -> Backend:
+    if hasattr(given, "carry"):
+        return cast("Backend", given)
+    from .amqtt_backend import AmqttBackend
+
+    return AmqttBackend(given)

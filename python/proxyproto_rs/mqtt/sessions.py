@@ -1,0 +1,273 @@
+"""Who is connected, and whose session is kept: a record for each client id, with its newest address."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .paging import camel_case
+from .session_query import SessionQuery, matching
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .client import Client
+    from .connection import Connection
+    from .paging import Page
+    from .wire import Traffic
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionRecord:
+    """One client id: the connection it has, or had last. Times are milliseconds since 1970, 0 is never."""
+
+    client_id: str
+    username: str | None
+    connection: Connection
+    traffic: Traffic
+    node_id: str
+    clean_start: bool
+    keep_alive_seconds: int
+    session_expiry_interval: int
+    """Seconds that the session is kept without a connection; 0 where it ends with it, or never."""
+    connected: bool = True
+    connected_at: int = 0
+    disconnected_at: int = 0
+    disconnect_reason: str | None = None
+    detail: str = ""
+    subscriptions_count: int = 0
+    """As of the last look; `Sessions.find` and `get` refresh it."""
+
+    @property
+    def session_id(self) -> str:
+        """The connection's."""
+        return self.connection.session_id
+
+    @property
+    def session_end_ts(self) -> int:
+        """When the kept session will be forgotten; 0 while connected or never."""
+        if self.connected or not self.session_expiry_interval:
+            return 0
+        return self.disconnected_at + self.session_expiry_interval * 1000
+
+    @property
+    def last_seen(self) -> int:
+        """When the last byte came from the client."""
+        return int((time.time() - time.monotonic() + self.traffic.last_received) * 1000)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row under TBMQ's names, then ours."""
+        connection, traffic = self.connection, self.traffic
+        proxy = connection.proxy or (None, None)
+        header, tls = connection.header, connection.tls
+        return {
+            "clientId": self.client_id,
+            "sessionId": connection.session_id,
+            "connectionState": "CONNECTED" if self.connected else "DISCONNECTED",
+            "clientIpAdr": connection.client[0],
+            "clientType": "DEVICE",
+            "nodeId": self.node_id,
+            "subscriptionsCount": self.subscriptions_count,
+            "connectedAt": self.connected_at,
+            "disconnectedAt": self.disconnected_at,
+            "cleanStart": self.clean_start,
+            "keepAliveSeconds": self.keep_alive_seconds,
+            "sessionExpiryInterval": self.session_expiry_interval,
+            "sessionEndTs": self.session_end_ts,
+            "clientPort": connection.client[1],
+            "username": self.username,
+            "mqttVersion": "MQTT_3_1_1",
+            "listener": connection.listener,
+            "proxyIpAdr": proxy[0],
+            "proxyPort": proxy[1],
+            "proxyVersion": connection.proxy_version,
+            "destinationIpAdr": connection.destination[0],
+            "destinationPort": connection.destination[1],
+            "addressSource": connection.address_source,
+            "vpcEndpointId": None if header is None else header.aws_vpc_endpoint_id,
+            "disconnectReason": self.disconnect_reason,
+            "bytesIn": traffic.bytes_in,
+            "bytesOut": traffic.bytes_out,
+            "packetsIn": traffic.packets_in,
+            "packetsOut": traffic.packets_out,
+            "lastSeen": self.last_seen,
+            "tls": None
+            if tls is None
+            else {camel_case(name): getattr(tls, name) for name in tls.__dataclass_fields__},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session with its subscriptions."""
+
+    record: SessionRecord
+    subscriptions: Mapping[str, int]
+    """Topic filter to QoS."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The row and TBMQ's `subscriptions` list."""
+        subscriptions = [
+            {"topicFilter": name, "qos": qos} for name, qos in sorted(self.subscriptions.items())
+        ]
+        return {**self.record.to_json(), "subscriptions": subscriptions}
+
+
+class Kept(Protocol):
+    """What the registry asks the backend."""
+
+    def has_session(self, client_id: str) -> bool:
+        """See backend.Backend."""
+
+    def subscriptions(self, client_id: str) -> Mapping[str, int]:
+        """See backend.Backend."""
+
+    async def forget(self, client_id: str) -> None:
+        """See backend.Backend."""
+
+
+class Sessions:
+    """The registry. Memory only, as the sessions of the backend are."""
+
+    def __init__(self, kept: Kept, node_id: str = "", expiry: int = 0) -> None:
+        self._kept = kept
+        self._node_id = node_id
+        self._expiry = expiry
+        self._records: dict[str, SessionRecord] = {}
+        self._clients: dict[str, Client] = {}
+        self._by_address: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def connected(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
+    def connected_from(self, address: str) -> int:
+        """How many clients are connected from one address, over all listeners."""
+        return self._by_address.get(address, 0)
+
+    def clients(self) -> Iterator[Client]:
+        """Everybody connected, as of now."""
+        return iter(list(self._clients.values()))
+
+    def record(self, client_id: str) -> SessionRecord | None:
+        """The record as it is; no look at the backend."""
+        return self._records.get(client_id)
+
+    def client(self, client_id: str) -> Client | None:
+        """The connected client of that id."""
+        return self._clients.get(client_id)
+
+    # the gate calls these two
+
+    def begin(self, client: Client) -> SessionRecord:
+        """Open the record of a client that is let in, in place of the id's older one."""
+        connect = client.connect
+        record = SessionRecord(
+            client_id=connect.client_id,
+            username=client.username,
+            connection=client.connection,
+            traffic=client.wire.traffic,
+            node_id=self._node_id,
+            clean_start=connect.clean_session,
+            keep_alive_seconds=connect.keep_alive,
+            session_expiry_interval=0 if connect.clean_session else self._expiry,
+            connected_at=_now(),
+        )
+        self._records[connect.client_id] = record
+        self._clients[connect.client_id] = client
+        address = client.connection.client[0]
+        self._by_address[address] = self._by_address.get(address, 0) + 1
+        return record
+
+    def finish(self, client: Client, record: SessionRecord) -> None:
+        """Close the record; a clean session's goes with it."""
+        record.connected = False
+        record.disconnected_at = _now()
+        record.disconnect_reason = client.reason
+        record.detail = client.detail
+        address = client.connection.client[0]
+        if (left := self._by_address[address] - 1) > 0:
+            self._by_address[address] = left
+        else:
+            del self._by_address[address]
+        if self._clients.get(record.client_id) is client:
+            del self._clients[record.client_id]
+            if record.clean_start:
+                del self._records[record.client_id]
+
+    # operators call these
+
+    async def find(self, query: SessionQuery | None = None) -> Page[SessionRecord]:
+        """List sessions, newest first unless the query says otherwise."""
+        query = query or SessionQuery()
+        self.sweep()
+        for record in self._records.values():
+            record.subscriptions_count = len(self._kept.subscriptions(record.client_id))
+        rows = matching(self._records.values(), query)
+        start = query.page * query.page_size
+        return query.page_of(tuple(rows[start : start + query.page_size]), len(rows))
+
+    async def get(self, client_id: str) -> SessionView | None:
+        """One session with its subscriptions; None where there is none of that id."""
+        self.sweep()
+        record = self._records.get(client_id)
+        if record is None:
+            return None
+        subscriptions = self._kept.subscriptions(client_id)
+        record.subscriptions_count = len(subscriptions)
+        return SessionView(record, subscriptions)
+
+    async def disconnect(self, client_id: str, session_id: str | None = None) -> bool:
+        """End the connection of a client and wait until it is closed.
+
+        False where no such client is connected, or it is another connection than `session_id` by now.
+        """
+        client = self._clients.get(client_id)
+        if client is None or session_id not in (None, client.connection.session_id):
+            return False
+        client.end("administrative")
+        await client.wait_settled()
+        return True
+
+    async def remove(self, client_id: str) -> bool:
+        """Forget a kept session, its subscriptions and its queued messages; False where there is none.
+
+        Raises:
+            ValueError: The client is connected: disconnect it first.
+        """
+        if client_id in self._clients:
+            raise ValueError(f"client {client_id!r} is connected: disconnect it first")
+        known = self._records.pop(client_id, None) is not None or self._kept.has_session(client_id)
+        if known:
+            await self._kept.forget(client_id)
+        return known
+
+    def end_where(self, reason: str, covers: Callable[[SessionRecord], bool]) -> int:
+        """End every connection that a new rule covers; how many there were."""
+        ended = 0
+        for client in self.clients():
+            if client.record is not None and covers(client.record):
+                client.end(reason)
+                ended += 1
+        return ended
+
+    def sweep(self) -> None:
+        """Drop the records of sessions that the backend has let expire."""
+        gone = [
+            client_id
+            for client_id, record in self._records.items()
+            if not record.connected
+            and client_id not in self._clients
+            and not self._kept.has_session(client_id)
+        ]
+        for client_id in gone:
+            del self._records[client_id]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
