@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+from ._asyncio import open_streams
 from ._connect import create_connection, open_connection
-from ._core import Decoder, Header, SslInfo, __version__, parse, parse_datagram
+from ._core import (
+    AddressSet,
+    ClientLimits,
+    Decoder,
+    Header,
+    SslInfo,
+    __version__,
+    parse,
+    parse_datagram,
+)
 from ._enums import Command, Family, Transport
+from ._listener import Listener
+from ._proxied_socket import ProxiedSocket, get_header
+from ._refusals import Refusal
+from ._stats import ListenerStats
 from .exceptions import IncompleteHeader, InvalidHeader, ProxyProtocolError
 
 __all__ = [
+    "AddressSet",
+    "ClientLimits",
     "Command",
     "Decoder",
     "Family",
     "Header",
     "IncompleteHeader",
     "InvalidHeader",
+    "Listener",
+    "ListenerStats",
+    "ProxiedSocket",
     "ProxyProtocolError",
+    "Refusal",
     "SslInfo",
     "Transport",
     "__version__",
     "create_connection",
+    "get_header",
     "open_connection",
+    "open_streams",
     "parse",
     "parse_datagram",
 ]

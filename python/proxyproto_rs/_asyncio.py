@@ -1,0 +1,152 @@
+"""A Listener on an event loop: its servers, its connections as streams, and waiting for it.
+
+On asyncio's selector loops transports are made of a `ProxiedSocket` as they are (`_selector_loop`); on uvloop
+they are wrapped (`_wrapped_loop`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from . import _selector_loop as selector_loop
+from . import _wrapped_loop as wrapped_loop
+from ._proxied_socket import ProxiedSocket
+from ._tls import Tls
+from ._wrapped_transport import WrappedStreamWriter
+
+if TYPE_CHECKING:
+    import ssl as tls
+
+    from ._listener import Listener
+    from ._server import Server
+    from ._wake_fd import WakeFd
+
+__all__ = ["open_streams"]
+
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], "Awaitable[None] | None"]
+
+STREAM_LIMIT = 2**16  # asyncio's own
+
+
+async def open_streams(
+    conn: ProxiedSocket,
+    *,
+    limit: int = STREAM_LIMIT,
+    ssl: tls.SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Make a reader and a writer of an accepted connection, which belongs to them from then on.
+
+    Args:
+        conn: What `Listener.accept`, `try_accept` or ``async for`` gave.
+        limit: The buffer of the reader, in bytes, as in `asyncio.start_server`.
+        ssl: If given, TLS is negotiated first, as the server.
+        ssl_handshake_timeout: Seconds the handshake may take; 60 unless given.
+        ssl_shutdown_timeout: Seconds the closing handshake may take; 30 unless given. Python 3.11 or later,
+            or uvloop.
+
+    Raises:
+        TypeError: `conn` is not a ProxiedSocket.
+        OSError: The TLS handshake failed (`ssl.SSLError` is one), or the peer is gone. The connection is
+            closed, as it is by cancellation.
+    """
+    if not isinstance(conn, ProxiedSocket):
+        raise TypeError(f"open_streams() wants a ProxiedSocket, not {type(conn).__name__}")
+    security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    loop = asyncio.get_running_loop()
+    # The protocol makes the writer, and with the callback it knows that it is a server's (for
+    # `writer.start_tls`).
+    made: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    try:
+        conn.setblocking(False)
+        if selector_loop.can_serve(loop):
+            protocol = _stream_protocol(loop, lambda *streams: made.append(streams), limit)
+            await selector_loop.connect(loop, conn, protocol, security)
+        else:
+            protocol = _wrapped_stream_protocol(loop, lambda *streams: made.append(streams), limit, conn)
+            await wrapped_loop.connect(loop, conn, protocol, security)
+    except BaseException:
+        conn.close()
+        raise
+    return made[0]
+
+
+async def create_server(
+    listener: Listener, protocol_factory: ProtocolFactory, security: Tls | None, start_serving: bool
+) -> Server:
+    """Make the server for the running loop."""
+    loop = asyncio.get_running_loop()
+    server: Server
+    if selector_loop.can_serve(loop):
+        server = selector_loop.SelectorServer(listener, loop, protocol_factory, security)
+    else:
+        server = wrapped_loop.WrappedServer(
+            listener, loop, lambda sock: wrapped_loop.Introduction(protocol_factory(), sock), security
+        )
+    return _started(server, start_serving)
+
+
+async def start_server(
+    listener: Listener, connected: ClientConnected, limit: int, security: Tls | None, start_serving: bool
+) -> Server:
+    """Make the server for the running loop."""
+    loop = asyncio.get_running_loop()
+    server: Server
+    if selector_loop.can_serve(loop):
+        server = selector_loop.SelectorServer(
+            listener, loop, lambda: _stream_protocol(loop, connected, limit), security
+        )
+    else:
+        server = wrapped_loop.WrappedServer(
+            listener, loop, lambda sock: _wrapped_stream_protocol(loop, connected, limit, sock), security
+        )
+    return _started(server, start_serving)
+
+
+async def wait_readable(wake_fd: WakeFd) -> None:
+    """Wait until there is something to take.
+
+    Raises:
+        OSError: The Listener is closed.
+    """
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    own = wake_fd.dup()
+    try:
+        loop.add_reader(own.fileno(), _set_done, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(own.fileno())
+    finally:
+        own.close()
+
+
+def _started(server: Server, start_serving: bool) -> Server:
+    if start_serving:
+        server._start()
+    return server
+
+
+def _stream_protocol(
+    loop: asyncio.AbstractEventLoop, connected: ClientConnected, limit: int
+) -> asyncio.StreamReaderProtocol:
+    return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=limit, loop=loop), connected, loop=loop)
+
+
+def _wrapped_stream_protocol(
+    loop: asyncio.AbstractEventLoop, connected: ClientConnected, limit: int, sock: ProxiedSocket
+) -> asyncio.StreamReaderProtocol:
+    def wrap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Awaitable[None] | None:
+        return connected(reader, WrappedStreamWriter.of(writer, sock))
+
+    return _stream_protocol(loop, wrap, limit)
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,318 @@
+"""Listener: a listening socket whose accept() has already read the PROXY header."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from . import _asyncio, _systemd
+from ._asyncio import STREAM_LIMIT, ClientConnected, ProtocolFactory
+from ._core import Acceptor
+from ._listening_socket import ListeningSocket
+from ._stats import ListenerStats
+from ._tls import Tls
+
+if TYPE_CHECKING:
+    import ssl as tls
+    from collections.abc import Mapping
+
+    from typing_extensions import Self, Unpack
+
+    from ._options import ListenerOptions
+    from ._proxied_socket import ProxiedSocket
+    from ._refusals import OnRefused
+    from ._server import Server
+
+__all__ = ["Listener"]
+
+_BACKLOG = 1024
+_LARGEST_PORT = 65535
+
+
+class Listener(ListeningSocket):
+    """A listening socket that hands over connections whose PROXY header has been read.
+
+    It is used like any listening `socket.socket`: with threads, `selectors` and socketserver, and as the
+    ``sock`` of `asyncio.start_server`, `loop.create_server` and the servers built on them. On uvloop, which
+    asks the kernel behind a socket's back, and where speed matters, use `create_server` and `start_server`.
+    Elsewhere, wait until it is readable and `try_accept()`.
+
+    Args:
+        host: An address, or a name, of which the first address counts; "" or None for every address of both
+            families.
+        port: 0 lets the system choose; `getsockname()` tells.
+        backlog: How many connections may wait in the kernel, and how many may be ready to be accepted.
+        reuse_port: Let other sockets bind the same address; the kernel spreads connections over them.
+        dualstack: Whether an IPv6 socket serves IPv4 too. None: where no host is given.
+        on_refused: Called with a `Refusal` for connections that were refused, in the thread that accepts.
+        options: See `ListenerOptions`.
+
+    Raises:
+        TypeError: An unknown option, or a value of a wrong type.
+        ValueError: A value that is not allowed; the text names option and value.
+        OverflowError: `port` is not a port.
+        OSError: The address cannot be resolved, bound or listened on.
+    """
+
+    _adopted: socket.socket | None = None
+
+    def __init__(
+        self,
+        host: str | None,
+        port: int,
+        *,
+        backlog: int = _BACKLOG,
+        reuse_port: bool = False,
+        dualstack: bool | None = None,
+        on_refused: OnRefused | None = None,
+        **options: Unpack[ListenerOptions],
+    ) -> None:
+        address, takes_both = _resolve(host, port, dualstack)
+        acceptor = Acceptor.bind(
+            address, backlog=backlog, reuse_port=reuse_port, dualstack=takes_both, options={**options}
+        )
+        self._begin(acceptor, on_refused)
+
+    @classmethod
+    def unix(
+        cls,
+        path: str | bytes | os.PathLike[str],
+        *,
+        mode: int | None = None,
+        backlog: int = _BACKLOG,
+        on_refused: OnRefused | None = None,
+        **options: Unpack[ListenerOptions],
+    ) -> Self:
+        """Listen on a UNIX socket, whose peers count as trusted.
+
+        The file of a socket that nobody serves any more is replaced; closing the Listener removes the file.
+
+        Args:
+            path: Where; a leading NUL makes it an abstract name.
+            mode: The permissions of the file; None for what the umask leaves.
+            backlog: As for the class, like all that follow.
+            on_refused: See there.
+            options: See there.
+
+        Raises:
+            OSError: The path cannot be bound; EADDRINUSE if it is served, or is no socket.
+        """
+        acceptor = Acceptor.bind_unix(os.fsencode(path), backlog=backlog, mode=mode, options={**options})
+        return cls._of(acceptor, on_refused)
+
+    @classmethod
+    def adopt(
+        cls,
+        sock: socket.socket,
+        *,
+        backlog: int = _BACKLOG,
+        on_refused: OnRefused | None = None,
+        **options: Unpack[ListenerOptions],
+    ) -> Self:
+        """Take over a socket that listens already, such as one that was made before forking.
+
+        Args:
+            sock: The Listener's from now on, which closes it. Its options stay, but it is made non-blocking.
+            backlog: How many connections may be ready to be accepted.
+            on_refused: As for the class, like `options`.
+            options: See there.
+
+        Raises:
+            TypeError: `sock` is not a socket, or is a Listener.
+            OSError: It does not listen, or is no stream socket. It stays the caller's.
+        """
+        if not isinstance(sock, socket.socket) or isinstance(sock, Listener):
+            raise TypeError(f"adopt() wants a plain listening socket, not {type(sock).__name__}")
+        listener = cls._of(Acceptor.adopt(sock.fileno(), backlog=backlog, options={**options}), on_refused)
+        listener._adopted = sock
+        return listener
+
+    @classmethod
+    def from_systemd(
+        cls,
+        name: str | None = None,
+        *,
+        backlog: int = _BACKLOG,
+        on_refused: OnRefused | None = None,
+        **options: Unpack[ListenerOptions],
+    ) -> Self:
+        """Serve a socket that systemd has passed to this service (sd_listen_fds(3)).
+
+        Args:
+            name: Its FileDescriptorName; needed if there are several.
+            backlog: How many connections may be ready to be accepted.
+            on_refused: As for the class, like `options`.
+            options: See there.
+
+        Raises:
+            RuntimeError: systemd has passed nothing to this process.
+            ValueError: There is no socket of this name, or several.
+            OSError: It does not listen, or is no stream socket.
+        """
+        # It stays open, as systemd holds it open too: a Listener may come after this one.
+        fd = _systemd.find_fd(name)
+        os.set_inheritable(fd, False)
+        return cls._of(Acceptor.adopt(fd, backlog=backlog, options={**options}), on_refused)
+
+    @classmethod
+    def _of(cls, acceptor: Acceptor, on_refused: OnRefused | None) -> Self:
+        listener = cls.__new__(cls)
+        listener._begin(acceptor, on_refused)
+        return listener
+
+    def close(self) -> None:
+        """Close for good, and what was not accepted with it. Whoever waits for a connection learns of it."""
+        super().close()
+        if self._adopted is not None:
+            self._adopted.close()
+
+    def update(self, **options: Unpack[ListenerOptions]) -> None:
+        """Replace options while it runs, for the connections that come from now on: all that are given, or
+        none.
+
+        Raises:
+            TypeError: An unknown option, or a value of a wrong type.
+            ValueError: A value that is not allowed.
+            RuntimeError: The Listener was made before a fork, in the parent.
+        """
+        self._acceptor.update({**options})
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options in force; a copy."""
+        return MappingProxyType(self._acceptor.options())
+
+    def stats(self) -> ListenerStats:
+        """Return what became of its connections; also when it is closed."""
+        return ListenerStats(*self._acceptor.stats())
+
+    def drain(self) -> None:
+        """Take no more connections from the kernel. Those it has can be accepted still; after the last it is
+        as if closed.
+
+        Then `accept` raises OSError (EBADF), ``async for`` ends, and the servers of `create_server` and
+        `start_server` close, so that ``await server.wait_closed()`` tells. A server that was given the
+        Listener as ``sock`` does not
+        understand: close that instead.
+        """
+        self._acceptor.drain()
+
+    @property
+    def on_refused(self) -> OnRefused | None:
+        """What is called with a `Refusal`; may be replaced."""
+        return self._refusals.on_refused
+
+    @on_refused.setter
+    def on_refused(self, callback: OnRefused | None) -> None:
+        self._refusals.on_refused = callback
+
+    @property
+    def refusals_dropped(self) -> int:
+        """Of how many refused connections ``on_refused`` has not heard, because too many came at once."""
+        return self._refusals.dropped
+
+    async def create_server(
+        self,
+        protocol_factory: ProtocolFactory,
+        *,
+        ssl: tls.SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server:
+        """Serve on the running loop, as `loop.create_server` does, faster than with ``sock`` and on uvloop
+        too.
+
+        Transports answer `get_extra_info` for "proxy_header", "proxy_peername" and "proxy_sockname" too. On
+        uvloop they are wrapped: `loop.start_tls` takes ``transport.get_extra_info("wrapped_transport")``
+        there.
+
+        Args:
+            protocol_factory: As in `loop.create_server`, like all that follow.
+            ssl: TLS is negotiated behind the header.
+            ssl_handshake_timeout: In seconds; the loop's own, 60, if None.
+            ssl_shutdown_timeout: In seconds; the loop's own, 30, if None. asyncio has it from Python 3.11 on.
+            start_serving: False waits for `Server.start_serving`.
+
+        Raises:
+            OSError: The Listener is closed (EBADF).
+            RuntimeError: The Listener was made before a fork, in the parent.
+        """
+        security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        return await _asyncio.create_server(self, protocol_factory, security, start_serving)
+
+    async def start_server(
+        self,
+        client_connected_cb: ClientConnected,
+        *,
+        limit: int = STREAM_LIMIT,
+        ssl: tls.SSLContext | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server:
+        """Serve on the running loop, as `asyncio.start_server` does, faster than with ``sock`` and on uvloop
+        too.
+
+        Writers answer `get_extra_info` as the transports of `create_server` do. Their `start_tls` works on
+        uvloop too.
+
+        Args:
+            client_connected_cb: As in `asyncio.start_server`.
+            limit: The buffer of each reader, in bytes.
+            ssl: As in `create_server`, like all that follow.
+            ssl_handshake_timeout: See there.
+            ssl_shutdown_timeout: See there.
+            start_serving: See there.
+
+        Raises:
+            OSError: The Listener is closed (EBADF).
+            RuntimeError: The Listener was made before a fork, in the parent.
+        """
+        security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        return await _asyncio.start_server(self, client_connected_cb, limit, security, start_serving)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ProxiedSocket:
+        """Wait for a connection, which will be non-blocking; end when the Listener is closed or drained."""
+        # However fast connections come, others get their turn; before one is taken, so that cancelling loses
+        # none.
+        await asyncio.sleep(0)
+        while True:
+            try:
+                sock = self._take_one()
+                if sock is not None:
+                    return sock
+                await _asyncio.wait_readable(self._wake_fd)
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                raise StopAsyncIteration from None
+
+
+def _resolve(host: str | None, port: int, dualstack: bool | None) -> tuple[Any, bool]:
+    """Return the address to bind, and whether it is to serve both families."""
+    if not isinstance(port, int):
+        raise TypeError(f"port must be an int, not {type(port).__name__}")
+    if not 0 <= port <= _LARGEST_PORT:
+        raise OverflowError(f"port must be 0-{_LARGEST_PORT}, not {port}")
+    if not host:
+        if dualstack is not False and socket.has_dualstack_ipv6():
+            return ("::", port, 0, 0), True
+        return ("0.0.0.0", port), False  # noqa: S104 - no host means all, as in asyncio
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    if dualstack and family != socket.AF_INET6:
+        raise ValueError(f"dualstack needs an IPv6 address, and {host!r} is {address[0]}")
+    return address, bool(dualstack)

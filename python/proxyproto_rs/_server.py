@@ -1,0 +1,173 @@
+"""The server that `Listener.create_server` and `start_server` return: asyncio's Server, over a Listener."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from abc import abstractmethod
+from asyncio.trsock import TransportSocket
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ._proxied_socket import ProxiedSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from typing_extensions import Self
+
+    from ._listener import Listener
+    from ._wake_fd import WakeFd
+
+# As many as asyncio accepts in one turn of its loop, with its backlog of 100: the loop has others to serve.
+_BATCH = 100
+
+
+class Server(asyncio.AbstractServer):
+    """Serves the connections of a Listener on one event loop.
+
+    Closing it closes the Listener, as `asyncio` closes what its servers got as ``sock``; closing the Listener
+    closes it.
+    """
+
+    _socket_class: ClassVar[type[ProxiedSocket]] = ProxiedSocket
+
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener: Listener | None = listener
+        self._loop = loop
+        self._wake_fd: WakeFd | None = None
+        self._serving_forever: asyncio.Future[None] | None = None
+        self._closed_waiters: list[asyncio.Future[None]] | None = []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} sockets={self.sockets!r}>"
+
+    @property
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """The Listener, as asyncio shows its sockets; empty once the server is closed."""
+        return () if self._listener is None else (TransportSocket(self._listener),)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop it serves on."""
+        return self._loop
+
+    def is_serving(self) -> bool:
+        """Whether it accepts connections."""
+        return self._wake_fd is not None
+
+    async def start_serving(self) -> None:
+        """Begin to accept connections; nothing happens if it already does.
+
+        Raises:
+            RuntimeError: The server is closed.
+        """
+        self._start()
+
+    async def serve_forever(self) -> None:
+        """Accept connections until cancelled, or until the server is closed.
+
+        Raises:
+            RuntimeError: The server is closed, or this is being awaited already.
+            asyncio.CancelledError: That is how it ends. The server is closed then.
+        """
+        if self._serving_forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        self._start()
+        self._serving_forever = self._loop.create_future()
+        try:
+            await self._serving_forever
+        except asyncio.CancelledError:
+            try:
+                self.close()
+                await self.wait_closed()
+            finally:
+                raise
+        finally:
+            self._serving_forever = None
+
+    def close(self) -> None:
+        """Stop accepting and close the Listener. Connections that were accepted go on."""
+        if self._listener is None:
+            return
+        listener, self._listener = self._listener, None
+        if self._wake_fd is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._wake_fd.fileno())
+            self._wake_fd.close()
+            self._wake_fd = None
+        listener.close()
+        if self._serving_forever is not None:
+            self._serving_forever.cancel()
+        self._wake_up_if_done()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and, from Python 3.12 on, its connections are too."""
+        if self._closed_waiters is None:
+            return
+        # asyncio had it so before (gh-79033), and who wrote for that would wait for his clients now.
+        if sys.version_info < (3, 12) and self._listener is None:
+            return
+        waiter = self._loop.create_future()
+        self._closed_waiters.append(waiter)
+        await waiter
+
+    if sys.version_info >= (3, 13):
+
+        def close_clients(self) -> None:
+            """Close all connections, once what is buffered has been sent."""
+            for transport in list(self._clients()):
+                transport.close()
+
+        def abort_clients(self) -> None:
+            """Close all connections at once."""
+            for transport in list(self._clients()):
+                transport.abort()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        await self.wait_closed()
+
+    @abstractmethod
+    def _serve(self, sock: ProxiedSocket) -> None:
+        """Give the connection a protocol and a transport; report what goes wrong with it."""
+
+    @abstractmethod
+    def _has_clients(self) -> bool:
+        """Whether there are open connections."""
+
+    @abstractmethod
+    def _clients(self) -> Collection[Any]:
+        """Return the transports of open connections; asked from Python 3.13 on."""
+
+    def _start(self) -> None:
+        if self._listener is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        if self._wake_fd is None:
+            # An fd of its own: others on this loop may wait for the same Listener, and anybody may close
+            # that.
+            self._wake_fd = self._listener._dup_wake_fd()
+            self._loop.add_reader(self._wake_fd.fileno(), self._accept, self._listener)
+
+    def _accept(self, listener: Listener) -> None:
+        """Runs once in each turn of the loop in which the Listener is readable."""
+        try:
+            for sock in listener._take_up_to(_BATCH, self._socket_class):
+                self._serve(sock)
+        except OSError:
+            if listener.fileno() >= 0:
+                raise
+            self.close()
+
+    def _wake_up_if_done(self) -> None:
+        if self._listener is not None or self._has_clients():
+            return
+        waiters, self._closed_waiters = self._closed_waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _report(self, message: str, error: BaseException, **context: object) -> None:
+        given = {name: value for name, value in context.items() if value is not None}
+        self._loop.call_exception_handler({"message": message, "exception": error, **given})
