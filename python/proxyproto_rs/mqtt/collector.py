@@ -1,0 +1,156 @@
+"""The broker's counters for Prometheus. No label holds a client id or an address: strangers choose those."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from .metrics import PACKET_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client.core import Metric
+
+    from .metrics import Metrics
+
+
+class Sources(Protocol):
+    """Where the numbers are, at the moment of asking."""
+
+    metrics: Metrics
+
+    def connections(self) -> Mapping[str, Mapping[str, int]]:
+        """Outcomes of each listener."""
+
+    def pending(self) -> Mapping[str, int]:
+        """Connections of each listener whose header is not complete."""
+
+    def sessions(self) -> Mapping[tuple[str, str], int]:
+        """Sessions by listener and state (`connected`, `disconnected`)."""
+
+    def transferred(self) -> Mapping[str, tuple[int, int]]:
+        """Bytes in and out of each listener, open connections included."""
+
+    def blocked(self) -> Mapping[str, int]:
+        """Active blocks by type."""
+
+    def totals(self) -> Mapping[str, int]:
+        """`unauthorized_clients`, `unauthorized_dropped`, `auto_blocks`, `audit_dropped`."""
+
+
+class BrokerCollector(Collector):
+    """Reads everything once for each scrape."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client."""
+        yield from self._acceptors()
+        yield from self._clients()
+        yield from self._traffic()
+        yield from self._tables()
+
+    def _acceptors(self) -> Iterator[Metric]:
+        connections = CounterMetricFamily(
+            "proxyproto_connections", "Connections by what became of them", labels=("listener", "outcome")
+        )
+        for listener, outcomes in self._sources.connections().items():
+            for outcome, count in outcomes.items():
+                connections.add_metric((listener, outcome), count)
+        yield connections
+        pending = GaugeMetricFamily(
+            "proxyproto_pending", "Connections whose header is not complete", labels=("listener",)
+        )
+        for listener, count in self._sources.pending().items():
+            pending.add_metric((listener,), count)
+        yield pending
+
+    def _clients(self) -> Iterator[Metric]:
+        metrics = self._sources.metrics
+        yield _counter("connects", "CONNECTs by result", ("listener", "result"), metrics.connects)
+        yield _counter(
+            "disconnects", "Ended connections by reason", ("listener", "reason"), metrics.disconnects
+        )
+        sessions = GaugeMetricFamily("proxyproto_mqtt_sessions", "Sessions", labels=("listener", "state"))
+        for labels, count in self._sources.sessions().items():
+            sessions.add_metric(labels, count)
+        yield sessions
+        seconds = HistogramMetricFamily(
+            "proxyproto_mqtt_connect_seconds",
+            "From the accepted connection to its CONNACK",
+            labels=("listener",),
+        )
+        for listener, counts in metrics.listeners.items():
+            histogram = counts.connect_seconds
+            seconds.add_metric((listener,), histogram.cumulative(), histogram.total)
+        yield seconds
+        auth = metrics.auth_seconds
+        yield HistogramMetricFamily(
+            "proxyproto_mqtt_auth_seconds",
+            "How long the auth plugins took",
+            buckets=auth.cumulative(),
+            sum_value=auth.total,
+        )
+
+    def _traffic(self) -> Iterator[Metric]:
+        labels = ("listener", "direction")
+        transferred = CounterMetricFamily("proxyproto_mqtt_bytes", "Bytes of MQTT connections", labels=labels)
+        for listener, (bytes_in, bytes_out) in self._sources.transferred().items():
+            transferred.add_metric((listener, "in"), bytes_in)
+            transferred.add_metric((listener, "out"), bytes_out)
+        yield transferred
+        packets = CounterMetricFamily("proxyproto_mqtt_packets", "MQTT packets", labels=(*labels, "type"))
+        for listener, counts in self._sources.metrics.listeners.items():
+            for direction, by_type in (("in", counts.packets_in), ("out", counts.packets_out)):
+                for name, count in zip(PACKET_TYPES, by_type, strict=True):
+                    if count:
+                        packets.add_metric((listener, direction, name), count)
+        yield packets
+        denied = self._sources.metrics.acl_denied
+        yield _counter("acl_denied", "Topics denied", ("action",), {(key,): n for key, n in denied.items()})
+        yield CounterMetricFamily(
+            "proxyproto_mqtt_publish_delays",
+            "How often a publisher was made to wait by limits.publish",
+            value=self._sources.metrics.publish_delays,
+        )
+
+    def _tables(self) -> Iterator[Metric]:
+        totals = self._sources.totals()
+        yield GaugeMetricFamily(
+            "proxyproto_mqtt_unauthorized_clients",
+            "Rows in the table of refused clients",
+            value=totals["unauthorized_clients"],
+        )
+        blocked = GaugeMetricFamily("proxyproto_mqtt_blocked_clients", "Active blocks", labels=("type",))
+        for kind, count in self._sources.blocked().items():
+            blocked.add_metric((kind,), count)
+        yield blocked
+        hits = self._sources.metrics.block_hits
+        yield _counter(
+            "block_hits", "Clients met by a block", ("type",), {(key,): n for key, n in hits.items()}
+        )
+        for name, text in (
+            ("unauthorized_dropped", "Refusals that are in no row"),
+            ("auto_blocks", "Automatic blocks"),
+            ("audit_dropped", "Audit lines that could not be written"),
+        ):
+            yield CounterMetricFamily(f"proxyproto_mqtt_{name}", text, value=totals[name])
+
+
+def registry(sources: Sources) -> CollectorRegistry:
+    """A registry of its own, so that two brokers in one process do not meet."""
+    result = CollectorRegistry()
+    result.register(BrokerCollector(sources))
+    return result
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"proxyproto_mqtt_{name}", text, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family

@@ -1,0 +1,159 @@
+"""A file of users and password hashes (amqtt's format), and the check of a password against it.
+
+Lines are `name:hash`; empty ones and those that begin with `#` do not count. Hashes are argon2; amqtt's old
+sha512_crypt (`$6$`) is still checked where Python has `crypt` (below 3.13).
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import warnings
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Crypt = "Callable[[str, str], str | None]"
+
+
+class PasswordFileError(ValueError):
+    """The file cannot be read or used; the text says where. It never quotes a hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordTable:
+    """Users and hashes as of one reading of the file."""
+
+    hashes: Mapping[str, str]
+    unknown: str
+    """The hash that an unknown user's password is checked against, as slow as the others."""
+
+    def verify(self, username: str, password: str) -> bool:
+        """Check a password. Slow (argon2), and as slow for a user that does not exist. Thread-safe."""
+        known = self.hashes.get(username)
+        good = _verify(self.unknown if known is None else known, password)
+        return good and known is not None
+
+
+def read_passwords(path: str | os.PathLike[str]) -> PasswordTable:
+    """Read a password file. Takes as long as one argon2 hash.
+
+    Raises:
+        PasswordFileError: no such file, not UTF-8, a line without a colon, a user twice, a hash that cannot be checked.
+    """
+    name = os.fspath(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as wrong:
+        raise PasswordFileError(f"{name}: cannot be read: {wrong.strerror}") from None
+    except UnicodeDecodeError as wrong:
+        raise PasswordFileError(f"{name}: is not UTF-8 text (byte {wrong.start})") from None
+    hashes: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        username, colon, encoded = line.partition(":")
+        if not colon or not username:
+            raise PasswordFileError(f"{name}:{number}: must be name:hash")
+        if username in lines:
+            raise PasswordFileError(
+                f"{name}:{number}: user {username!r} stands at line {lines[username]} already"
+            )
+        if problem := _unusable(encoded):
+            raise PasswordFileError(f"{name}:{number}: the hash of user {username!r} {problem}")
+        hashes[username], lines[username] = encoded, number
+    return PasswordTable(hashes, _hash_of_nobody(hashes))
+
+
+def _verify(encoded: str, password: str) -> bool:
+    if encoded.startswith("$6$"):
+        crypt = _crypt()
+        made = crypt(password, encoded) if crypt is not None and "\0" not in password else None
+        return made is not None and hmac.compare_digest(made, encoded)
+    try:
+        return _hasher.verify(encoded, password)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
+def _unusable(encoded: str) -> str | None:
+    if encoded.startswith("$6$"):
+        return (
+            None
+            if _crypt()
+            else "is sha512_crypt, which this Python cannot check: hash the password with argon2"
+        )
+    try:
+        extract_parameters(encoded)
+    except InvalidHashError:
+        return "is neither argon2 nor sha512_crypt"
+    return None
+
+
+def _hash_of_nobody(hashes: Mapping[str, str]) -> str:
+    """A hash of a random password that takes as long to check as those in the file."""
+    for encoded in hashes.values():
+        if encoded.startswith("$argon2"):
+            return PasswordHasher.from_parameters(extract_parameters(encoded)).hash(secrets.token_urlsafe())
+        crypt = _crypt()
+        made = crypt(secrets.token_urlsafe(), encoded) if crypt else None
+        if made is not None:
+            return made
+    return _hasher.hash(secrets.token_urlsafe())
+
+
+def _crypt() -> Callable[[str, str], str | None] | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            from crypt import crypt
+        except ImportError:
+            return None
+    return crypt
+
+
+_hasher = PasswordHasher()
+
+
+class GoodLogins:
+    """Remembers good logins for a while, so that a reconnect storm costs one slow check a user.
+
+    Kept is a hash of the password under a key that exists in this process alone; it is bound to the stored
+    hash, so that a changed password is forgotten with it. `now` is an argument: this knows no clock.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._key = secrets.token_bytes(32)
+        self._known: dict[str, tuple[bytes, float]] = {}
+
+    def fingerprint(self, username: str, password: str, stored: str) -> bytes:
+        """What is remembered in place of the password."""
+        digest = blake2b(key=self._key, digest_size=32)
+        for part in (username, stored, password):
+            encoded = part.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "big") + encoded)
+        return digest.digest()
+
+    def knows(self, username: str, fingerprint: bytes, now: float) -> bool:
+        """Whether this very login was good lately."""
+        known, until = self._known.get(username, (b"", 0.0))
+        return hmac.compare_digest(known, fingerprint) and now < until
+
+    def remember(self, username: str, fingerprint: bytes, now: float) -> None:
+        """The login was good. One is remembered for each user, so there are no more than users in the file."""
+        self._known[username] = (fingerprint, now + self._seconds)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._known.clear()

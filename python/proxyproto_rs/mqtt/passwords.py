@@ -1,0 +1,124 @@
+"""`PasswordFile`: amqtt's password file as an auth plugin that does not stop the event loop.
+
+argon2 takes 0.1 s and frees the interpreter lock, so one worker thread checks passwords while the loop serves;
+amqtt's FileAuthPlugin checks in the loop, and nobody is served meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from amqtt.contexts import BaseContext
+from amqtt.plugins.base import BaseAuthPlugin
+
+from .password_table import GoodLogins, PasswordFileError, PasswordTable, read_passwords
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from amqtt.session import Session
+
+__all__ = ["PasswordFile", "PasswordFileError"]
+
+
+class PasswordFile(BaseAuthPlugin):
+    """Lets in whoever gives the password that the file has for the user name.
+
+    As a plugin: `proxyproto_rs.mqtt.PasswordFile: {password_file: users.txt}`; by hand:
+    `PasswordFile(password_file="users.txt")`. A client without a user name is left to other plugins.
+
+    Raises PasswordFileError where the file cannot be read or used.
+    """
+
+    @dataclass
+    class Config:
+        """The plugin's options."""
+
+        password_file: str | Path
+        """Lines `name:hash`."""
+        remember: float = 300.0
+        """Seconds for which a good login is not checked again; 0 checks every time."""
+
+    def __init__(
+        self,
+        context: BaseContext | None = None,
+        *,
+        password_file: str | os.PathLike[str] | None = None,
+        remember: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if context is None:
+            if password_file is None:
+                raise TypeError("password_file is missing")
+            context = BaseContext()
+            context.config = self.Config(Path(password_file), remember)  # type: ignore[assignment]
+        super().__init__(context)
+        options = self.config
+        assert isinstance(options, PasswordFile.Config)
+        self.path = Path(options.password_file)
+        self._clock = clock
+        self._good = GoodLogins(options.remember)
+        self._checks: dict[bytes, asyncio.Future[bool]] = {}
+        self._table = read_passwords(self.path)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mqtt-passwords")
+        _open.add(self)
+
+    async def authenticate(self, *, session: Session) -> bool | None:
+        """See BaseAuthPlugin."""
+        if not session.username:
+            return None
+        return await self.check(session.username, session.password or "")
+
+    async def check(self, username: str, password: str) -> bool:
+        """Check a password; as slow for an unknown user as for a known one."""
+        table = self._table
+        stored = table.hashes.get(username, "")
+        fingerprint = self._good.fingerprint(username, password, stored)
+        if stored and self._good.knows(username, fingerprint, self._clock()):
+            return True
+        # The same login twice at the same time, as after a proxy's restart, is checked once.
+        check = self._checks.get(fingerprint)
+        if check is None:
+            check = asyncio.ensure_future(self._verify(table, username, password, fingerprint))
+            self._checks[fingerprint] = check
+            check.add_done_callback(lambda _: self._checks.pop(fingerprint, None))
+        return await asyncio.shield(check)
+
+    def read(self) -> Callable[[], None]:
+        """Read the file anew; the call that is returned puts it in force. Raises PasswordFileError.
+
+        In two steps, so that a reload can see that everything is right before it changes anything.
+        """
+        table = read_passwords(self.path)
+
+        def use() -> None:
+            self._table = table
+
+        return use
+
+    async def close(self) -> None:
+        """See BasePlugin."""
+        _open.discard(self)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _verify(self, table: PasswordTable, username: str, password: str, fingerprint: bytes) -> bool:
+        loop = asyncio.get_running_loop()
+        good = await loop.run_in_executor(self._thread, table.verify, username, password)
+        if good:
+            self._good.remember(username, fingerprint, self._clock())
+        return good
+
+
+def open_password_files() -> tuple[PasswordFile, ...]:
+    """Every plugin that is in use in this process; a reload reads their files anew."""
+    return tuple(_open)
+
+
+_open: WeakSet[PasswordFile] = WeakSet()
