@@ -21,8 +21,6 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Crypt = "Callable[[str, str], str | None]"
-
 
 class PasswordFileError(ValueError):
     """The file cannot be read or used; the text says where. It never quotes a hash."""
@@ -47,7 +45,7 @@ def read_passwords(path: str | os.PathLike[str]) -> PasswordTable:
     """Read a password file. Takes as long as one argon2 hash.
 
     Raises:
-        PasswordFileError: no such file, not UTF-8, a line without a colon, a user twice, a hash that cannot be checked.
+        PasswordFileError: no such file, not UTF-8, a line without a colon, a user twice, an unknown hash.
     """
     name = os.fspath(path)
     try:
@@ -77,8 +75,7 @@ def read_passwords(path: str | os.PathLike[str]) -> PasswordTable:
 
 def _verify(encoded: str, password: str) -> bool:
     if encoded.startswith("$6$"):
-        crypt = _crypt()
-        made = crypt(password, encoded) if crypt is not None and "\0" not in password else None
+        made = _crypt(password, encoded) if _crypt is not None and "\0" not in password else None
         return made is not None and hmac.compare_digest(made, encoded)
     try:
         return _hasher.verify(encoded, password)
@@ -105,14 +102,13 @@ def _hash_of_nobody(hashes: Mapping[str, str]) -> str:
     for encoded in hashes.values():
         if encoded.startswith("$argon2"):
             return PasswordHasher.from_parameters(extract_parameters(encoded)).hash(secrets.token_urlsafe())
-        crypt = _crypt()
-        made = crypt(secrets.token_urlsafe(), encoded) if crypt else None
+        made = _crypt(secrets.token_urlsafe(), encoded) if _crypt else None
         if made is not None:
             return made
     return _hasher.hash(secrets.token_urlsafe())
 
 
-def _crypt() -> Callable[[str, str], str | None] | None:
+def _import_crypt() -> Callable[[str, str], str | None] | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -122,11 +118,12 @@ def _crypt() -> Callable[[str, str], str | None] | None:
     return crypt
 
 
+_crypt = _import_crypt()
 _hasher = PasswordHasher()
 
 
 class GoodLogins:
-    """Remembers good logins for a while, so that a reconnect storm costs one slow check a user.
+    """Remembers good logins for a while: a reconnect storm costs one slow check a user.
 
     Kept is a hash of the password under a key that exists in this process alone; it is bound to the stored
     hash, so that a changed password is forgotten with it. `now` is an argument: this knows no clock.
@@ -151,9 +148,5 @@ class GoodLogins:
         return hmac.compare_digest(known, fingerprint) and now < until
 
     def remember(self, username: str, fingerprint: bytes, now: float) -> None:
-        """The login was good. One is remembered for each user, so there are no more than users in the file."""
+        """The login was good. One is remembered for each user."""
         self._known[username] = (fingerprint, now + self._seconds)
-
-    def forget(self) -> None:
-        """Forget everything."""
-        self._known.clear()

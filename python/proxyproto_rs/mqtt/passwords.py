@@ -1,7 +1,7 @@
 """`PasswordFile`: amqtt's password file as an auth plugin that does not stop the event loop.
 
-argon2 takes 0.1 s and frees the interpreter lock, so one worker thread checks passwords while the loop serves;
-amqtt's FileAuthPlugin checks in the loop, and nobody is served meanwhile.
+argon2 takes 0.1 s and frees the interpreter lock, so one worker thread checks passwords while the loop
+serves; amqtt's FileAuthPlugin checks in the loop, and nobody is served meanwhile.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PasswordFile(BaseAuthPlugin):
         if check is None:
             check = asyncio.ensure_future(self._verify(table, username, password, fingerprint))
             self._checks[fingerprint] = check
-            check.add_done_callback(lambda _: self._checks.pop(fingerprint, None))
+            check.add_done_callback(lambda done: self._checked(fingerprint, done))
         return await asyncio.shield(check)
 
     def read(self) -> Callable[[], None]:
@@ -107,6 +107,11 @@ class PasswordFile(BaseAuthPlugin):
         """See BasePlugin."""
         _open.discard(self)
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _checked(self, fingerprint: bytes, done: asyncio.Future[bool]) -> None:
+        del self._checks[fingerprint]
+        if not done.cancelled():
+            done.exception()  # told to whoever waited; if nobody does any more, it is nobody's
 
     async def _verify(self, table: PasswordTable, username: str, password: str, fingerprint: bytes) -> bool:
         loop = asyncio.get_running_loop()
