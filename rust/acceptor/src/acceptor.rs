@@ -121,7 +121,7 @@ impl Acceptor {
 
     fn deliver_held(&mut self) {
         while let Some(connection) = self.held.pop_front() {
-            if let Err(connection) = self.shared.queue.push(connection) {
+            if let Some(connection) = self.shared.queue.push(connection) {
                 self.held.push_front(connection);
                 break;
             }

@@ -45,6 +45,7 @@ impl AddressSet {
     }
 
     /// Removes exactly this entry; says whether it was there.
+    #[must_use = "an entry that was not there may be a mistake"]
     pub fn discard(&self, network: Network) -> bool {
         self.write().remove(network.0)
     }

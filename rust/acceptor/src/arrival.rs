@@ -31,7 +31,7 @@ impl Acceptor {
         let waiting = Waiting { fd, peer, approach, since: now, seen: 0 };
         match inspect(waiting.fd.as_fd(), approach, false, &mut self.buffer, options) {
             Finding { seen, judgement: Judgement::Wait { needed } } => {
-                self.wait(Waiting { seen, ..waiting }, needed, options, now)
+                self.wait(Waiting { seen, ..waiting }, needed, options, now);
             }
             finding => self.settle(waiting, finding, options, now),
         }
@@ -43,7 +43,7 @@ impl Acceptor {
         let Some(waiting) = self.late.pending.get(event.token) else { return };
         match inspect(waiting.fd.as_fd(), waiting.approach, event.is_closed, &mut self.buffer, options) {
             Finding { seen, judgement: Judgement::Wait { needed } } => {
-                self.late.keep(event.token, seen, needed)
+                self.late.keep(event.token, seen, needed);
             }
             finding => {
                 if let Some(waiting) = self.late.pending.remove(event.token) {
@@ -79,7 +79,7 @@ impl Acceptor {
         match finding.judgement {
             Judgement::Serve(header) => self.serve(waiting, header, finding.seen, options, now),
             Judgement::Refuse(outcome, detail) => {
-                self.refuse(&waiting.peer, None, (outcome, detail), finding.seen, now)
+                self.refuse(&waiting.peer, None, (outcome, detail), finding.seen, now);
             }
             Judgement::Wait { needed } => self.wait(waiting, needed, options, now),
         }
@@ -113,7 +113,7 @@ impl Acceptor {
         }
         self.shared.counters.add(outcome);
         let connection = Connection { fd, header, peer, permit };
-        if let Err(connection) = self.shared.queue.push(connection) {
+        if let Some(connection) = self.shared.queue.push(connection) {
             self.held.push_back(connection);
         }
     }
@@ -185,7 +185,7 @@ fn inspect_first(
         Look::Bytes(seen) => (seen, is_closed),
         Look::Closed | Look::Broken => (0, true),
     };
-    let judgement = match judge(approach, buffer.get(..seen).unwrap_or_default(), is_closed, &options.codec) {
+    let judgement = match judge(approach, buffer.get(..seen).unwrap_or_default(), is_closed, options.codec) {
         Verdict::Serve(header) => Judgement::Serve(header.map(|header| header.to_owned())),
         Verdict::Wait { needed } => Judgement::Wait { needed },
         Verdict::Refuse(outcome, detail) => Judgement::Refuse(outcome, detail),

@@ -1,4 +1,4 @@
-//! Waiting for headers that are late: one epoll instance for all of them, and SO_RCVLOWAT so that a slow peer wakes nobody.
+//! Waiting for headers that are late: one epoll instance for all of them, and `SO_RCVLOWAT` so that a slow peer wakes nobody.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -73,7 +73,7 @@ impl Late {
 
     /// Those whose header has begun, to be looked at again.
     ///
-    /// A wrong header that is shorter than any right one never fills SO_RCVLOWAT. Without a second look it would be
+    /// A wrong header that is shorter than any right one never fills `SO_RCVLOWAT`. Without a second look it would be
     /// refused as late at its deadline, not at once as what it is.
     pub(crate) fn second_look(&self) -> Vec<Event> {
         self.pending.begun().into_iter().map(|token| Event { token, is_closed: false }).collect()

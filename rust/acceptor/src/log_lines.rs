@@ -132,7 +132,9 @@ fn first_line(refusal: &Refusal) -> String {
         line.push_str(&remedy);
     }
     if let Some(ip) = refusal.culprit() {
-        line.push_str(&format!(". Repeats from {ip} are counted every 10 s."));
+        line.push_str(". Repeats from ");
+        line.push_str(&ip.to_string());
+        line.push_str(" are counted every 10 s.");
     }
     line
 }

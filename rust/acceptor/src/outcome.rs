@@ -89,7 +89,7 @@ impl From<Fault> for Outcome {
             Fault::VersionNotAllowed => Self::VersionNotAllowed,
             Fault::Oversized => Self::Oversized,
             Fault::BadChecksum => Self::BadChecksum,
-            _ => Self::Malformed,
+            Fault::Malformed => Self::Malformed,
         }
     }
 }

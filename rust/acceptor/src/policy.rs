@@ -113,9 +113,8 @@ mod tests {
         };
         let open = Arc::new(OpenConnections::default());
         match decide(header.as_ref(), &PeerAddr::Ip(PEER.parse().unwrap()), options, &open, Instant::now()) {
-            Decision::Admit(outcome, _) => outcome.name(),
+            Decision::Admit(outcome, _) | Decision::Refuse(outcome, _) => outcome.name(),
             Decision::Close(_) => "close",
-            Decision::Refuse(outcome, _) => outcome.name(),
         }
     }
 
@@ -132,8 +131,8 @@ mod tests {
     const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
     const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 1883\r\n";
 
-    fn set(texts: &[&str]) -> Option<AddressSet> {
-        Some(texts.iter().map(|text| text.parse().unwrap()).collect())
+    fn set(texts: &[&str]) -> AddressSet {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
@@ -154,16 +153,16 @@ mod tests {
 
     #[test]
     fn lists_are_about_the_client_not_the_proxy() {
-        let deny = |texts: &[&str]| Options { deny: set(texts), ..Options::default() };
+        let deny = |texts: &[&str]| Options { deny: Some(set(texts)), ..Options::default() };
         assert_eq!(word(V1, &deny(&["192.0.2.0/24"])), "denied");
         assert_eq!(word(V1, &deny(&["10.0.0.0/8"])), "v1");
         assert_eq!(word(b"", &deny(&["10.0.0.0/8"])), "denied");
         assert_eq!(word(LOCAL, &deny(&["0.0.0.0/0"])), "local");
         assert_eq!(word(UNKNOWN, &deny(&["0.0.0.0/0"])), "unknown");
-        let allow = |texts: &[&str]| Options { allow: set(texts), ..Options::default() };
+        let allow = |texts: &[&str]| Options { allow: Some(set(texts)), ..Options::default() };
         assert_eq!(word(V1, &allow(&["192.0.2.1"])), "v1");
         assert_eq!(word(V1, &allow(&[])), "denied");
-        let both = Options { deny: set(&["192.0.2.1"]), ..allow(&["192.0.2.0/24"]) };
+        let both = Options { deny: Some(set(&["192.0.2.1"])), ..allow(&["192.0.2.0/24"]) };
         assert_eq!(word(V1, &both), "denied");
     }
 

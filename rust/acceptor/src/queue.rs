@@ -45,8 +45,7 @@ struct State {
     ready: VecDeque<Connection>,
     capacity: usize,
     refusals: Refusals,
-    refusals_told: Option<Instant>,
-    refusals_due: bool,
+    telling: Telling,
     /// The acceptor has found the queue full and waits for room.
     is_awaited: bool,
     is_closed: bool,
@@ -59,8 +58,7 @@ impl Queue {
             ready: VecDeque::new(),
             capacity,
             refusals: Refusals::default(),
-            refusals_told: None,
-            refusals_due: false,
+            telling: Telling::default(),
             is_awaited: false,
             is_closed: false,
             is_readable: false,
@@ -75,15 +73,15 @@ impl Queue {
     }
 
     /// Puts a connection in, or gives it back if the queue is full; then [`Taken::made_room`] says when to try again.
-    pub(crate) fn push(&self, connection: Connection) -> Result<(), Connection> {
+    pub(crate) fn push(&self, connection: Connection) -> Option<Connection> {
         let mut state = self.lock();
         if state.ready.len() >= state.capacity {
             state.is_awaited = true;
-            return Err(connection);
+            return Some(connection);
         }
         state.ready.push_back(connection);
         self.show(&mut state);
-        Ok(())
+        None
     }
 
     /// How many more connections would find room; if none, the next taker will say when one does.
@@ -120,7 +118,7 @@ impl Queue {
     /// Takes what has been refused.
     pub(crate) fn take_refusals(&self) -> TakenRefusals {
         let mut state = self.lock();
-        state.refusals_due = false;
+        state.telling.is_due = false;
         let taken = state.refusals.take();
         self.show(&mut state);
         taken
@@ -136,8 +134,8 @@ impl Queue {
     /// When [`Queue::tick`] will have something to do.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let state = self.lock();
-        let untold = !state.refusals.is_empty() && !state.refusals_due;
-        let tell = if untold { state.refusals_told.map(|told| told + REFUSALS_INTERVAL) } else { None };
+        let untold = !state.refusals.is_empty() && !state.telling.is_due;
+        let tell = if untold { state.telling.last.map(|told| told + REFUSALS_INTERVAL) } else { None };
         [tell, state.refusals.next_tick()].into_iter().flatten().min()
     }
 
@@ -159,17 +157,17 @@ impl Queue {
     }
 
     fn tell(&self, state: &mut State, now: Instant) {
-        let may_tell = state.refusals_told.is_none_or(|told| now >= told + REFUSALS_INTERVAL);
-        if may_tell && !state.refusals_due && !state.refusals.is_empty() {
-            state.refusals_told = Some(now);
-            state.refusals_due = true;
+        let may_tell = state.telling.last.is_none_or(|told| now >= told + REFUSALS_INTERVAL);
+        if may_tell && !state.telling.is_due && !state.refusals.is_empty() {
+            state.telling.last = Some(now);
+            state.telling.is_due = true;
         }
         self.show(state);
     }
 
     /// Makes the wake fd readable, or not, as the state says.
     fn show(&self, state: &mut State) {
-        let should_be = !state.ready.is_empty() || state.refusals_due || state.is_closed;
+        let should_be = !state.ready.is_empty() || state.telling.is_due || state.is_closed;
         if should_be == state.is_readable {
             return;
         }
@@ -188,6 +186,13 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether refusals wake the taker, and when they last did.
+#[derive(Default)]
+struct Telling {
+    last: Option<Instant>,
+    is_due: bool,
 }
 
 /// What a taker got.
@@ -225,7 +230,7 @@ mod tests {
         let queue = Queue::new(8).unwrap();
         assert!(!is_readable(&queue));
         for _ in 0..3 {
-            queue.push(connection()).unwrap();
+            assert!(queue.push(connection()).is_none());
         }
         assert!(is_readable(&queue));
         assert_eq!(queue.take(1).connections.len(), 1);
@@ -238,12 +243,12 @@ mod tests {
     fn a_full_queue_gives_back_and_says_when_there_is_room() {
         let queue = Queue::new(1).unwrap();
         assert_eq!(queue.room(), 1);
-        queue.push(connection()).unwrap();
-        assert!(queue.push(connection()).is_err());
+        assert!(queue.push(connection()).is_none());
+        assert!(queue.push(connection()).is_some());
         assert_eq!(queue.room(), 0);
         let taken = queue.take(1);
         assert!(taken.made_room);
-        queue.push(connection()).unwrap();
+        assert!(queue.push(connection()).is_none());
         assert!(!queue.take(1).made_room);
     }
 
@@ -266,7 +271,7 @@ mod tests {
     #[test]
     fn a_closed_queue_stays_readable() {
         let queue = Queue::new(1).unwrap();
-        queue.push(connection()).unwrap();
+        assert!(queue.push(connection()).is_none());
         queue.close();
         let taken = queue.take(usize::MAX);
         assert!(taken.is_closed && taken.connections.len() == 1);

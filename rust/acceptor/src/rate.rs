@@ -89,9 +89,9 @@ mod tests {
     fn a_clock_that_stands_still_or_runs_back_is_no_gift() {
         let mut table = RateTable::new();
         let rate = Rate { per_second: 1.0, burst: 1 };
-        let start = Instant::now() + Duration::from_secs(10);
-        assert!(table.admit(client(1), rate, start));
-        assert!(!table.admit(client(1), rate, start - Duration::from_secs(5)));
+        let earlier = Instant::now();
+        assert!(table.admit(client(1), rate, earlier + Duration::from_secs(5)));
+        assert!(!table.admit(client(1), rate, earlier));
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn set_option(
     name: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "4 bytes")]
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: `fd` is borrowed, so open; the pointer is to a live `c_int` and `length` is its size. The kernel only reads.
     let status =

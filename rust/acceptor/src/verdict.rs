@@ -30,12 +30,12 @@ pub(crate) enum Detail {
 }
 
 /// Judges the first `bytes` of a connection, all that are there; `closed`: and no more will come.
-pub(crate) fn judge<'a>(
+pub(crate) fn judge(
     approach: Approach,
-    bytes: &'a [u8],
+    bytes: &[u8],
     closed: bool,
-    options: &proxyproto_codec::Options,
-) -> Verdict<'a> {
+    options: proxyproto_codec::Options,
+) -> Verdict<'_> {
     match approach {
         Approach::Direct => Verdict::Serve(None),
         Approach::NoHeader => judge_headerless(bytes),
@@ -46,13 +46,13 @@ pub(crate) fn judge<'a>(
     }
 }
 
-fn judge_header<'a>(
+fn judge_header(
     approach: Approach,
-    bytes: &'a [u8],
+    bytes: &[u8],
     closed: bool,
-    options: &proxyproto_codec::Options,
-) -> Verdict<'a> {
-    match decode(bytes, options) {
+    options: proxyproto_codec::Options,
+) -> Verdict<'_> {
+    match decode(bytes, &options) {
         Ok(Status::Complete(header)) => Verdict::Serve(Some(header)),
         // R30: a connection that ends inside its header is rejected.
         Ok(Status::Partial { .. }) if closed => Verdict::Refuse(Outcome::ClosedEarly, Detail::Plain),
@@ -143,27 +143,27 @@ mod tests {
             (Direct, V1, false, "serve"),
         ];
         for (approach, bytes, closed, expected) in cases {
-            let verdict = judge(*approach, bytes, *closed, &proxyproto_codec::Options::default());
+            let verdict = judge(*approach, bytes, *closed, proxyproto_codec::Options::default());
             assert_eq!(word(&verdict), *expected, "{approach:?} {}", bytes.escape_ascii());
         }
     }
 
     #[test]
     fn a_silent_peer_is_waited_for_by_the_byte() {
-        let verdict = judge(Approach::Header, b"", false, &proxyproto_codec::Options::default());
+        let verdict = judge(Approach::Header, b"", false, proxyproto_codec::Options::default());
         assert!(matches!(verdict, Verdict::Wait { needed: 1 }));
         let verdict = judge(
             Approach::Header,
             b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x05",
             false,
-            &proxyproto_codec::Options::default(),
+            proxyproto_codec::Options::default(),
         );
         assert!(matches!(verdict, Verdict::Wait { needed: 5 }));
     }
 
     #[test]
     fn a_refusal_says_what_the_bytes_look_like() {
-        let verdict = judge(Approach::Header, MQTT_CONNECT, false, &proxyproto_codec::Options::default());
+        let verdict = judge(Approach::Header, MQTT_CONNECT, false, proxyproto_codec::Options::default());
         let Verdict::Refuse(_, detail) = verdict else { panic!("{verdict:?}") };
         assert_eq!(detail, Detail::FirstBytes(FirstBytes::MqttConnect));
     }

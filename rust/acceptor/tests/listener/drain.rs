@@ -1,0 +1,60 @@
+//! Draining: no more is accepted, and what has been accepted is not lost.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use proxyproto_acceptor::{BindOptions, Closed, Listener, Socket};
+
+use crate::pair::{Served, V1, finish, options, read_all, v1_of};
+
+fn until_drained(served: &Served) {
+    served.until(|listener| (listener.take(1).err() == Some(Closed::Closed)).then_some(()));
+}
+
+#[test]
+fn what_is_ready_or_has_begun_is_still_handed_over() {
+    let served = Served::new(options());
+    let ready = served.peer(&v1_of("192.0.2.1"));
+    served.until(|listener| (listener.stats().unwrap().ready == 1).then_some(()));
+    let mut late = served.peer(&V1[..10]);
+    served.until_pending(1);
+    served.listener.drain().unwrap();
+    late.write_all(&V1[10..]).unwrap();
+    late.write_all(b"payload").unwrap();
+    finish(&late);
+    finish(&ready);
+    assert_eq!(read_all(served.accept()), b"");
+    assert_eq!(read_all(served.accept()), b"payload");
+    until_drained(&served);
+}
+
+#[test]
+fn the_kernels_queue_is_emptied_before_the_end() {
+    let served = Served::with_backlog(options(), 1);
+    // One is ready; a backlog of one lets two wait in the kernel.
+    let peers: Vec<TcpStream> = (1..=3).map(|host| served.peer(&v1_of(&format!("192.0.2.{host}")))).collect();
+    served.until(|listener| (listener.stats().unwrap().ready == 1).then_some(()));
+    served.listener.drain().unwrap();
+    for _ in &peers {
+        served.accept();
+    }
+    until_drained(&served);
+}
+
+#[test]
+fn an_adopted_socket_is_left_to_its_other_holders() {
+    let bind = BindOptions { backlog: 16, reuse_port: false, dualstack: false };
+    let first = Served::of(Socket::bind("127.0.0.1:0".parse().unwrap(), bind).unwrap(), options());
+    let shared = first.listener.listening().unwrap();
+    let second = Served::of(Socket::adopt(shared, 16).unwrap(), options());
+    first.listener.close();
+    let _before = second.peer(V1);
+    second.accept();
+    let third = second.listener.listening().unwrap();
+    second.listener.drain().unwrap();
+    until_drained(&second);
+    let heir = Listener::start(Socket::adopt(third, 16).unwrap(), options()).unwrap();
+    let heir = Served { listener: heir, address: second.address };
+    let _after = heir.peer(V1);
+    heir.accept();
+}

@@ -1,0 +1,100 @@
+//! Headers that come late, in pieces, or not at all.
+
+use std::io::Write;
+
+use proxyproto_acceptor::{HeaderTimeout, Options, Outcome};
+
+use crate::pair::{MQTT_CONNECT, Served, V1, finish, options, read_all, until_closed};
+
+#[test]
+fn a_header_may_come_in_two_parts() {
+    let served = Served::new(options());
+    for split in 1..V1.len() {
+        let mut peer = served.peer(&V1[..split]);
+        served.until_pending(1);
+        peer.write_all(&V1[split..]).unwrap();
+        peer.write_all(b"payload").unwrap();
+        finish(&peer);
+        assert_eq!(read_all(served.accept()), b"payload", "split at {split}");
+    }
+}
+
+#[test]
+fn what_is_handed_over_wakes_for_a_single_byte_again() {
+    let served = Served::new(options());
+    let mut peer = served.peer(&V1[..20]);
+    served.until_pending(1);
+    peer.write_all(&V1[20..]).unwrap();
+    let connection = served.accept();
+    peer.write_all(b"x").unwrap();
+    let mut fds = [rustix::event::PollFd::new(&connection.fd, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&limit)).unwrap(), 1);
+}
+
+#[test]
+fn the_deadline_is_total() {
+    let header_timeout = HeaderTimeout::from_secs(0.3).unwrap();
+    let served = Served::new(Options { header_timeout, ..options() });
+    let silent = served.peer(b"");
+    let begun = served.peer(b"PROXY TC");
+    until_closed(&silent);
+    until_closed(&begun);
+    served.until_count(Outcome::Timeout, 2);
+}
+
+#[test]
+fn an_update_shortens_the_wait_of_those_who_wait() {
+    let served = Served::new(options());
+    let peer = served.peer(b"PROXY TC");
+    served.until_pending(1);
+    let header_timeout = HeaderTimeout::from_secs(0.05).unwrap();
+    served.listener.update(Options { header_timeout, ..options() }).unwrap();
+    until_closed(&peer);
+    served.until_count(Outcome::Timeout, 1);
+}
+
+#[test]
+fn a_late_strangers_first_byte_is_enough() {
+    // Without deferred accept the connection is there before its first byte.
+    let served = Served::new(Options { defer_accept: Some(false), ..options() });
+    let mut peer = served.peer(b"");
+    served.until_pending(1);
+    peer.write_all(&MQTT_CONNECT[..1]).unwrap();
+    assert_eq!(served.refusal().outcome, Outcome::MissingHeader);
+}
+
+#[test]
+fn a_wrong_header_shorter_than_any_right_one_is_not_taken_for_a_slow_one() {
+    let served = Served::new(options());
+    let mut peer = served.peer(b"PROXY TCP4 ");
+    served.until_pending(1);
+    peer.write_all(b"x y\r\n").unwrap();
+    assert_eq!(served.refusal().outcome, Outcome::Malformed);
+}
+
+#[test]
+fn when_too_many_wait_the_longest_waiting_makes_room() {
+    let served = Served::new(Options { max_pending: 2, ..options() });
+    let first = served.peer(b"P");
+    served.until_pending(1);
+    let second = served.peer(b"P");
+    served.until_pending(2);
+    let mut third = served.peer(b"P");
+    until_closed(&first);
+    assert_eq!(served.refusal().outcome, Outcome::PendingOverflow);
+    third.write_all(&V1[1..]).unwrap();
+    assert_eq!(served.accept().peer.to_string(), third.local_addr().unwrap().to_string());
+    served.until_pending(1);
+    drop(second);
+}
+
+#[test]
+fn a_peer_that_goes_away_is_forgotten_at_once() {
+    let served = Served::new(options());
+    let peer = served.peer(b"PROXY");
+    served.until_pending(1);
+    drop(peer);
+    served.until_count(Outcome::ClosedEarly, 1);
+    served.until_pending(0);
+}
