@@ -87,7 +87,7 @@ def _unusable(encoded: str) -> str | None:
     if encoded.startswith("$6$"):
         return (
             None
-            if _crypt()
+            if _crypt
             else "is sha512_crypt, which this Python cannot check: hash the password with argon2"
         )
     try:
