@@ -12,7 +12,7 @@ use crate::pair::{MQTT_CONNECT, Served, V1, V2_LOCAL, finish, networks, options,
 
 #[test]
 fn the_header_is_taken_and_not_one_byte_more() {
-    for payload in [&b""[..], b"x", MQTT_CONNECT, &[b'x'; 100_000]] {
+    for payload in [&b""[..], b"x", MQTT_CONNECT, &vec![b'x'; 100_000]] {
         let served = Served::new(options());
         let sender = {
             let mut peer = served.peer(V1);
