@@ -91,7 +91,7 @@ class PasswordFile(BaseAuthPlugin):
             check.add_done_callback(lambda done: self._checked(fingerprint, done))
         return await asyncio.shield(check)
 
-    def read(self) -> Callable[[], None]:
+    def prepare(self) -> Callable[[], None]:
         """Read the file anew; the call that is returned puts it in force. Raises PasswordFileError.
 
         In two steps, so that a reload can see that everything is right before it changes anything.

@@ -1,24 +1,22 @@
-"""What follows from each refusal, login, end, denial and block: row, count, ban, log line, audit line.
+"""What follows from each refusal, login, end and denial: row, count, ban, log line, audit line.
 
-The gate, the acceptors and the blocks tell it; it returns at once, whatever the store and the disks do.
+The gate and the acceptors tell it; it returns at once, whatever the store and the disks do.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from . import logs
-from .blocks import BlockEvents
 from .connection import address_text
 from .folding import Fold, OncePer
-from .paging import camel_case, to_json
+from .paging import camel_case
 from .reasons import REASONS, counts_for_block
 from .records import UnauthorizedClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from proxyproto_rs import Refusal
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from .connection import Connection, TlsInfo
     from .events import Action, RefusedClient
     from .metrics import Metrics
-    from .records import BlockedClient
     from .sessions import SessionRecord
     from .unauthorized import Unauthorized
 
@@ -41,8 +38,8 @@ Refused = tuple[str, str, "Refusal"]
 """Listener, reason, and the last refusal of that kind."""
 
 
-class Recorder(BlockEvents):
-    """Implements `events.Observer` and `blocks.BlockEvents`."""
+class Recorder:
+    """Implements `events.Observer`."""
 
     def __init__(
         self,
@@ -54,11 +51,8 @@ class Recorder(BlockEvents):
         metrics: Metrics,
         analytics: Analytics,
         node_id: str = "",
-        is_trusted: Callable[[str, str], bool],
-        end_sessions: Callable[[BlockedClient], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`is_trusted`: has a listener a proxy of that address; `end_sessions`: of all that a block covers."""
         self.audit = audit
         """May be replaced while running."""
         self._unauthorized = unauthorized
@@ -67,8 +61,6 @@ class Recorder(BlockEvents):
         self._metrics = metrics
         self._analytics = analytics
         self._node_id = node_id
-        self._is_trusted = is_trusted
-        self._end_sessions = end_sessions
         self._clock = clock
         self._refusals: Fold[Refused] = Fold(_FOLD_SECONDS, _CAPACITY)
         self._denials = OncePer(_DENIED_SECONDS, _CAPACITY)
@@ -110,6 +102,8 @@ class Recorder(BlockEvents):
         connection, now = session.connection, self._clock()
         address = connection.client[0]
         self._metrics.connects[connection.listener, "accepted"] += 1
+        self._metrics.listener(connection.listener).connect_seconds.observe(session.login_seconds)
+        self._metrics.listener(connection.listener).connect_seconds.observe(session.login_seconds)
         self._analytics.connected(address, now)
         self._unauthorized.cleared(session.client_id, address)
         self._auto_block.succeeded(address, session.client_id)
@@ -168,10 +162,18 @@ class Recorder(BlockEvents):
                 topic=topic,
             )
 
+    def asked(self, seconds: float) -> None:
+        """See events.Observer."""
+        self._metrics.auth_seconds.observe(seconds)
+
+    def asked(self, seconds: float) -> None:
+        """See events.Observer."""
+        self._metrics.auth_seconds.observe(seconds)
+
     # the acceptors
 
-    def connection_refused(self, listener: str, refusal: Refusal) -> None:
-        """Connections that an acceptor has refused, folded by reason and address."""
+    def refused_by_acceptor(self, listener: str, trusted: Container[str], refusal: Refusal) -> None:
+        """Connections that a listener's acceptor has refused; `trusted` are its proxies."""
         client, peer = refusal.client, address_text(refusal.peer)
         address, port = peer if client is None else address_text(client)
         reason = refusal.reason
@@ -180,7 +182,7 @@ class Recorder(BlockEvents):
             if block is not None:  # an operator's `deny` is `denied`, a block is `blocked`
                 reason = "blocked"
                 self._metrics.block_hits[block.type] += refusal.count
-        if reason == "closed-early" and self._is_trusted(listener, peer[0]):
+        if reason == "closed-early" and peer[0] in trusted:
             return
         self._analytics.refused(address, reason, refusal.time, refusal.count)
         known = REASONS.get(reason)
@@ -204,32 +206,9 @@ class Recorder(BlockEvents):
             self._refusals.add((reason, address), (listener, reason, refusal), refusal.count, self._clock())
         )
 
-    def tick(self) -> None:
-        """Tell what has been gathered. Call it every second or so."""
-        self._tell(self._refusals.due(self._clock()))
-
-    def close(self) -> None:
-        """Tell everything that is still gathered."""
-        self._tell(self._refusals.all())
-
-    # the blocks
-
-    def added(self, block: BlockedClient, by: str) -> None:
-        """See blocks.BlockEvents."""
-        until = block.expiration_time
-        logs.logger.info("block added type=%s by=%s until=%d value=%s", block.type, by, until, _quoted(block))
-        self.audit.write("block.added", by=by, block=_block_json(block))
-        self._end_sessions(block)
-
-    def removed(self, block: BlockedClient, by: str) -> None:
-        """See blocks.BlockEvents."""
-        logs.logger.info("block removed type=%s by=%s value=%s", block.type, by, _quoted(block))
-        self.audit.write("block.removed", by=by, block=_block_json(block))
-
-    def expired(self, block: BlockedClient) -> None:
-        """See blocks.BlockEvents."""
-        logs.logger.info("block expired type=%s value=%s", block.type, _quoted(block))
-        self.audit.write("block.expired", block=_block_json(block))
+    def flush(self, *, everything: bool = False) -> None:
+        """Tell what has been gathered for 10 s, or everything. Call it every second or so."""
+        self._tell(self._refusals.all() if everything else self._refusals.due(self._clock()))
 
     def _row(self, refused: RefusedClient, now: float) -> UnauthorizedClient:
         connection = refused.connection
@@ -279,11 +258,3 @@ def _tls_json(tls: TlsInfo | None) -> dict[str, Any] | None:
     return (
         None if tls is None else {camel_case(name): getattr(tls, name) for name in tls.__dataclass_fields__}
     )
-
-
-def _block_json(block: BlockedClient) -> dict[str, Any]:
-    return {name: value for name, value in to_json(block).items() if name not in ("status", "revision")}
-
-
-def _quoted(block: BlockedClient) -> str:
-    return json.dumps(block.value)
