@@ -28,13 +28,14 @@ pub enum Status<T> {
 ///
 /// As soon as no continuation can make a valid header of `data` (C13), except that addresses and ports of version 1 are
 /// judged when the CRLF is there (R16).
+#[inline]
 pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Status<Header<&'a [u8]>>, Error> {
-    Ok(match Progress::Undecided.advance(data, *options)? {
-        Step::Complete(parsed, len) => {
-            Status::Complete(Header { raw: data.get(..len).unwrap_or(data), parsed })
-        }
-        Step::Partial(_, needed) => Status::Partial { needed },
-    })
+    match signature(data) {
+        Some(version) if !options.versions.allow(version) => Err(Error::new(Reason::VersionNotAllowed, 0)),
+        Some(Version::V1) => v1::decode(data, 0, *options),
+        Some(Version::V2) => v2::decode(data, *options),
+        None => undecided(data, options.versions),
+    }
 }
 
 /// Reads the header at the start of one datagram (R6); the payload follows it.
@@ -69,10 +70,17 @@ pub struct Decoder {
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
-    Reading(Progress),
+    /// Every byte so far fits a signature (R32).
+    Undecided,
+    /// No line end before `searched`; never looked at again, so linear.
+    V1Line { searched: usize },
+    /// Fixed part read; the header ends at 16 + len (R28).
+    V2Block { end: usize },
+    /// All of it is in the buffer.
     Done(Parsed),
+    /// It will not become one.
     Failed(Error),
 }
 
@@ -80,7 +88,7 @@ impl Decoder {
     /// A decoder at the start of a stream.
     #[must_use]
     pub const fn new(options: Options) -> Self {
-        Self { options, buffer: Vec::new(), state: State::Reading(Progress::Undecided) }
+        Self { options, buffer: Vec::new(), state: State::Undecided }
     }
 
     /// Takes the next bytes of the stream. With the header complete it returns the part of `data` behind it, which is
@@ -90,37 +98,32 @@ impl Decoder {
     ///
     /// As [`decode`]; `offset` counts from the first byte ever fed. Later calls return the same error.
     pub fn feed<'d>(&mut self, data: &'d [u8]) -> Result<Status<&'d [u8]>, Error> {
-        let progress = match self.state {
-            State::Reading(progress) => progress,
+        match self.state {
             State::Done(_) => return Ok(Status::Complete(data)),
             State::Failed(error) => return Err(error),
-        };
-        let before = self.buffer.len();
-        let step = if before == 0 {
-            progress.advance(data, self.options)
-        } else {
-            // Whatever is incomplete within the limit fits it wholly, so nothing of `data` is lost by this.
-            let room = self.options.max_header_size.get().saturating_sub(before);
-            self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
-            progress.advance(&self.buffer, self.options)
-        };
-        let (state, len, status) = match step {
-            Ok(Step::Complete(parsed, len)) => {
-                let rest = data.get(len.saturating_sub(before)..).unwrap_or_default();
-                (State::Done(parsed), len, Ok(Status::Complete(rest)))
-            }
-            Ok(Step::Partial(progress, needed)) => {
-                (State::Reading(progress), before + data.len(), Ok(Status::Partial { needed }))
-            }
-            Err(error) => (State::Failed(error), 0, Err(error)),
-        };
-        self.state = state;
-        if before == 0 {
-            self.buffer = data.get(..len).unwrap_or(data).to_vec();
-        } else {
-            self.buffer.truncate(len);
+            State::Undecided | State::V1Line { .. } | State::V2Block { .. } => {}
         }
-        status
+        let before = self.buffer.len();
+        // Whatever is incomplete within the limit fits it wholly, so nothing of a header is left out.
+        let room = self.options.max_header_size.get().saturating_sub(before);
+        self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
+        match self.state.advance(&self.buffer, self.options) {
+            Ok(Status::Complete(header)) => {
+                let len = header.raw.len();
+                self.state = State::Done(header.parsed);
+                self.buffer.truncate(len);
+                Ok(Status::Complete(data.get(len.saturating_sub(before)..).unwrap_or_default()))
+            }
+            Ok(Status::Partial { needed }) => {
+                self.state = State::after(&self.buffer, needed);
+                Ok(Status::Partial { needed })
+            }
+            Err(error) => {
+                self.state = State::Failed(error);
+                self.buffer = Vec::new();
+                Err(error)
+            }
+        }
     }
 
     /// The header, once it is complete.
@@ -128,7 +131,7 @@ impl Decoder {
     pub fn header(&self) -> Option<Header<&[u8]>> {
         match self.state {
             State::Done(parsed) => Some(Header { raw: &self.buffer, parsed }),
-            State::Reading(_) | State::Failed(_) => None,
+            _ => None,
         }
     }
 
@@ -137,96 +140,70 @@ impl Decoder {
     pub fn into_header(self) -> Option<Header> {
         match self.state {
             State::Done(parsed) => Some(Header { raw: self.buffer.into_boxed_slice(), parsed }),
-            State::Reading(_) | State::Failed(_) => None,
+            _ => None,
         }
     }
 }
 
-/// How far a header has been read.
-#[derive(Clone, Copy, Debug)]
-enum Progress {
-    /// Every byte so far fits a signature (R32).
-    Undecided,
-    /// No line end before `searched`; never looked at again, so linear.
-    V1Line { searched: usize },
-    /// Fixed part read; it says where the header ends (R28).
-    V2Block(v2::Fixed),
-}
+impl State {
+    /// Goes on where the last call with a shorter `buffer` stopped.
+    fn advance(self, buffer: &[u8], options: Options) -> Result<Status<Header<&[u8]>>, Error> {
+        match self {
+            Self::V1Line { searched } => v1::decode(buffer, searched, options),
+            Self::V2Block { end } if buffer.len() < end => Ok(Status::Partial { needed: end - buffer.len() }),
+            _ => decode(buffer, &options),
+        }
+    }
 
-/// What [`Progress::advance`] found.
-enum Step {
-    /// A header of so many bytes.
-    Complete(Parsed, usize),
-    /// At least so many bytes are missing.
-    Partial(Progress, usize),
-}
-
-impl Progress {
-    fn advance(self, data: &[u8], options: Options) -> Result<Step, Error> {
-        let progress = match self {
-            Self::Undecided => match Self::start(data, options)? {
-                Status::Complete(progress) => progress,
-                Status::Partial { needed } => return Ok(Step::Partial(self, needed)),
-            },
-            decided => decided,
-        };
-        let status = match progress {
-            Self::V1Line { searched } => v1::decode(data, searched, options)?,
-            Self::V2Block(fixed) => v2::decode(data, fixed, options)?,
-            Self::Undecided => Status::Partial { needed: 1 },
-        };
-        Ok(match (status, progress) {
-            (Status::Complete((parsed, len)), _) => Step::Complete(parsed, len),
-            // The last byte may be the CR of the CRLF, so it is looked at again.
-            (Status::Partial { needed }, Self::V1Line { .. }) => {
-                Step::Partial(Self::V1Line { searched: data.len().saturating_sub(1) }, needed)
+    /// The state of a header that needs more than the `buffer`.
+    fn after(buffer: &[u8], needed: usize) -> Self {
+        match signature(buffer) {
+            // The last byte may be the CR of the CRLF.
+            Some(Version::V1) => Self::V1Line { searched: buffer.len() - 1 },
+            Some(Version::V2) if buffer.len() >= v2::FIXED_LEN => {
+                Self::V2Block { end: buffer.len() + needed }
             }
-            (Status::Partial { needed }, progress) => Step::Partial(progress, needed),
-        })
-    }
-
-    /// Leaves [`Progress::Undecided`] once the version is known and the fixed part of version 2 is read.
-    fn start(data: &[u8], options: Options) -> Result<Status<Self>, Error> {
-        Ok(match version(data, options.versions)? {
-            Status::Complete(Version::V1) => Status::Complete(Self::V1Line { searched: 0 }),
-            Status::Complete(Version::V2) => match v2::fixed_part(data, options)? {
-                Status::Complete(fixed) => Status::Complete(Self::V2Block(fixed)),
-                Status::Partial { needed } => Status::Partial { needed },
-            },
-            Status::Partial { needed } => Status::Partial { needed },
-        })
+            _ => Self::Undecided,
+        }
     }
 }
 
-/// Tells the versions apart (R32).
+/// Tells the versions apart (R32), once a signature is there.
+#[inline]
+fn signature(data: &[u8]) -> Option<Version> {
+    if data.starts_with(&v2::SIGNATURE) {
+        Some(Version::V2)
+    } else if data.starts_with(&v1::SIGNATURE) {
+        Some(Version::V1)
+    } else {
+        None
+    }
+}
+
+/// How much is needed where there is no more than a part of a signature.
 ///
 /// Bytes that may still become the signature of a version that is not allowed stay open until they are one: only then
 /// is it certain that somebody sends the wrong version and not something else altogether.
-fn version(data: &[u8], versions: Versions) -> Result<Status<Version>, Error> {
-    let matched =
-        SIGNATURES.map(|(version, signature)| (version, signature, v1::common_prefix(data, signature)));
-    for (version, signature, matched) in matched {
-        if matched == signature.len() {
-            return if versions.allow(version) {
-                Ok(Status::Complete(version))
-            } else {
-                Err(Error::new(Reason::VersionNotAllowed, 0))
-            };
-        }
-    }
-    let longest = matched.iter().map(|&(_, _, matched)| matched).max().unwrap_or_default();
-    if longest < data.len() {
-        return Err(Error::new(Reason::BadSignature, longest));
-    }
-    let possible = matched.iter().filter(|&&(version, _, matched)| {
-        matched == data.len() && (versions.allow(version) || !data.is_empty())
+#[cold]
+fn undecided<T>(data: &[u8], versions: Versions) -> Result<Status<T>, Error> {
+    let possible = SIGNATURES.iter().filter(|&&(version, signature)| {
+        signature.starts_with(data) && (versions.allow(version) || !data.is_empty())
     });
-    let least = possible.map(|&(version, signature, _)| match version {
+    let least = possible.map(|&(version, signature)| match version {
         _ if !versions.allow(version) => signature.len(),
         Version::V1 => v1::MIN_LEN,
         Version::V2 => v2::FIXED_LEN,
     });
-    Ok(Status::Partial { needed: least.min().unwrap_or_default().saturating_sub(data.len()) })
+    if let Some(least) = least.min() {
+        return Ok(Status::Partial { needed: least.saturating_sub(data.len()) });
+    }
+    let matched = SIGNATURES.map(|(_, signature)| common_prefix(data, signature));
+    Err(Error::new(Reason::BadSignature, matched.into_iter().max().unwrap_or_default()))
+}
+
+/// How many bytes `data` and `pattern` have in common at their start.
+pub(crate) fn common_prefix(data: &[u8], pattern: &[u8]) -> usize {
+    data.iter().zip(pattern).take_while(|(a, b)| a == b).count()
 }
 
 /// Each version and how it starts.

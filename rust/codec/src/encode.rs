@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::header::{Address, Command, Family, Header, Parsed, Transport, UnixAddress, Version};
+use crate::header::{Address, Addresses, Command, Family, Header, Parsed, Transport, UnixAddress, Version};
 use crate::ssl::SslInfo;
 use crate::tlv::{self, Tlv};
 use crate::{crc32c, v2};
@@ -20,16 +20,15 @@ impl Header {
         let (Some(from), Some(to)) = (source.socket_addr(), destination.socket_addr()) else {
             return Err(EncodeError::UnixInV1);
         };
-        let (from_ip, from_port, to_ip, to_port) = (from.ip(), from.port(), to.ip(), to.port());
-        let line = format!("PROXY {protocol} {from_ip} {to_ip} {from_port} {to_port}\r\n");
+        let (from, to) = ((from.ip(), from.port()), (to.ip(), to.port()));
+        let line = format!("PROXY {protocol} {} {} {} {}\r\n", from.0, to.0, from.1, to.1);
         let parsed = Parsed {
             version: Version::V1,
             command: Command::Proxy,
             family,
             transport: Transport::Stream,
-            source: source.into(),
-            destination: destination.into(),
-            tlvs: (line.len(), line.len()),
+            tlvs_end: 0,
+            addresses: Addresses::Text(from, to),
         };
         Ok(Self { raw: line.into_bytes().into(), parsed })
     }
@@ -41,8 +40,10 @@ impl Header {
         let parsed = Parsed {
             version: Version::V1,
             command: Command::Proxy,
-            tlvs: (line.len(), line.len()),
-            ..Parsed::UNSPEC
+            family: Family::Unspec,
+            transport: Transport::Unspec,
+            tlvs_end: 0,
+            addresses: Addresses::None,
         };
         Self { raw: Box::new(*line), parsed }
     }
@@ -68,9 +69,8 @@ impl Header {
             command: Command::Proxy,
             family,
             transport,
-            source: source.into(),
-            destination: destination.into(),
-            tlvs: (0, 0),
+            tlvs_end: 0,
+            addresses: Addresses::Block,
         };
         v2(parsed, &addresses(source, destination)?, tlvs, checksum)
     }
@@ -81,7 +81,15 @@ impl Header {
     ///
     /// [`EncodeError`] for TLVs that the sender's rules forbid.
     pub fn local(tlvs: &[Tlv<'_>], checksum: bool) -> Result<Self, EncodeError> {
-        v2(Parsed::UNSPEC, &[], tlvs, checksum)
+        let parsed = Parsed {
+            version: Version::V2,
+            command: Command::Local,
+            family: Family::Unspec,
+            transport: Transport::Unspec,
+            tlvs_end: 0,
+            addresses: Addresses::None,
+        };
+        v2(parsed, &[], tlvs, checksum)
     }
 }
 
@@ -125,8 +133,8 @@ fn v2(parsed: Parsed, addresses: &[u8], tlvs: &[Tlv<'_>], checksum: bool) -> Res
         let checksum = crc32c::checksum(&raw, field);
         overwrite(&mut raw, field, checksum.to_be_bytes());
     }
-    let tlvs = (tlvs_at, raw.len());
-    Ok(Header { raw: raw.into(), parsed: Parsed { tlvs, ..parsed } })
+    let tlvs_end = raw.len();
+    Ok(Header { raw: raw.into(), parsed: Parsed { tlvs_end, ..parsed } })
 }
 
 fn push(raw: &mut Vec<u8>, Tlv { kind, value }: Tlv<'_>) -> Result<(), EncodeError> {

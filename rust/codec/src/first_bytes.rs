@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::decoder::common_prefix;
 use crate::{v1, v2};
 
 /// What somebody speaks who did not send a header, by the first bytes of the stream.
@@ -42,7 +43,7 @@ impl FirstBytes {
             [] => Self::Nothing,
             data if data.starts_with(&v1::SIGNATURE) => Self::ProxyV1,
             // From its NUL on the signature is nothing else.
-            data if v1::common_prefix(data, &v2::SIGNATURE) >= 5 => Self::ProxyV2,
+            data if common_prefix(data, &v2::SIGNATURE) >= 5 => Self::ProxyV2,
             [0x10, ..] => Self::MqttConnect,
             [0x16, 0x03, ..] => Self::TlsClientHello,
             data if HTTP.iter().any(|method| data.starts_with(method)) => Self::Http,

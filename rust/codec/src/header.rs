@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::v2;
 
 /// A PROXY header, on top of its own bytes.
 ///
@@ -37,12 +39,12 @@ impl<B: AsRef<[u8]>> Header<B> {
 
     /// The client's address, or `None` where the real endpoints of the connection apply (R10, R23, R26).
     pub fn source(&self) -> Option<Address<'_>> {
-        self.address(self.parsed.source, 16)
+        Some(self.addresses()?.0)
     }
 
     /// The address the client connected to, or `None` where the real endpoints apply.
     pub fn destination(&self) -> Option<Address<'_>> {
-        self.address(self.parsed.destination, 16 + UnixAddress::WIRE_LEN)
+        Some(self.addresses()?.1)
     }
 
     /// The bytes of the header, exactly as received or as they are to be sent. Their number is what a stream must skip.
@@ -67,14 +69,11 @@ impl<B: AsRef<[u8]>> Header<B> {
         self.raw
     }
 
-    fn address(&self, endpoint: Endpoint, unix_at: usize) -> Option<Address<'_>> {
-        match endpoint {
-            Endpoint::Unspec => None,
-            Endpoint::Inet(address) => Some(Address::Inet(address)),
-            Endpoint::Inet6(ip, port) => Some(Address::Inet6(SocketAddrV6::new(ip, port, 0, 0))),
-            Endpoint::Unix => {
-                self.raw().get(unix_at..)?.first_chunk().map(|field| Address::Unix(UnixAddress::read(field)))
-            }
+    fn addresses(&self) -> Option<(Address<'_>, Address<'_>)> {
+        match self.parsed.addresses {
+            Addresses::None => None,
+            Addresses::Text(source, destination) => Some((source.into(), destination.into())),
+            Addresses::Block => v2::addresses(self.raw(), self.parsed.family),
         }
     }
 }
@@ -109,48 +108,28 @@ impl<B: AsRef<[u8]>> fmt::Debug for Header<B> {
 }
 
 /// What the decoder found out, so that the accessors need not look for it again.
+///
+/// Kept small: to fill it is most of the time that decoding version 2 takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parsed {
     pub(crate) version: Version,
     pub(crate) command: Command,
     pub(crate) family: Family,
     pub(crate) transport: Transport,
-    pub(crate) source: Endpoint,
-    pub(crate) destination: Endpoint,
-    /// Where the TLVs that may be read start and end in the bytes.
-    pub(crate) tlvs: (usize, usize),
+    /// Where the TLVs that may be read end; they start behind the addresses. 0 for version 1, which has none.
+    pub(crate) tlvs_end: usize,
+    pub(crate) addresses: Addresses,
 }
 
-impl Parsed {
-    /// A LOCAL header of version 2 without TLVs.
-    pub(crate) const UNSPEC: Self = Self {
-        version: Version::V2,
-        command: Command::Local,
-        family: Family::Unspec,
-        transport: Transport::Unspec,
-        source: Endpoint::Unspec,
-        destination: Endpoint::Unspec,
-        tlvs: (16, 16),
-    };
-}
-
-/// One end, without the bytes of a UNIX path, which stay in the header.
+/// Where the addresses are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Endpoint {
-    Unspec,
-    Inet(SocketAddrV4),
-    Inet6(Ipv6Addr, u16),
-    Unix,
-}
-
-impl From<Address<'_>> for Endpoint {
-    fn from(address: Address<'_>) -> Self {
-        match address {
-            Address::Inet(address) => Self::Inet(address),
-            Address::Inet6(address) => Self::Inet6(*address.ip(), address.port()),
-            Address::Unix(_) => Self::Unix,
-        }
-    }
+pub(crate) enum Addresses {
+    /// There are none.
+    None,
+    /// In the block of version 2, at the places that the family gives them (R29).
+    Block,
+    /// Here, as the text of version 1 is not to be read twice: source and destination.
+    Text((IpAddr, u16), (IpAddr, u16)),
 }
 
 /// The version of the format; the protocol has these two.
@@ -228,6 +207,12 @@ impl Address<'_> {
     }
 }
 
+impl From<(IpAddr, u16)> for Address<'_> {
+    fn from((ip, port): (IpAddr, u16)) -> Self {
+        SocketAddr::new(ip, port).into()
+    }
+}
+
 impl From<SocketAddr> for Address<'_> {
     fn from(address: SocketAddr) -> Self {
         match address {
@@ -248,7 +233,7 @@ pub enum UnixAddress<'a> {
 
 impl<'a> UnixAddress<'a> {
     /// The length of the field on the wire, in bytes.
-    pub const WIRE_LEN: usize = UNIX_LEN;
+    pub const WIRE_LEN: usize = 108;
 
     /// The bytes as a socket address has them: the path, or the abstract name with its leading NUL.
     #[must_use]
@@ -257,16 +242,4 @@ impl<'a> UnixAddress<'a> {
             Self::Path(bytes) | Self::Abstract(bytes) => bytes,
         }
     }
-
-    fn read(field: &'a [u8; UNIX_LEN]) -> Self {
-        let end = field.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        let (name, _) = field.split_at_checked(end).unwrap_or_default();
-        if let Some(0) = name.first() {
-            return Self::Abstract(name);
-        }
-        Self::Path(name.split(|&byte| byte == 0).next().unwrap_or_default())
-    }
 }
-
-/// R29.
-const UNIX_LEN: usize = 108;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Reason};
 use crate::header::Header;
-use crate::{crc32c, ssl};
+use crate::{crc32c, ssl, v2};
 
 /// One type-length-value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,8 +55,8 @@ impl<'a> Tlv<'a> {
 impl<B: AsRef<[u8]>> Header<B> {
     /// The TLVs in wire order, duplicates kept (C11), NOOP and CRC32C among them. None for version 1.
     pub fn tlvs(&self) -> Tlvs<'_> {
-        let (start, end) = self.parsed.tlvs;
-        Tlvs { rest: self.raw().get(start..end).unwrap_or_default() }
+        let start = v2::tlvs_at(self.parsed.family, self.parsed.transport);
+        Tlvs { rest: self.raw().get(start..self.parsed.tlvs_end).unwrap_or_default() }
     }
 
     /// The value of the first TLV of this type.

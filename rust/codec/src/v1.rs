@@ -1,10 +1,10 @@
 //! Version 1: the line (R9, R10, R15-R19). The text of addresses and ports is the business of `v1_address`.
 
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::IpAddr;
 
-use crate::decoder::Status;
+use crate::decoder::{Status, common_prefix};
 use crate::error::{Error, Reason};
-use crate::header::{Command, Endpoint, Family, Parsed, Transport, Version};
+use crate::header::{Addresses, Command, Family, Header, Parsed, Transport, Version};
 use crate::options::Options;
 use crate::v1_address::{self as address, Flaw};
 use crate::v1_needed;
@@ -19,11 +19,7 @@ pub(crate) const MIN_LEN: usize = 15;
 pub(crate) const MAX_LEN: usize = 107;
 
 /// Reads the line of data that starts with the signature. No line end stands before `searched`.
-pub(crate) fn decode(
-    data: &[u8],
-    searched: usize,
-    options: Options,
-) -> Result<Status<(Parsed, usize)>, Error> {
+pub(crate) fn decode(data: &[u8], searched: usize, options: Options) -> Result<Status<Header<&[u8]>>, Error> {
     let limit = options.max_header_size.get().min(MAX_LEN);
     let data = data.get(..limit).unwrap_or(data);
     let protocol = match protocol(data, options)? {
@@ -43,24 +39,13 @@ pub(crate) fn decode(
         return Ok(Status::Partial { needed: missing });
     };
     let line = data.get(..line_end).unwrap_or(data);
-    let len = line_end + 2;
-    let (family, transport, source, destination) = match protocol {
-        Protocol::Tcp(family) => {
-            let (source, destination) = tcp(line, family, options)?;
-            (family, Transport::Stream, source, destination)
-        }
-        Protocol::Unknown => (Family::Unspec, Transport::Unspec, Endpoint::Unspec, Endpoint::Unspec),
+    let (family, transport, addresses) = match protocol {
+        Protocol::Tcp(family) => (family, Transport::Stream, tcp(line, family, options)?),
+        Protocol::Unknown => (Family::Unspec, Transport::Unspec, Addresses::None),
     };
-    let parsed = Parsed {
-        version: Version::V1,
-        command: Command::Proxy,
-        family,
-        transport,
-        source,
-        destination,
-        tlvs: (len, len),
-    };
-    Ok(Status::Complete((parsed, len)))
+    let version = Version::V1;
+    let parsed = Parsed { version, command: Command::Proxy, family, transport, tlvs_end: 0, addresses };
+    Ok(Status::Complete(Header { raw: data.get(..line_end + CRLF).unwrap_or(data), parsed }))
 }
 
 /// The second word of the line.
@@ -77,6 +62,9 @@ const OPENINGS: [(&[u8], Protocol); 4] = [
     (b" UNKNOWN ", Protocol::Unknown),
     (b" UNKNOWN\r\n", Protocol::Unknown),
 ];
+
+/// The length of CRLF.
+const CRLF: usize = 2;
 
 /// Where the fields of a TCP4 or TCP6 line start.
 const FIELDS_AT: usize = 11;
@@ -120,11 +108,6 @@ fn needed(data: &[u8], protocol: Protocol, options: Options) -> usize {
     }
 }
 
-/// How many bytes `data` and `pattern` have in common at their start.
-pub(crate) fn common_prefix(data: &[u8], pattern: &[u8]) -> usize {
-    data.iter().zip(pattern).take_while(|(a, b)| a == b).count()
-}
-
 /// The CRLF of a TCP4 or TCP6 line. No CR and no LF may stand by itself, with or without a CRLF behind it (R18).
 fn tcp_line_end(data: &[u8], searched: usize) -> Result<Option<usize>, Error> {
     let start = searched.max(FIELDS_AT);
@@ -147,7 +130,7 @@ fn unknown_line_end(data: &[u8], searched: usize) -> Option<usize> {
 }
 
 /// Reads the fields of a TCP4 or TCP6 line, which is given without its CRLF.
-fn tcp(line: &[u8], family: Family, options: Options) -> Result<(Endpoint, Endpoint), Error> {
+fn tcp(line: &[u8], family: Family, options: Options) -> Result<Addresses, Error> {
     let mut fields = Fields { line, at: FIELDS_AT };
     let source = fields.address(family, options)?;
     fields.space()?;
@@ -159,14 +142,7 @@ fn tcp(line: &[u8], family: Family, options: Options) -> Result<(Endpoint, Endpo
     if fields.at < line.len() {
         return Err(Error::new(Reason::ExtraField, fields.at));
     }
-    Ok((endpoint(source, source_port), endpoint(destination, destination_port)))
-}
-
-fn endpoint(ip: IpAddr, port: u16) -> Endpoint {
-    match ip {
-        IpAddr::V4(ip) => Endpoint::Inet(SocketAddrV4::new(ip, port)),
-        IpAddr::V6(ip) => Endpoint::Inet6(ip, port),
-    }
+    Ok(Addresses::Text((source, source_port), (destination, destination_port)))
 }
 
 /// The fields of a line, read from left to right.
