@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Sources(Protocol):
     """Where the numbers are, at the moment of asking."""
 
-    metrics: Metrics
+    @property
+    def metrics(self) -> Metrics:
+        """The counters that no other part keeps."""
 
     def connections(self) -> Mapping[str, Mapping[str, int]]:
         """Outcomes of each listener."""

@@ -166,10 +166,6 @@ class Recorder:
         """See events.Observer."""
         self._metrics.auth_seconds.observe(seconds)
 
-    def asked(self, seconds: float) -> None:
-        """See events.Observer."""
-        self._metrics.auth_seconds.observe(seconds)
-
     # the acceptors
 
     def refused_by_acceptor(self, listener: str, trusted: Container[str], refusal: Refusal) -> None:
