@@ -65,5 +65,8 @@ pub(crate) const FIRST_BYTES: usize = 16;
 #[pyfunction]
 #[pyo3(name = "_reasons")]
 pub(crate) fn reasons() -> Vec<(&'static str, &'static str, &'static str)> {
-    codec::Reason::ALL.iter().map(|reason| (reason.code(), reason.text(), Outcome::from(reason.fault()).name())).collect()
+    codec::Reason::ALL
+        .iter()
+        .map(|reason| (reason.code(), reason.text(), Outcome::from(reason.fault()).name()))
+        .collect()
 }

@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::address;
 use crate::encode;
 use crate::enums;
+use crate::options::Keyword;
 use crate::ssl::SslInfo;
 
 // A frozen class with native fields costs 57 ns to return, a tuple of Python objects 341 and a frozen dataclass 825
@@ -72,7 +73,7 @@ impl Header {
     #[staticmethod]
     #[pyo3(
         name = "v2",
-        signature = (source, destination, *, transport=None, tlvs=None, checksum=false),
+        signature = (source, destination, *, transport=None, tlvs=None, checksum=Keyword::default()),
         text_signature = "(source, destination, *, transport=..., tlvs=(), checksum=False)"
     )]
     fn build_v2(
@@ -80,9 +81,9 @@ impl Header {
         destination: &Bound<'_, PyAny>,
         transport: Option<&Bound<'_, PyAny>>,
         tlvs: Option<&Bound<'_, PyAny>>,
-        checksum: bool,
+        checksum: Keyword<'_, '_>,
     ) -> PyResult<Self> {
-        encode::v2(source, destination, transport, tlvs, checksum).map(Self::new)
+        encode::v2(source, destination, transport, tlvs, checksum.flag("checksum")?).map(Self::new)
     }
 
     /// Build a version 2 LOCAL header, for the proxy's own connections such as health checks (S3, S5).
@@ -95,9 +96,12 @@ impl Header {
     ///     ValueError: As for `v2`.
     ///     TypeError: As for `v2`.
     #[staticmethod]
-    #[pyo3(signature = (*, tlvs=None, checksum=false), text_signature = "(*, tlvs=(), checksum=False)")]
-    fn local(tlvs: Option<&Bound<'_, PyAny>>, checksum: bool) -> PyResult<Self> {
-        encode::local(tlvs, checksum).map(Self::new)
+    #[pyo3(
+        signature = (*, tlvs=None, checksum=Keyword::default()),
+        text_signature = "(*, tlvs=(), checksum=False)"
+    )]
+    fn local(tlvs: Option<&Bound<'_, PyAny>>, checksum: Keyword<'_, '_>) -> PyResult<Self> {
+        encode::local(tlvs, checksum.flag("checksum")?).map(Self::new)
     }
 
     /// Build the version 1 header ``PROXY UNKNOWN``, for a connection that version 1 has no words for (S2).

@@ -1,26 +1,53 @@
 //! The keywords that `parse`, `Decoder` and `Listener` have in common, as the codec's options.
 
+use std::convert::Infallible;
+
 use proxyproto_codec as codec;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::error;
 
-/// The options that these keywords ask for.
-pub(crate) const fn new(
-    versions: Versions,
-    max_header_size: MaxHeaderSize,
-    allow_mixed_families: bool,
-    reject_unspec: bool,
-    ignore_malformed_tlvs: bool,
-) -> codec::Options {
-    codec::Options {
-        versions: versions.0,
-        max_header_size: max_header_size.0,
-        allow_mixed_families,
-        reject_unspec,
-        ignore_malformed_tlvs,
+/// A keyword, if it was given. Its value is looked at by whoever knows its name, for the error.
+#[derive(Default)]
+pub(crate) struct Keyword<'a, 'py>(Option<Borrowed<'a, 'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Keyword<'a, 'py> {
+    type Error = Infallible;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> Result<Self, Infallible> {
+        Ok(Self(Some(given)))
     }
+}
+
+impl<'a, 'py> Keyword<'a, 'py> {
+    /// A flag that is off by default.
+    pub(crate) fn flag(self, name: &str) -> PyResult<bool> {
+        let Some(given) = self.0 else { return Ok(false) };
+        given.extract().map_err(|_| error::wrong_type(name, "bool", &given))
+    }
+
+    fn extract_or_default<T: FromPyObject<'a, 'py, Error = PyErr> + Default>(self) -> PyResult<T> {
+        self.0.map_or_else(|| Ok(T::default()), Borrowed::extract)
+    }
+}
+
+/// The options that these keywords ask for.
+#[inline]
+pub(crate) fn new(
+    versions: Keyword<'_, '_>,
+    max_header_size: Keyword<'_, '_>,
+    allow_mixed_families: Keyword<'_, '_>,
+    reject_unspec: Keyword<'_, '_>,
+    ignore_malformed_tlvs: Keyword<'_, '_>,
+) -> PyResult<codec::Options> {
+    Ok(codec::Options {
+        versions: versions.extract_or_default::<Versions>()?.0,
+        max_header_size: max_header_size.extract_or_default::<MaxHeaderSize>()?.0,
+        allow_mixed_families: allow_mixed_families.flag("allow_mixed_families")?,
+        reject_unspec: reject_unspec.flag("reject_unspec")?,
+        ignore_malformed_tlvs: ignore_malformed_tlvs.flag("ignore_malformed_tlvs")?,
+    })
 }
 
 /// The keyword `versions`: an iterable of 1 and 2.

@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use crate::error;
 use crate::header::Header;
 use crate::input::Input;
-use crate::options::{self, MaxHeaderSize, Versions};
+use crate::options::{self, Keyword};
 
 /// Read the header at the start of a stream.
 ///
@@ -37,21 +37,22 @@ use crate::options::{self, MaxHeaderSize, Versions};
 ///     TypeError: An argument is of the wrong type.
 #[pyfunction]
 #[pyo3(
-    signature = (data, /, *, versions=Versions::default(), max_header_size=MaxHeaderSize::default(),
-                 allow_mixed_families=false, reject_unspec=false, ignore_malformed_tlvs=false),
+    signature = (data, /, *, versions=Keyword::default(), max_header_size=Keyword::default(),
+                 allow_mixed_families=Keyword::default(), reject_unspec=Keyword::default(),
+                 ignore_malformed_tlvs=Keyword::default()),
     text_signature = "(data, /, *, versions=(1, 2), max_header_size=4096, allow_mixed_families=False, \
                       reject_unspec=False, ignore_malformed_tlvs=False)"
 )]
 pub(crate) fn parse(
     data: &Bound<'_, PyAny>,
-    versions: Versions,
-    max_header_size: MaxHeaderSize,
-    allow_mixed_families: bool,
-    reject_unspec: bool,
-    ignore_malformed_tlvs: bool,
+    versions: Keyword<'_, '_>,
+    max_header_size: Keyword<'_, '_>,
+    allow_mixed_families: Keyword<'_, '_>,
+    reject_unspec: Keyword<'_, '_>,
+    ignore_malformed_tlvs: Keyword<'_, '_>,
 ) -> PyResult<(Header, usize)> {
     let options =
-        options::new(versions, max_header_size, allow_mixed_families, reject_unspec, ignore_malformed_tlvs);
+        options::new(versions, max_header_size, allow_mixed_families, reject_unspec, ignore_malformed_tlvs)?;
     let input = Input::new("data", data, options.max_header_size.get())?;
     match codec::decode(input.as_bytes(), &options) {
         Ok(Status::Complete(header)) => Ok(with_length(header)),
@@ -75,21 +76,22 @@ pub(crate) fn parse(
 ///     TypeError: As for `parse`.
 #[pyfunction]
 #[pyo3(
-    signature = (data, /, *, versions=Versions::default(), max_header_size=MaxHeaderSize::default(),
-                 allow_mixed_families=false, reject_unspec=false, ignore_malformed_tlvs=false),
+    signature = (data, /, *, versions=Keyword::default(), max_header_size=Keyword::default(),
+                 allow_mixed_families=Keyword::default(), reject_unspec=Keyword::default(),
+                 ignore_malformed_tlvs=Keyword::default()),
     text_signature = "(data, /, *, versions=(1, 2), max_header_size=4096, allow_mixed_families=False, \
                       reject_unspec=False, ignore_malformed_tlvs=False)"
 )]
 pub(crate) fn parse_datagram(
     data: &Bound<'_, PyAny>,
-    versions: Versions,
-    max_header_size: MaxHeaderSize,
-    allow_mixed_families: bool,
-    reject_unspec: bool,
-    ignore_malformed_tlvs: bool,
+    versions: Keyword<'_, '_>,
+    max_header_size: Keyword<'_, '_>,
+    allow_mixed_families: Keyword<'_, '_>,
+    reject_unspec: Keyword<'_, '_>,
+    ignore_malformed_tlvs: Keyword<'_, '_>,
 ) -> PyResult<(Header, usize)> {
     let options =
-        options::new(versions, max_header_size, allow_mixed_families, reject_unspec, ignore_malformed_tlvs);
+        options::new(versions, max_header_size, allow_mixed_families, reject_unspec, ignore_malformed_tlvs)?;
     let input = Input::new("data", data, options.max_header_size.get())?;
     match codec::decode_datagram(input.as_bytes(), &options) {
         Ok(header) => Ok(with_length(header)),
@@ -129,36 +131,37 @@ struct Decoding {
 impl Decoder {
     #[new]
     #[pyo3(
-        signature = (*, versions=Versions::default(), max_header_size=MaxHeaderSize::default(),
-                     allow_mixed_families=false, reject_unspec=false, ignore_malformed_tlvs=false),
+        signature = (*, versions=Keyword::default(), max_header_size=Keyword::default(),
+                     allow_mixed_families=Keyword::default(), reject_unspec=Keyword::default(),
+                     ignore_malformed_tlvs=Keyword::default()),
         text_signature = "(*, versions=(1, 2), max_header_size=4096, allow_mixed_families=False, \
                           reject_unspec=False, ignore_malformed_tlvs=False)"
     )]
     fn new(
-        versions: Versions,
-        max_header_size: MaxHeaderSize,
-        allow_mixed_families: bool,
-        reject_unspec: bool,
-        ignore_malformed_tlvs: bool,
-    ) -> Self {
+        versions: Keyword<'_, '_>,
+        max_header_size: Keyword<'_, '_>,
+        allow_mixed_families: Keyword<'_, '_>,
+        reject_unspec: Keyword<'_, '_>,
+        ignore_malformed_tlvs: Keyword<'_, '_>,
+    ) -> PyResult<Self> {
         let mut decoder = codec::Decoder::new(options::new(
             versions,
             max_header_size,
             allow_mixed_families,
             reject_unspec,
             ignore_malformed_tlvs,
-        ));
+        )?);
         let needed = match decoder.feed(b"") {
             Ok(Status::Partial { needed }) => needed,
             Ok(Status::Complete(_)) | Err(_) => 0,
         };
-        Self(Mutex::new(Decoding {
+        Ok(Self(Mutex::new(Decoding {
             decoder,
             first_bytes: Vec::new(),
             needed,
             header: None,
             leftover: Vec::new(),
-        }))
+        })))
     }
 
     /// Add bytes of the stream; return the header once its last byte is there, before that None (R30).
