@@ -1,0 +1,80 @@
+"""The byte vectors of tests/vectors, as fixtures: one test for each vector that a test asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VECTORS_FILE = Path(__file__).parents[1] / "vectors" / "vectors.json"
+
+Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes | None
+
+# A fixture's name, and which vectors it stands for.
+FIXTURES = {
+    "vector": {"ok", "error", "incomplete"},
+    "valid_vector": {"ok"},
+    "invalid_vector": {"error"},
+    "incomplete_vector": {"incomplete"},
+}
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One line of vectors.json; the fields of the header are set where `expect` is ``"ok"``."""
+
+    name: str
+    data: bytes
+    expect: str
+    version: int | None
+    command: str | None
+    family: str | None
+    transport: str | None
+    source: Address
+    destination: Address
+    consumed: int
+    tlvs: tuple[tuple[int, bytes], ...]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture in FIXTURES.keys() & metafunc.fixturenames:
+        vectors = [vector for vector in VECTORS if vector.expect in FIXTURES[fixture]]
+        metafunc.parametrize(fixture, vectors, ids=[vector.name for vector in vectors])
+
+
+def load_vector(line: dict[str, Any]) -> Vector:
+    return Vector(
+        name=line["name"],
+        data=bytes.fromhex(line["hex"]),
+        expect=line["expect"],
+        version=line.get("version"),
+        command=line.get("command"),
+        family=line.get("family"),
+        transport=line.get("transport"),
+        source=load_address(line.get("src")),
+        destination=load_address(line.get("dst")),
+        consumed=line.get("consumed", 0),
+        tlvs=tuple((kind, bytes.fromhex(value)) for kind, value in line.get("tlvs", ())),
+    )
+
+
+def load_address(label: str | None) -> Address:
+    """Give a label's address as the socket module has it."""
+    if label is None:
+        return None
+    if label.startswith("unix:"):
+        # Bytes that are not UTF-8 stand as \\xNN.
+        return os.fsdecode(label.removeprefix("unix:").encode().decode("unicode_escape").encode("latin-1"))
+    if label.startswith("unix-abstract:"):
+        return bytes.fromhex(label.removeprefix("unix-abstract:"))
+    host, _, port = label.rpartition(":")
+    if host.startswith("["):
+        return (host.strip("[]"), int(port), 0, 0)
+    return (host, int(port))
+
+
+VECTORS = [load_vector(line) for line in json.loads(VECTORS_FILE.read_text())]
