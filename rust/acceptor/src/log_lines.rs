@@ -9,7 +9,6 @@ use hashlink::LinkedHashMap;
 
 use crate::outcome::Outcome;
 use crate::refusal::{LogLine, Refusal, Severity};
-use crate::remedy::{describe, remedy};
 
 /// How long repeats are counted before they are written.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -122,14 +121,10 @@ fn first_line(refusal: &Refusal) -> String {
         None => peer.to_string(),
     };
     let mut line = format!("{listener} refused {whose}: {outcome}");
-    let description = describe(refusal);
-    if !description.is_empty() {
+    let detail = refusal.detail();
+    if !detail.is_empty() {
         line.push_str(": ");
-        line.push_str(&description);
-    }
-    if let Some(remedy) = remedy(refusal) {
-        line.push_str(". ");
-        line.push_str(&remedy);
+        line.push_str(&detail);
     }
     if let Some(ip) = refusal.culprit() {
         line.push_str(". Repeats from ");

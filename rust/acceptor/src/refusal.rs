@@ -10,6 +10,7 @@ use hashlink::LinkedHashMap;
 use crate::addresses::{ClientAddr, PeerAddr};
 use crate::log_lines::LogLines;
 use crate::outcome::Outcome;
+use crate::remedy::{describe, remedy};
 use crate::verdict::Detail;
 
 /// How many folded records wait to be taken. More distinct ones, before anybody takes them, are counted as dropped.
@@ -27,8 +28,6 @@ pub struct Refusal {
     pub peer: PeerAddr,
     /// The client that the header named, or the peer that was to be served directly; `None` where no header was read.
     pub client: Option<ClientAddr>,
-    /// What was wrong, for people; may be empty.
-    pub detail: String,
     /// The first bytes, at most 24.
     pub first_bytes: Vec<u8>,
     /// The listener's address.
@@ -37,7 +36,7 @@ pub struct Refusal {
     pub count: u64,
     /// When the latest one was refused.
     pub time: SystemTime,
-    pub(crate) kind: Detail,
+    pub(crate) detail: Detail,
 }
 
 impl Refusal {
@@ -45,7 +44,7 @@ impl Refusal {
     pub(crate) fn new(
         outcome: Outcome,
         (peer, client): (PeerAddr, Option<ClientAddr>),
-        kind: Detail,
+        detail: Detail,
         first_bytes: &[u8],
         listener: &Arc<str>,
     ) -> Self {
@@ -53,13 +52,18 @@ impl Refusal {
             outcome,
             peer,
             client,
-            detail: kind.to_string(),
             first_bytes: first_bytes.iter().take(MOST_FIRST_BYTES).copied().collect(),
             listener: Arc::clone(listener),
             count: 1,
             time: SystemTime::now(),
-            kind,
+            detail,
         }
+    }
+
+    /// What came, at which byte it went wrong, and what to change, in a line for people; empty if the outcome says all.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        [describe(self), remedy(self)].into_iter().flatten().collect::<Vec<_>>().join(". ")
     }
 
     /// Whose doing it is: the client's if a header named one, else the peer's. `None` for a UNIX socket.

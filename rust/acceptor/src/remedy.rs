@@ -6,15 +6,15 @@ use crate::outcome::Outcome;
 use crate::refusal::{Hex, Refusal};
 use crate::verdict::Detail;
 
-/// What was wrong and what came instead.
-pub(crate) fn describe(refusal: &Refusal) -> String {
+/// What was wrong and what came instead, where the outcome's name does not say it.
+pub(crate) fn describe(refusal: &Refusal) -> Option<String> {
     let hex = Hex(&refusal.first_bytes);
-    match (refusal.kind, refusal.first_bytes.is_empty()) {
-        (Detail::FirstBytes(first_bytes), false) => format!("{hex} is {first_bytes}"),
-        (_, true) => refusal.detail.clone(),
-        (_, false) if refusal.detail.is_empty() => format!("the first bytes are {hex}"),
-        (_, false) => format!("{}; the first bytes are {hex}", refusal.detail),
-    }
+    Some(match refusal.detail {
+        Detail::FirstBytes(first_bytes) => format!("{hex} is {first_bytes}"),
+        Detail::Codec(error) => format!("{error}; the first bytes are {hex}"),
+        Detail::Plain if refusal.first_bytes.is_empty() => return None,
+        Detail::Plain => format!("the first bytes are {hex}"),
+    })
 }
 
 /// The likely cause with what to change, where there is one.
@@ -56,7 +56,7 @@ pub(crate) fn remedy(refusal: &Refusal) -> Option<String> {
             "Too many connections wait for their header: raise max_pending=, lower header_timeout=, or set trusted="
                 .into()
         }
-        Outcome::Malformed if matches!(refusal.kind, Detail::Plain) => {
+        Outcome::Malformed if matches!(refusal.detail, Detail::Plain) => {
             "No client can have this address: the proxy does not know its client's".into()
         }
         Outcome::TlsRequired => {
@@ -87,8 +87,8 @@ mod tests {
     fn a_missing_header_is_named_and_the_cure_too() {
         let mut refusal = refusal(Outcome::MissingHeader, "10.0.3.7:51724");
         refusal.first_bytes = b"\x10\x1e\0\x04MQTT".to_vec();
-        refusal.kind = Detail::FirstBytes(FirstBytes::of(&refusal.first_bytes));
-        assert_eq!(describe(&refusal), "10 1e 00 04 4d 51 54 54 is an MQTT CONNECT");
+        refusal.detail = Detail::FirstBytes(FirstBytes::of(&refusal.first_bytes));
+        assert_eq!(describe(&refusal).unwrap(), "10 1e 00 04 4d 51 54 54 is an MQTT CONNECT");
         assert!(remedy(&refusal).unwrap().contains("send-proxy-v2"));
     }
 

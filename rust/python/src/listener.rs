@@ -112,7 +112,7 @@ impl Acceptor {
     fn take_refusals<'py>(&self, py: Python<'py>) -> PyResult<TakenRefusals<'py>> {
         let taken = self.listener.take_refusals().map_err(inherited)?;
         let records =
-            taken.records.into_iter().map(|refusal| fields(py, refusal)).collect::<PyResult<Vec<_>>>()?;
+            taken.records.into_iter().map(|refusal| fields(py, &refusal)).collect::<PyResult<Vec<_>>>()?;
         let lines = taken.lines.into_iter().map(|line| (level(line.severity), line.text)).collect();
         Ok((records, lines, taken.dropped))
     }
@@ -130,9 +130,9 @@ impl Acceptor {
     /// Replace options by their keywords, all or nothing.
     fn update(&self, changes: &Bound<'_, PyDict>) -> PyResult<()> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let (options, changed) = listener_options::apply(changes, &self.listener.options(), &given)?;
+        let (options, now_given) = listener_options::apply(changes, &self.listener.options(), &given)?;
         self.listener.update(options).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        *given = changed;
+        *given = now_given;
         Ok(())
     }
 
@@ -187,14 +187,14 @@ fn inherited(error: Inherited) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
 }
 
-fn fields(py: Python<'_>, refusal: acceptor::Refusal) -> PyResult<RefusalFields<'_>> {
+fn fields(py: Python<'_>, refusal: &acceptor::Refusal) -> PyResult<RefusalFields<'_>> {
     let client = refusal.client.map(|client| address::client_to_python(py, client)).transpose()?;
     let time = refusal.time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
     Ok((
         refusal.outcome.name(),
         address::peer_to_python(py, &refusal.peer)?,
         client,
-        refusal.detail,
+        refusal.detail(),
         PyBytes::new(py, &refusal.first_bytes),
         refusal.listener.to_string(),
         refusal.count,
