@@ -7,12 +7,15 @@ client does; what it does wrong at login, delivery and end is set right around i
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any, cast
 
+from amqtt.broker import Broker
 from amqtt.contexts import Action
 from amqtt.session import Session
 
 from .amqtt_link import AmqttLink
+from .config import ConfigError, Problem
 from .events import Refuse
 from .faults import Faults
 from .subscriptions import Subscriptions
@@ -20,11 +23,10 @@ from .topics import matches
 from .watched_queue import WatchedQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from amqtt.broker import Broker
+    from collections.abc import Callable, Iterable, Mapping
 
     from .backend import Link
+    from .config import AmqttConfig
     from .connection import Connection
 
 logger = logging.getLogger("proxyproto_rs.mqtt.amqtt")
@@ -173,6 +175,32 @@ class AmqttBackend:
                 session.client_id or "", "publish" if action is Action.PUBLISH else "subscribe", topic
             )
         return answers
+
+
+def broker_of(config: AmqttConfig, listeners: Iterable[str]) -> Broker:
+    """Build amqtt's broker, which binds nothing itself. Raises ConfigError for a plugin that fails."""
+    external = {"type": "external"}
+    # "default" is compulsory; with the others amqtt's own log lines name the right listener.
+    names = {"default": external, **dict.fromkeys(listeners, external)}
+    try:
+        return Broker(
+            {
+                "listeners": {name: dict(options) for name, options in names.items()},
+                "session_expiry_interval": config.session_expiry_interval or None,
+                "plugins": config.plugin_options(),
+            }
+        )
+    except Exception as wrong:
+        path = ("amqtt", "plugins", *_plugin_at_fault(wrong))
+        raise ConfigError([Problem("", path, f"amqtt says: {wrong.__cause__ or wrong}")]) from wrong
+
+
+def _plugin_at_fault(wrong: Exception) -> tuple[str, ...]:
+    # amqtt's error often holds nothing, not even the class.
+    for frame, _ in traceback.walk_tb(wrong.__traceback__):
+        if isinstance(path := frame.f_locals.get("plugin_path"), str):
+            return (path,)
+    return ()
 
 
 def _nobody_asked(client_id: str, action: Any, topic: str) -> None:

@@ -183,12 +183,14 @@ class Client:
                 break
             if kind == PUBLISH and self.rate is not None:
                 self.rate.spend(self.wire.loop.time())
+            self.door.counts.packets_in[kind] += 1
             return packet
         return None
 
     def push(self, packet: bytes) -> None:
         """Send one packet; end a client that has left more than `max_send_buffer` bytes unread."""
         self.wire.traffic.packets_out += 1
+        self.door.counts.packets_out[packet[0] >> 4] += 1
         self.wire.write(packet)
         if self.wire.unsent > self.options.max_send_buffer:
             self.end("slow-consumer", f"more than {self.options.max_send_buffer} bytes unread")
@@ -236,7 +238,7 @@ class Client:
     async def _pace(self, rate: PublishRate) -> None:
         loop = self.wire.loop
         if rate.delay(loop.time()) > 0:
-            rate.delayed += 1
+            self.gate.publish_delays += 1
         while self.reason is None and (delay := rate.delay(loop.time())) > 0:
             timer = loop.call_later(delay, self.wire.wake)
             try:

@@ -54,6 +54,9 @@ class Observer(Protocol):
     def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
         """The operator's topic plugins said no to a client that is let in."""
 
+    def asked(self, seconds: float) -> None:
+        """The operator's auth plugins took so long over a login, whatever they said."""
+
 
 class Silent:
     """An Observer that nobody listens to."""
@@ -68,4 +71,7 @@ class Silent:
         """See Observer."""
 
     def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
+        """See Observer."""
+
+    def asked(self, seconds: float) -> None:
         """See Observer."""

@@ -21,6 +21,7 @@ from .events import Observer, Refuse, RefusedClient, Silent
 from .faults import Faults
 from .id_locks import IdLocks
 from .identity import Identity
+from .metrics import ListenerCounts
 from .rates import PublishRate
 from .reasons import REASONS
 from .sessions import Sessions
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("proxyproto_rs.mqtt")
 
+_BEHIND = 16 * 1024  # bytes
 _END_GRACE = 2.0  # seconds for everybody's last bytes when the gate closes
 
 
@@ -57,6 +59,7 @@ class Door:
     check_address: Check | None = None
     """For an address from X-Forwarded-For, which the acceptor has not seen. Raises Refuse."""
     unauthenticated: int = 0
+    counts: ListenerCounts = field(default_factory=ListenerCounts)
 
 
 class Gate:
@@ -91,6 +94,8 @@ class Gate:
         self.observer = observer or Silent()
         self.sessions = Sessions(self.backend, node_id, session_expiry)
         self.faults = Faults(logger)
+        self.publish_delays = 0
+        """How often a publisher was made to wait by `limits.publish`."""
         self._locks = IdLocks()
         self._logins = asyncio.Semaphore(self.limits.logins_at_once)
         self._clients: set[Client] = set()
@@ -118,10 +123,8 @@ class Gate:
 
     async def open(self, listener: Listener, door: Door) -> None:
         """Serve a Listener under the rules of `door`."""
-        # One packet more than is allowed at once, so that reading never stops for want of room for it.
-        room = self.mqtt.max_packet_size + self.mqtt.max_connect_size
         accepted = partial(self._accepted, door)
-        self._servers.append(await listener.create_server(lambda: Wire(accepted, room)))
+        self._servers.append(await listener.create_server(lambda: Wire(accepted, self._room())))
 
     def change_limits(self, limits: LimitsConfig) -> None:
         """Put new limits in force for those who come from now on."""
@@ -252,7 +255,11 @@ class Gate:
 
     async def _ask(self, client: Client) -> None:
         async with self._logins:
-            await self.backend.authenticate(client)
+            since = client.wire.loop.time()
+            try:
+                await self.backend.authenticate(client)
+            finally:
+                self.observer.asked(client.wire.loop.time() - since)
             if client.connect.will is not None:
                 await self.backend.check_will(client)
 
@@ -283,6 +290,10 @@ class Gate:
             client.still_there()  # nobody is thrown out for one who has left already
             old.end("taken-over")
             await old.wait_settled()
+
+    def _room(self) -> int:
+        # The largest packet fits with something behind it: reading never stops for want of room for it.
+        return max(self.mqtt.max_packet_size, self.mqtt.max_connect_size) + _BEHIND
 
     # what follows from it
 

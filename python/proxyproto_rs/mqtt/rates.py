@@ -14,14 +14,12 @@ class PublishRate:
     A bucket holds `count` tokens and gains `count` in `seconds`: a silent client may send `count` at once.
     """
 
-    __slots__ = ("_buckets", "delayed")
+    __slots__ = ("_buckets",)
 
     def __init__(self, rates: tuple[Rate, ...], now: float) -> None:
         self._buckets = [
             [float(rate.count), now, rate.count / rate.seconds, float(rate.count)] for rate in rates
         ]
-        self.delayed = 0
-        """How often the session had to wait."""
 
     def delay(self, now: float) -> float:
         """Seconds until the next PUBLISH may be taken; 0 at once."""

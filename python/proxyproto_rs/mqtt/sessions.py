@@ -33,6 +33,8 @@ class SessionRecord:
     """Seconds that the session is kept without a connection; 0 where it ends with it, or never."""
     connected: bool = True
     connected_at: int = 0
+    login_seconds: float = 0.0
+    """From the accepted connection to the CONNACK."""
     disconnected_at: int = 0
     disconnect_reason: str | None = None
     detail: str = ""
@@ -154,6 +156,10 @@ class Sessions:
         """Everybody connected, as of now."""
         return iter(list(self._clients.values()))
 
+    def records(self) -> Iterator[SessionRecord]:
+        """Every record as it is; no look at the backend."""
+        return iter(list(self._records.values()))
+
     def record(self, client_id: str) -> SessionRecord | None:
         """The record as it is; no look at the backend."""
         return self._records.get(client_id)
@@ -177,6 +183,7 @@ class Sessions:
             keep_alive_seconds=connect.keep_alive,
             session_expiry_interval=0 if connect.clean_session else self._expiry,
             connected_at=_now(),
+            login_seconds=client.age(),
         )
         self._records[connect.client_id] = record
         self._clients[connect.client_id] = client

@@ -165,7 +165,8 @@ class Wire(asyncio.Protocol):
 
     async def start_tls(self, context: Any, timeout: float) -> None:
         """Do the server's side of the handshake. Where `loop.start_tls` raises, the connection is gone."""
-        plain = self._transport
+        # uvloop takes no wrapper around its transports.
+        plain = self._transport.get_extra_info("wrapped_transport", self._transport)
         try:
             transport = await self.loop.start_tls(
                 plain, self, context, server_side=True, ssl_handshake_timeout=timeout

@@ -1,0 +1,48 @@
+"""What a change of the blocks does: a log line, an audit line, and the end of the sessions it covers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from .blocks import BlockEvents
+from .paging import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .audit import AuditEvent
+    from .recorder import Recorder
+    from .records import BlockedClient
+
+logger = logging.getLogger("proxyproto_rs.mqtt")
+
+
+class BlockConsequences(BlockEvents):
+    """Hears the blocks; `end_sessions` ends every connection that is not allowed any more."""
+
+    def __init__(self, recorder: Recorder, end_sessions: Callable[[], None]) -> None:
+        self._recorder = recorder  # it knows which audit file is in use
+        self._end_sessions = end_sessions
+
+    def added(self, block: BlockedClient, by: str) -> None:
+        """See BlockEvents."""
+        self._tell("block.added", block, by)
+        self._end_sessions()
+
+    def removed(self, block: BlockedClient, by: str) -> None:
+        """See BlockEvents."""
+        self._tell("block.removed", block, by)
+
+    def expired(self, block: BlockedClient) -> None:
+        """See BlockEvents."""
+        self._tell("block.expired", block, None)
+
+    def _tell(self, event: AuditEvent, block: BlockedClient, by: str | None) -> None:
+        what, until = event.replace(".", " "), block.expiration_time
+        logger.info(
+            "%s type=%s by=%s until=%d value=%s", what, block.type, by, until, json.dumps(block.value)
+        )
+        shown = {name: value for name, value in to_json(block).items() if name not in ("status", "revision")}
+        self._recorder.audit.write(event, by=by, block=shown)

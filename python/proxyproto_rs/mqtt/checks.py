@@ -1,0 +1,47 @@
+"""What is asked of every client before a plugin is: is it blocked, do the access rules let it in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .events import Refuse
+
+if TYPE_CHECKING:
+    from .access import AccessRules
+    from .blocks import Blocked
+    from .client import Client
+    from .metrics import Metrics
+    from .records import BlockedClient
+
+
+class Checks:
+    """For the gate. `rules` may be replaced while running."""
+
+    def __init__(self, blocked: Blocked, rules: AccessRules, metrics: Metrics) -> None:
+        self.rules = rules
+        self._blocked = blocked
+        self._metrics = metrics
+
+    def address(self, client: Client) -> None:
+        """An address that no acceptor has seen (X-Forwarded-For). Raises Refuse."""
+        self._refuse(self._blocked.match_address(client.connection.client[0]))
+
+    def connect(self, client: Client) -> None:
+        """Who the client says it is, and where it comes from. Raises Refuse."""
+        connection, connect = client.connection, client.connect
+        address = connection.client[0]
+        self._refuse(self._blocked.match(connect.client_id, client.username, address))
+        decision, rule = self.rules.decide(connect.client_id, client.username, connection.listener, address)
+        if decision == "deny":
+            raise Refuse("access-denied", f"by access[{rule}]")
+
+    def forbid(self, client_id: str, username: str | None, listener: str, address: str) -> bool:
+        """Whether a client that is connected would not be let in any more. Counts nothing."""
+        if self._blocked.covers(client_id, username, address) is not None:
+            return True
+        return self.rules.decide(client_id, username, listener, address)[0] == "deny"
+
+    def _refuse(self, block: BlockedClient | None) -> None:
+        if block is not None:
+            self._metrics.block_hits[block.type] += 1
+            raise Refuse("blocked", f"by {block.type} {block.value}")

@@ -1,0 +1,145 @@
+"""A listener of the configuration as a Listener and a Door, and what a reload changes on both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from proxyproto_rs import AddressSet, Listener
+
+from .config import ConfigError, Problem
+from .events import Refuse
+from .gate import Door
+from .identity import Identity
+from .logs import endpoint
+from .networks import parse_address
+from .tls import server_context
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Container
+
+    from proxyproto_rs import ListenerStats, Refusal
+
+    from .blocks import Blocked
+    from .checks import Checks
+    from .client import Client
+    from .config import ListenerConfig
+
+    OnRefused = Callable[[str, Container[str], Refusal], None]
+    """Listener's name, its trusted proxies, and what it refused."""
+
+_NEEDS_A_NEW_SOCKET = ("backlog", "reuse_port", "proxy_protocol")
+
+
+class Listening:
+    """One open port. Made in two steps, so that nothing is bound before everything has been found right."""
+
+    def __init__(
+        self, config: ListenerConfig, *, blocked: Blocked, checks: Checks, on_refused: OnRefused
+    ) -> None:
+        """Raises ConfigError for a certificate that cannot be used."""
+        self.config = config
+        self._blocked = blocked
+        self._checks = checks
+        self._on_refused = on_refused
+        self._deny = AddressSet()
+        self.door = Door(config.name, check_address=self._check_address)
+        self.listener: Listener | None = None
+        self._adopt(config, context_of(config))
+
+    def bind(self) -> Listener:
+        """Listen. Raises OSError, whose text names the listener."""
+        options = self._options(self.config)
+        self._follow_blocks()
+        try:
+            self.listener = Listener(
+                self.config.bind.host or None,
+                self.config.bind.port,
+                on_refused=self._refused,
+                **options,
+            )
+        except OSError as wrong:
+            text = wrong.strerror or str(wrong)
+            raise OSError(
+                wrong.errno, f"listeners.{self.config.name}.bind: {self.config.bind}: {text}"
+            ) from None
+        return self.listener
+
+    def change(self, config: ListenerConfig, context: ssl.SSLContext | None) -> None:
+        """Put a new configuration in force, for those who come from now on."""
+        old_deny, self._deny = self._deny, AddressSet()
+        self._adopt(config, context)
+        self._follow_blocks()
+        if self.listener is not None:
+            options = self._options(config)
+            for key in _NEEDS_A_NEW_SOCKET:
+                del options[key]
+            self.listener.update(**options)
+        self._blocked.unbind(old_deny)
+
+    def stats(self) -> ListenerStats:
+        """What became of its connections; also when it is closed."""
+        assert self.listener is not None
+        return self.listener.stats()
+
+    def where(self) -> str:
+        """The address it listens on, with the port that the system chose."""
+        assert self.listener is not None
+        return endpoint(self.listener.getsockname()[:2]) or ""
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._blocked.unbind(self._deny)
+        if self.listener is not None:
+            self.listener.close()
+
+    def forbids(self, address: str) -> bool:
+        """Whether the operator's own lists keep this client out."""
+        parsed, proxy = parse_address(address), self.config.proxy
+        if parsed is None:
+            return False
+        if any(parsed in network for network in proxy.deny):
+            return True
+        return bool(proxy.allow) and not any(parsed in network for network in proxy.allow)
+
+    def _adopt(self, config: ListenerConfig, context: ssl.SSLContext | None) -> None:
+        self.config = config
+        trusted = config.proxy.trusted
+        self._trusted = None if trusted is None else AddressSet([str(network) for network in trusted])
+        self.door.tls = context
+        self.door.websocket = config.ws if config.websocket else None
+        self.door.identity = Identity(config.identity)
+        self.door.trusted = cast("Container[str]", self._trusted) if self._trusted is not None else ()
+
+    def _options(self, config: ListenerConfig) -> dict[str, Any]:
+        options = config.listener_options()
+        options["trusted"] = self._trusted
+        options["deny"] = self._deny
+        return options
+
+    def _follow_blocks(self) -> None:
+        for network in self.config.proxy.deny:
+            self._deny.add(str(network))
+        self._blocked.bind(self._deny, keep=self.config.proxy.deny)
+
+    def _refused(self, refusal: Refusal) -> None:
+        self._on_refused(self.config.name, self.door.trusted, refusal)
+
+    def _check_address(self, client: Client) -> None:
+        """For a client out of X-Forwarded-For, whose address no acceptor has seen."""
+        address = client.connection.client[0]
+        if self.forbids(address):
+            raise Refuse("denied", f"{address} is in deny, or not in allow")
+        self._checks.address(client)
+
+
+def context_of(config: ListenerConfig) -> ssl.SSLContext | None:
+    """The TLS of a listener; None without. Raises ConfigError."""
+    if not config.tls_here:
+        return None
+    assert config.tls is not None
+    try:
+        return server_context(config.tls)
+    except ValueError as wrong:
+        key, _, text = str(wrong).partition(": ")
+        raise ConfigError([Problem("", ("listeners", config.name, "tls", key), text)]) from None

@@ -1,0 +1,321 @@
+"""The broker as one object: everything the command line and a web interface do goes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from .access import AccessRules
+from .amqtt_backend import AmqttBackend, broker_of
+from .analytics import Analytics
+from .audit import AuditLog
+from .auto_block import AutoBlock
+from .block_consequences import BlockConsequences
+from .blocks import Blocked
+from .checks import Checks
+from .config import ConfigError
+from .config.reload import changed_sections, refuse_what_needs_a_restart
+from .config.rules import refuse_unusable
+from .gate import Gate
+from .listening import Listening, context_of
+from .metrics import Metrics
+from .passwords import open_password_files
+from .recorder import Recorder
+from .sources import BrokerSources
+from .sqlite import SqliteStore
+from .store import sqlite_path
+from .unauthorized import Unauthorized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from amqtt.broker import Broker
+    from typing_extensions import Self
+
+    from proxyproto_rs import ListenerStats
+
+    from .analytics import By, Minute, TopEntry
+    from .config import BrokerConfig, Loaded
+    from .sessions import SessionRecord, Sessions
+    from .store import Store
+
+logger = logging.getLogger("proxyproto_rs.mqtt")
+
+_HOUSEKEEPING = 1.0  # seconds
+_SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # of them
+
+
+class BrokerService:
+    """A broker with everything its configuration names.
+
+    ``async with BrokerService(BrokerConfig.load("broker.yaml")) as service`` serves until the block is left.
+
+    Args:
+        config: What `BrokerConfig.load` gives, or `BrokerConfig` with keywords of the file's shape.
+        source: Reads the configuration anew, for `reload()` without an argument.
+        store: Instead of the SQLite file that the configuration names.
+    """
+
+    broker: Broker
+    """amqtt's, once started."""
+    gate: Gate
+    sessions: Sessions
+    unauthorized: Unauthorized
+    blocked: Blocked
+    sources: BrokerSources
+    """The numbers, for `collector.BrokerCollector`."""
+
+    def __init__(
+        self, config: BrokerConfig, *, source: Callable[[], Loaded] | None = None, store: Store | None = None
+    ) -> None:
+        self.config = config
+        self.node_id = config.node_id or socket.gethostname()
+        self.listening: dict[str, Listening] = {}
+        """By the listener's name."""
+        self.metrics = Metrics()
+        self._source = source
+        self._given_store = store
+        self._analytics = Analytics()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open everything, or nothing.
+
+        Raises:
+            ConfigError: The configuration cannot be used.
+            StoreError: The store cannot be opened or written.
+            OSError: A port is taken, or the audit file cannot be opened; the text names the key.
+        """
+        refuse_unusable(self.config)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        for name, open_port in self.listening.items():
+            logger.info(
+                "listening listener=%s type=%s bind=%s", name, open_port.config.type, open_port.where()
+            )
+        self._audit.write("broker.started", listeners=sorted(self.listening))
+
+    async def stop(self) -> None:
+        """Stop accepting, end every connection, and close everything. A second call does nothing."""
+        stack, self._stack = self._stack, contextlib.AsyncExitStack()
+        await stack.aclose()
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        self._audit = AuditLog(config.audit.file, node=self.node_id)
+        stack.push_async_callback(self._close_audit)
+        store = self._given_store or SqliteStore(sqlite_path(config.store))
+        stack.push_async_callback(store.close)
+        self.unauthorized = Unauthorized(store, config.unauthorized)
+        self.blocked = Blocked(store, config.blocked)
+        self._auto_block = AutoBlock(self.blocked, store, config.auto_block)
+        self._checks = Checks(self.blocked, AccessRules(config.access), self.metrics)
+        self._recorder = self._make_recorder()
+        self.blocked.events = BlockConsequences(self._recorder, self._end_forbidden)
+        self._protect(config)
+        self.broker = broker_of(config.amqtt, config.listeners)
+        self.gate = Gate(
+            AmqttBackend(self.broker),
+            mqtt=config.mqtt,
+            limits=config.limits,
+            checks=(self._checks.connect,),
+            observer=self._recorder,
+            node_id=self.node_id,
+            session_expiry=config.amqtt.session_expiry_interval,
+        )
+        self.sessions = self.gate.sessions
+        self.listening = {
+            name: Listening(
+                listener,
+                blocked=self.blocked,
+                checks=self._checks,
+                on_refused=self._recorder.refused_by_acceptor,
+            )
+            for name, listener in config.listeners.items()
+        }
+        await self.blocked.start()
+        for open_port in self.listening.values():
+            stack.callback(open_port.close)
+            open_port.bind()
+        self.sources = self._make_sources()
+        self._keep_running(stack, "unauthorized clients", self.unauthorized.run())
+        self._keep_running(stack, "blocked clients", self.blocked.run())
+        await self.gate.backend.start()
+        stack.push_async_callback(self.gate.backend.stop)
+        self._keep_running(stack, "housekeeping", self._keep_house())
+        stack.push_async_callback(self._close_gate)
+        for open_port in self.listening.values():
+            assert open_port.listener is not None
+            await self.gate.open(open_port.listener, open_port.door)
+
+    # operators
+
+    def stats(self) -> Mapping[str, ListenerStats]:
+        """What became of the connections of each listener."""
+        return {name: open_port.stats() for name, open_port in self.listening.items()}
+
+    async def top(self, by: By = "connects", prefix: int = 32, limit: int = 20) -> tuple[TopEntry, ...]:
+        """The busiest real addresses: by connects, refused, sessions or bytes. Raises ValueError."""
+        live = [
+            (client.connection.client[0], client.wire.traffic.bytes_in + client.wire.traffic.bytes_out)
+            for client in self.sessions.clients()
+        ]
+        return self._analytics.top(by, time.time(), prefix=prefix, limit=limit, live=live)
+
+    async def history(self) -> tuple[Minute, ...]:
+        """The last 24 hours, minute by minute."""
+        self._sample()
+        return self._analytics.history()
+
+    async def reload(self, loaded: Loaded | None = None) -> tuple[str, ...]:
+        """Put a new configuration in force, all of it or nothing; return the names of what has changed.
+
+        Raises:
+            ConfigError: It is wrong, or names something that needs a restart. The old one stays.
+            OSError: The new audit file cannot be opened. The old one stays.
+        """
+        try:
+            if loaded is None:
+                if self._source is None:
+                    raise ValueError(
+                        "reload() needs a configuration: the service was given no source for one"
+                    )
+                loaded = self._source()
+            changed = self._reload(loaded)
+        except (ConfigError, OSError) as wrong:
+            self._audit.write("config.rejected", detail=str(wrong))
+            raise
+        self._audit.write("config.reloaded", changed=changed)
+        self._end_forbidden()
+        return changed
+
+    def _reload(self, loaded: Loaded) -> tuple[str, ...]:
+        old, new = self.config, loaded.config
+        refuse_what_needs_a_restart(old, loaded)
+        contexts = {name: context_of(listener) for name, listener in new.listeners.items()}
+        rules = AccessRules(new.access)
+        use_passwords = [plugin.prepare() for plugin in open_password_files()]
+        audit = AuditLog(new.audit.file, node=self.node_id) if new.audit != old.audit else None
+        # Nothing below can fail.
+        for use in use_passwords:
+            use()
+        for name, listener in new.listeners.items():
+            self.listening[name].change(listener, contexts[name])
+        if audit is not None:
+            self._audit.close()
+            self._audit = self._recorder.audit = self.sources.audit = audit
+        self._audit.reopen()
+        self._checks.rules = rules
+        self.gate.mqtt = new.mqtt
+        self.gate.change_limits(new.limits)
+        self.unauthorized.config = new.unauthorized
+        self.blocked.config = new.blocked
+        self._auto_block.config = new.auto_block
+        self.config = new
+        self._protect(new)
+        for warning in loaded.warnings:
+            logger.warning("%s", warning)
+        return changed_sections(old, new)
+
+    # who may stay
+
+    def _is_forbidden(self, session: SessionRecord) -> bool:
+        connection, address = session.connection, session.connection.client[0]
+        if connection.is_proxy_itself:
+            return False
+        return self.listening[connection.listener].forbids(address) or self._checks.forbid(
+            session.client_id, session.username, connection.listener, address
+        )
+
+    def _end_forbidden(self) -> None:
+        self.sessions.end_where("blocked", self._is_forbidden)
+
+    def _protect(self, config: BrokerConfig) -> None:
+        proxies = [
+            network for listener in config.listeners.values() for network in listener.proxy.trusted or ()
+        ]
+        for listener in config.listeners.values():
+            if listener.ws is not None and listener.ws.forwarded is not None:
+                proxies += listener.ws.forwarded.trusted
+        self.blocked.protect(proxies)
+        self.blocked.keep_automatic = config.auto_block.forget
+
+    # the parts
+
+    def _make_recorder(self) -> Recorder:
+        return Recorder(
+            node_id=self.node_id,
+            unauthorized=self.unauthorized,
+            blocked=self.blocked,
+            auto_block=self._auto_block,
+            audit=self._audit,
+            metrics=self.metrics,
+            analytics=self._analytics,
+        )
+
+    def _make_sources(self) -> BrokerSources:
+        return BrokerSources(
+            metrics=self.metrics,
+            gate=self.gate,
+            listening=self.listening,
+            unauthorized=self.unauthorized,
+            blocked=self.blocked,
+            auto_block=self._auto_block,
+            audit=self._audit,
+        )
+
+    def _sample(self) -> None:
+        transferred = self.sources.transferred().values()
+        self._analytics.sample(self.sessions.connected, sum(map(sum, transferred)), time.time())
+
+    async def _keep_house(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING)
+            turn += 1
+            self._recorder.flush()
+            if self.config.auto_block.enabled:
+                await self._auto_block.share()
+            if turn % _SAMPLE_EVERY == 0:
+                self._sample()
+            if turn % _SWEEP_EVERY == 0:
+                self.sessions.sweep()
+
+    def _keep_running(
+        self, stack: contextlib.AsyncExitStack, what: str, work: Coroutine[Any, Any, None]
+    ) -> None:
+        task = asyncio.create_task(work, name=f"proxyproto-rs {what}")
+        task.add_done_callback(_told_if_it_failed)
+        stack.push_async_callback(_cancelled, task)
+
+    async def _close_gate(self) -> None:
+        self._audit.write("broker.stopping")
+        for open_port in self.listening.values():
+            open_port.close()
+        await self.gate.close()
+        self._recorder.flush(everything=True)
+
+    async def _close_audit(self) -> None:
+        await asyncio.to_thread(self._audit.close)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _told_if_it_failed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.critical("%s has stopped, a fault of the broker", task.get_name(), exc_info=task.exception())
