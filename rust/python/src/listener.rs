@@ -187,7 +187,7 @@ fn inherited(error: Inherited) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
 }
 
-fn fields(py: Python<'_>, refusal: &acceptor::Refusal) -> PyResult<RefusalFields<'_>> {
+fn fields<'py>(py: Python<'py>, refusal: &acceptor::Refusal) -> PyResult<RefusalFields<'py>> {
     let client = refusal.client.map(|client| address::client_to_python(py, client)).transpose()?;
     let time = refusal.time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
     Ok((
