@@ -46,7 +46,7 @@ pub(crate) fn apply(
                 shared_limits = Some(limits.clone().unbind());
             }
             "max_connections_per_client" => {
-                per_client.max_connections = optional(&name, &value, limits::count)?
+                per_client.max_connections = optional(&name, &value, limits::count)?;
             }
             "max_rate_per_client" => per_client.max_rate = optional(&name, &value, limits::per_second)?,
             "burst_per_client" => per_client.burst = optional(&name, &value, limits::count)?,
