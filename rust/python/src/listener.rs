@@ -86,7 +86,7 @@ impl Acceptor {
 
     /// A new fd of the listening socket. Never accept from it, and leave it non-blocking.
     fn dup_listening(&self) -> PyResult<i32> {
-        Ok(self.listener.listening()?.into_raw_fd())
+        Ok(self.listener.listening().map_err(os_error)?.into_raw_fd())
     }
 
     /// The fd that is readable while there is something to take; it is the acceptor's.
@@ -158,7 +158,7 @@ impl Acceptor {
     fn serve(options: &Bound<'_, PyDict>, socket: impl FnOnce() -> io::Result<Socket>) -> PyResult<Self> {
         // Options first: a mistake in them must not leave a socket file behind.
         let (options, given) = listener_options::apply(options, &Options::default(), &Given::new())?;
-        let listener = Listener::start(socket()?, options)?;
+        let listener = socket().and_then(|socket| Listener::start(socket, options)).map_err(os_error)?;
         Ok(Self { listener, given: Mutex::new(given) })
     }
 
@@ -181,6 +181,20 @@ fn socket_address(address: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> {
     }
     let (host, port) = address.extract()?;
     Ok(SocketAddr::new(host, port))
+}
+
+/// With errno, which makes it the right subclass of OSError; `From<io::Error>` gives a text only.
+fn os_error(error: io::Error) -> PyErr {
+    let errno = match (error.raw_os_error(), error.kind()) {
+        (Some(errno), _) => errno,
+        (None, io::ErrorKind::InvalidInput) => libc::EINVAL,
+        (None, io::ErrorKind::NotConnected) => libc::EBADF,
+        (None, _) => return error.into(),
+    };
+    let text = error.to_string();
+    // The number stands beside it.
+    let text = text.strip_suffix(&format!(" (os error {errno})")).unwrap_or(&text);
+    PyOSError::new_err((errno, text.to_owned()))
 }
 
 fn inherited(error: Inherited) -> PyErr {
