@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator, model_validator
 
 from .inheritance import resolve
-from .listener import ListenerConfig, Mode, ProxyConfig, TlsConfig
+from .listener import ListenerConfig, ProxyConfig, TlsConfig
 from .section import Section
 from .sections import (
     AccessRule,
@@ -24,6 +24,7 @@ from .sections import (
     MqttConfig,
     UnauthorizedConfig,
 )
+from .values import Mode  # noqa: TC001 (pydantic reads the annotations)
 
 if TYPE_CHECKING:
     import os

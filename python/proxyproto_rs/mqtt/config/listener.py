@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from .section import Section
 from .sections import IdentityConfig, Secret
-from .values import BindAddress, Bool, Count, Duration, Networks, Positive, Size, parse_bool
 
-ProxyProtocolMode = Literal["required", "optional", "off"]
+# pydantic reads the annotations.
+from .values import BindAddress, Bool, Count, Duration, Mode, Networks, Positive, Size  # noqa: TC001
+
 ListenerType = Literal["tcp", "ssl", "ws", "wss"]
-
-
-def parse_mode(value: Any) -> Any:
-    """`required`, `optional`, `off`. YAML reads a bare `off` as a boolean; TBMQ's variables are booleans."""
-    if isinstance(value, str) and value.strip().lower() in ("required", "optional", "off"):
-        return value.strip().lower()
-    try:
-        return "required" if parse_bool(value) else "off"
-    except ValueError:
-        raise ValueError("must be required, optional or off") from None
-
-
-Mode = Annotated[ProxyProtocolMode, BeforeValidator(parse_mode)]
 
 
 class ProxyConfig(Section):

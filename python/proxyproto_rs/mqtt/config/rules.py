@@ -122,14 +122,17 @@ def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Fi
             authenticate = True  # one finding for one mistake
             continue
         authenticate = authenticate or callable(getattr(plugin, "authenticate", None))
-    by_certificate = [
-        rules.identity.source != "none" and rules.identity.use_as == "username" for rules in listeners
-    ]
-    if not authenticate and not all(by_certificate):
+    by_certificate = [_needs_no_password(listener) for listener in listeners]
+    if not authenticate and not (by_certificate and all(by_certificate)):
         yield Finding(
             ("amqtt", "plugins"),
             f"holds no auth plugin: list one, such as {OURS}, or {ANONYMOUS} to let everybody in",
         )
+
+
+def _needs_no_password(listener: ListenerConfig) -> bool:
+    """The certificate is the login (mode `username`): no plugin is asked."""
+    return listener.identity.source != "none" and listener.identity.use_as == "username"
 
 
 def _import(path: str) -> object:

@@ -14,6 +14,7 @@ from .values import (
     Bool,
     Count,
     Duration,
+    Mode,
     Networks,
     Positive,
     Rates,
@@ -139,7 +140,7 @@ class HttpConfig(Section):
     read_token: Secret | None = None
     hosts: tuple[str, ...] = ()
     tls: dict[str, Any] | None = None
-    proxy_protocol: Literal["required", "optional", "off"] = "off"
+    proxy_protocol: Mode = "off"
     metrics_auth: Bool = False
 
 

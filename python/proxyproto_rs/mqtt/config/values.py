@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 
@@ -148,6 +148,16 @@ def parse_rates(value: Any) -> tuple[Rate, ...]:
     return tuple(rates)
 
 
+def parse_mode(value: Any) -> Any:
+    """`required`, `optional`, `off`. YAML reads a bare `off` as a boolean; TBMQ's variables are booleans."""
+    if isinstance(value, str) and value.strip().lower() in ("required", "optional", "off"):
+        return value.strip().lower()
+    try:
+        return "required" if parse_bool(value) else "off"
+    except ValueError:
+        raise ValueError("must be required, optional or off") from None
+
+
 def format_duration(seconds: float) -> str:
     """Seconds in the largest unit that holds them whole: `3d`, `90s`, `0.5s`."""
     for unit in ("d", "h", "m"):
@@ -179,3 +189,5 @@ Rates = Annotated[
     PlainValidator(parse_rates),
     PlainSerializer(lambda rates: ",".join(str(rate) for rate in rates)),
 ]
+Mode = Annotated[Literal["required", "optional", "off"], BeforeValidator(parse_mode)]
+"""How a listener treats PROXY headers."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import Path, Problem, dotted, got, shown
 from .inheritance import DEFAULT_BINDS
-from .listener import parse_mode
-from .values import Bind, parse_bind, parse_bool, parse_duration, parse_float
+from .values import Bind, parse_bind, parse_bool, parse_duration, parse_float, parse_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
