@@ -83,18 +83,19 @@ async def open_connection(
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    options.update(host=host, port=port)
     if ssl:
         handshake = {name: options.pop(name) for name in _HANDSHAKE_OPTIONS if name in options}
         handshake["server_hostname"] = _server_hostname(host, server_hostname)
         context = ssl if isinstance(ssl, tls.SSLContext) else _default_context(handshake["server_hostname"])
-        plain, _ = await loop.create_connection(asyncio.Protocol, host, port, **options)
+        plain, _ = await loop.create_connection(asyncio.Protocol, **options)
         _send(plain, header)
         transport = await _start_tls(loop, plain, protocol, context, handshake)
     else:
         # asyncio has its own errors for TLS options without TLS.
         if server_hostname is not None:
             options["server_hostname"] = server_hostname
-        transport, _ = await loop.create_connection(lambda: protocol, host, port, ssl=ssl, **options)
+        transport, _ = await loop.create_connection(lambda: protocol, ssl=ssl, **options)
         _send(transport, header)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 

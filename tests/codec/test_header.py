@@ -49,7 +49,9 @@ class TestValue:
         assert len(set(headers)) == len(headers)
         assert all(headers[0] != other for other in headers[1:])
 
-    @pytest.mark.parametrize("other", [None, 1, "", HEADERS["v1"].raw], ids=["None", "int", "str", "its bytes"])
+    @pytest.mark.parametrize(
+        "other", [None, 1, "", HEADERS["v1"].raw], ids=["None", "int", "str", "its bytes"]
+    )
     def test_differs_from_what_is_no_header(self, other: object) -> None:
         assert HEADERS["v1"] != other
         assert (HEADERS["v1"] == other) is False
@@ -63,14 +65,21 @@ class TestValue:
     def test_pickles(self, header: Header, protocol: int) -> None:
         again = pickle.loads(pickle.dumps(header, protocol))
         assert again == header
-        assert (again.source, again.destination, again.tlvs) == (header.source, header.destination, header.tlvs)
+        assert (again.source, again.destination, again.tlvs) == (
+            header.source,
+            header.destination,
+            header.tlvs,
+        )
 
     @pytest.mark.parametrize(
         ("data", "options"),
         [
             (b"PROXY TCP4 192.0.2.4 2603::1 1 2\r\n", {"allow_mixed_families": True}),
             (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0d" + bytes(12) + b"\x01", {"ignore_malformed_tlvs": True}),
-            (b"\r\n\r\n\0\r\nQUIT\n\x20\0\xff\xff" + b"\x04\xff\xfc" + bytes(65532), {"max_header_size": 65551}),
+            (
+                b"\r\n\r\n\0\r\nQUIT\n\x20\0\xff\xff" + b"\x04\xff\xfc" + bytes(65532),
+                {"max_header_size": 65551},
+            ),
         ],
         ids=["mixed", "malformed", "long"],
     )
@@ -78,7 +87,11 @@ class TestValue:
         header, _ = parse(data, **options)
         again = pickle.loads(pickle.dumps(header))
         assert again == header
-        assert (again.source, again.destination, again.tlvs) == (header.source, header.destination, header.tlvs)
+        assert (again.source, again.destination, again.tlvs) == (
+            header.source,
+            header.destination,
+            header.tlvs,
+        )
 
     def test_copies_to_itself(self) -> None:
         header = HEADERS["v2"]
@@ -91,8 +104,8 @@ class TestValue:
             setattr(HEADERS["v1"], name, 1)
 
     def test_cannot_be_made_by_its_class(self) -> None:
-        with pytest.raises(TypeError, match="[Nn]o constructor|cannot create"):
-            Header()  # type: ignore[call-arg]  # noqa: RUF100
+        with pytest.raises(TypeError, match=r"^cannot create 'proxyproto_rs.Header' instances$"):
+            Header()
 
     def test_cannot_be_derived_from(self) -> None:
         with pytest.raises(TypeError, match="not an acceptable base type"):
@@ -213,7 +226,9 @@ class TestTlvs:
             ("gcp_psc_connection_id", 0xE0, bytes(9)),
         ],
     )
-    def test_what_is_not_valid_has_no_view_and_stays_in_tlvs(self, view: str, kind: int, value: bytes) -> None:
+    def test_what_is_not_valid_has_no_view_and_stays_in_tlvs(
+        self, view: str, kind: int, value: bytes
+    ) -> None:
         header = with_tlvs((kind, value))
         assert getattr(header, view) is None
         assert header.tlvs == ((kind, value),)

@@ -1,4 +1,4 @@
-"""The keywords of `parse`, `parse_datagram` and `Decoder`: which headers they let in, and their own bad values."""
+"""The keywords of `parse`, `parse_datagram` and `Decoder`: what they let in, and their own bad values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class TestVersions:
         assert refused(read, V2, versions=[1]) == ("version-not-allowed", 0)
         assert refused(read, V1, versions=[2]) == ("version-not-allowed", 0)
 
-    @pytest.mark.parametrize("versions", [(), (0,), (3,), (1, 2, 3), (-1,), (1 << 70,), ("1",), "12", b"\3"], ids=repr)
+    @pytest.mark.parametrize(
+        "versions", [(), (0,), (3,), (1, 2, 3), (-1,), (1 << 70,), ("1",), "12", b"\3"], ids=repr
+    )
     def test_values(self, read: Callable[..., object], versions: Any) -> None:
         with pytest.raises(ValueError, match=r"^versions must hold 1, 2 or both, not ") as caught:
             read(V1, versions=versions)
@@ -175,6 +177,6 @@ def test_unknown_keyword(read: Callable[..., object]) -> None:
 
 def test_options_are_keyword_only() -> None:
     with pytest.raises(TypeError, match="positional argument"):
-        parse(V1, (1, 2))  # type: ignore[misc]
+        parse(V1, (1, 2))  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional argument"):
-        Decoder((1, 2))  # type: ignore[misc]
+        Decoder((1, 2))  # type: ignore[call-arg]

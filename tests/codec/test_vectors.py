@@ -1,4 +1,4 @@
-"""The byte vectors: whole, in two pieces, byte by byte, with something behind, as a datagram, in each buffer type."""
+"""The byte vectors: whole, in pieces, with something behind, as a datagram, in each buffer type."""
 
 from __future__ import annotations
 
@@ -112,9 +112,7 @@ def test_reading_what_is_needed_takes_no_payload(valid_vector: Vector) -> None:
 
 
 @pytest.mark.parametrize("buffer", BUFFERS, ids=["bytes", "bytearray", "memoryview", "strided-view"])
-def test_invalid(
-    invalid_vector: Vector, buffer: Callable[[bytes], bytes | bytearray | memoryview]
-) -> None:
+def test_invalid(invalid_vector: Vector, buffer: Callable[[bytes], bytes | bytearray | memoryview]) -> None:
     with pytest.raises(InvalidHeader) as caught:
         parse(buffer(invalid_vector.data), max_header_size=LIMIT)
     assert caught.value.offset <= len(invalid_vector.data)

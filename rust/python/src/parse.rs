@@ -208,8 +208,10 @@ impl Decoder {
 
 impl Decoding {
     fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<Option<Py<Header>>> {
-        let missing = error::FIRST_BYTES - self.first_bytes.len();
-        self.first_bytes.extend(data.iter().take(missing));
+        if self.needed > 0 {
+            let missing = error::FIRST_BYTES.saturating_sub(self.first_bytes.len());
+            self.first_bytes.extend(data.iter().take(missing));
+        }
         match self.decoder.feed(data) {
             Ok(Status::Partial { needed }) => {
                 self.needed = needed;
