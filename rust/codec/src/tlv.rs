@@ -113,6 +113,7 @@ impl<'a> Tlvs<'a> {
 pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize, Error> {
     let mut at = start;
     let mut checksum_at = None;
+    let mut second_checksum = None;
     while at < header.len() {
         let (tlv, next) = match read(header, at) {
             Ok(read) => read,
@@ -120,8 +121,9 @@ pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize,
             Err(reason) => return Err(Error::new(reason, at)),
         };
         match tlv.kind {
-            Tlv::CRC32C if checksum_at.is_some() => return Err(Error::new(Reason::ChecksumTwice, at)),
             Tlv::CRC32C if tlv.value.len() != 4 => return Err(Error::new(Reason::ChecksumLength, at)),
+            // Judged below: a block that does not read to its end has no checksum (C2).
+            Tlv::CRC32C if checksum_at.is_some() => second_checksum = second_checksum.or(Some(at)),
             Tlv::CRC32C => checksum_at = Some(at + TYPE_AND_LENGTH),
             Tlv::UNIQUE_ID if tlv.value.len() > MAX_UNIQUE_ID && !lenient => {
                 return Err(Error::new(Reason::UniqueIdTooLong, at));
@@ -131,6 +133,9 @@ pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize,
             _ => {}
         }
         at = next;
+    }
+    if let Some(at) = second_checksum {
+        return Err(Error::new(Reason::ChecksumTwice, at));
     }
     match checksum_at {
         Some(field) if !crc32c::matches(header, field) => Err(Error::new(Reason::ChecksumMismatch, field)),
@@ -172,3 +177,23 @@ pub(crate) const MAX_UNIQUE_ID: usize = 128;
 
 /// What stands in front of each value.
 pub(crate) const TYPE_AND_LENGTH: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Status, decode};
+
+    #[test]
+    fn a_block_that_is_not_tlvs_to_its_end_has_no_checksums() {
+        let two = b"\x03\0\x04abcd\x03\0\x04abcd";
+        let whole = [b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x0e", &two[..]].concat();
+        let error = Error { reason: Reason::ChecksumTwice, offset: 23 };
+        assert_eq!(decode(&whole, &Options::default()), Err(error));
+
+        let torn = [b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x0f", &two[..], b"\0"].concat();
+        let Ok(Status::Complete(header)) = decode(&torn, &Options::default()) else {
+            panic!("LOCAL is accepted whatever its block is (R23, C2)");
+        };
+        assert_eq!(header.tlvs().count(), 0);
+    }
+}
