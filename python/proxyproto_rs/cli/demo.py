@@ -1,0 +1,94 @@
+"""`proxyproto-rs demo`: what a broker behind a proxy knows of its clients, with PROXY headers and without."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from .table import render
+
+if TYPE_CHECKING:
+    import argparse
+
+    from proxyproto_rs.mqtt.demo import Tables
+    from proxyproto_rs.mqtt.demo_proxies import Proxy
+
+HELP = "show an MQTT broker behind a proxy, all in this process; status 0 if its tables are right"
+EXTRA = "mqtt"
+
+_TROUBLE = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See Verb."""
+    parser.add_argument("--haproxy", action="store_true", help="put a real HAProxy in between")
+    parser.add_argument(
+        "--serve", action="store_true", help="then keep a broker and its proxy up, for your clients"
+    )
+    parser.add_argument("--seconds", type=float, help="with --serve: for so long; else until interrupted")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """See Verb."""
+    from proxyproto_rs.mqtt.demo_proxies import Forwarder, HAProxy
+
+    # The tables tell it; amqtt's and our own lines would stand between them.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        proxy: Proxy = HAProxy() if arguments.haproxy else Forwarder()
+    except FileNotFoundError as missing:
+        sys.stderr.write(f"proxyproto-rs demo: {missing}\n")
+        return _TROUBLE
+    status = asyncio.run(_show(proxy))
+    if arguments.serve and not status:
+        asyncio.run(_serve(HAProxy() if arguments.haproxy else Forwarder(), arguments.seconds))
+    return status
+
+
+async def _show(proxy: Proxy) -> int:
+    from proxyproto_rs.mqtt import demo
+    from proxyproto_rs.mqtt.demo_proxies import Forwarder
+
+    with_headers = await demo.run(proxy, proxy_protocol="required")
+    without = await demo.run(Forwarder(headers=False), proxy_protocol="off")
+    _print(with_headers)
+    print("Refused, because it came without a header:\n  " + str(with_headers.refused_line) + "\n")
+    print("The same clients where the proxy sends no headers and the broker expects none:\n")
+    _print(without)
+    wrong = demo.problems(with_headers, without)
+    for problem in wrong:
+        print(f"WRONG: {problem}")
+    if not wrong:
+        print("All as it must be: the broker knows its clients' own addresses.")
+    return 1 if wrong else 0
+
+
+def _print(tables: Tables) -> None:
+    print(
+        render(
+            "Sessions", ("client id", "real address", "proxy", "header"), map(_with_version, tables.sessions)
+        )
+    )
+    print(
+        render(
+            "Unauthorized clients", ("client id", "real address", "reason", "attempts"), tables.unauthorized
+        )
+    )
+    print(render("Blocked clients", ("type", "value", "hits"), tables.blocked))
+
+
+def _with_version(row: tuple[object, ...]) -> tuple[object, ...]:
+    return (*row[:3], f"v{row[3]}" if row[3] else None)
+
+
+async def _serve(proxy: Proxy, seconds: float | None) -> None:
+    from proxyproto_rs.mqtt import demo
+
+    async with demo.serving(proxy, proxy_protocol="required") as (_, ports):
+        print(f"Serving; user demo, password {demo.PASSWORD}. Each port is a proxy for one client address:")
+        for client in demo.CLIENTS:
+            print(f"  127.0.0.1:{ports[client.client_id]}  as {client.address[0]}")
+        sys.stdout.flush()
+        await asyncio.sleep(seconds if seconds is not None else float("inf"))
