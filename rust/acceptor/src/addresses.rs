@@ -46,9 +46,10 @@ impl PeerAddr {
 impl From<&SocketAddrUnix> for UnixName {
     fn from(address: &SocketAddrUnix) -> Self {
         match (address.path_bytes(), address.abstract_name()) {
-            (_, Some(name)) => Self { bytes: name.into(), is_abstract: true },
+            // The kernel gives a nameless socket no name at all, which reads as an empty abstract one.
+            (_, Some(name)) if !name.is_empty() => Self { bytes: name.into(), is_abstract: true },
             (Some(path), None) => Self { bytes: path.into(), is_abstract: false },
-            (None, None) => Self::default(),
+            _ => Self::default(),
         }
     }
 }

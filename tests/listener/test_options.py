@@ -1,0 +1,161 @@
+"""Options: what is refused at construction and by update(), which changes all or nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from peers import V1, Peer, until
+from proxyproto_rs import AddressSet, ClientLimits, Listener
+
+WRONG_VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
+    (
+        {"proxy_protocol": "on"},
+        ValueError,
+        r'proxy_protocol must be "required" or "optional" or "off", not \'on\'',
+    ),
+    ({"proxy_protocol": True}, TypeError, "proxy_protocol must be str, not bool"),
+    ({"trusted": ["10.0.0.1/8"]}, ValueError, 'trusted: "10.0.0.1/8" has host bits set'),
+    ({"trusted": ["proxy.example"]}, ValueError, 'trusted: "proxy.example" is not an IPv4 or IPv6 address'),
+    ({"trusted": "10.0.0.0/8"}, TypeError, r"trusted must be an iterable .* did you mean \['10.0.0.0/8'\]\?"),
+    ({"trusted": 5}, TypeError, "trusted must be an AddressSet or an iterable"),
+    ({"trusted": [5]}, TypeError, "an entry of trusted must be str or an object of ipaddress, not int"),
+    ({"untrusted": "serve"}, ValueError, 'untrusted must be "refuse" or "direct"'),
+    ({"versions": ()}, ValueError, r"versions must hold 1, 2 or both, not \(\)"),
+    ({"versions": (3,)}, ValueError, "versions must hold 1, 2 or both"),
+    ({"max_header_size": 15}, ValueError, "max_header_size must be from 16 to 65551, not 15"),
+    (
+        {"header_timeout": 0},
+        ValueError,
+        "header_timeout must be greater than 0 and at most 3600 seconds, not 0",
+    ),
+    ({"header_timeout": float("nan")}, ValueError, "header_timeout must be greater than 0"),
+    ({"header_timeout": None}, TypeError, "header_timeout must be a number of seconds, not NoneType"),
+    ({"header_timeout": "5s"}, TypeError, "header_timeout must be a number of seconds, not str"),
+    ({"max_pending": 0}, ValueError, "max_pending must be at least 1"),
+    ({"defer_accept": 1}, TypeError, "defer_accept must be bool, not int"),
+    ({"health_checks": "drop"}, ValueError, 'health_checks must be "deliver" or "close"'),
+    ({"deny": ["::1/129"]}, ValueError, 'deny: "::1/129" is not'),
+    ({"max_connections": 0}, ValueError, "max_connections must be at least 1"),
+    ({"max_connections_per_client": -1}, ValueError, "max_connections_per_client must be at least 1"),
+    ({"max_rate_per_client": 0}, ValueError, "max_rate_per_client must be greater than 0"),
+    ({"burst_per_client": 3}, ValueError, "burst_per_client means nothing without max_rate_per_client"),
+    ({"client_limits": 5}, TypeError, "client_limits must be a ClientLimits or None, not int"),
+    (
+        {"client_limits": ClientLimits(max_connections=1), "max_connections_per_client": 1},
+        ValueError,
+        "client_limits stands in place of max_connections_per_client",
+    ),
+    ({"require_tls": "yes"}, TypeError, "require_tls must be bool, not str"),
+    ({"proxy_protocol": "optional"}, ValueError, "trusted is needed"),
+    ({"timeout": 5}, TypeError, "unexpected keyword argument 'timeout'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"), WRONG_VALUES, ids=[str(row[0]) for row in WRONG_VALUES]
+)
+def test_a_wrong_value_is_named_at_construction(
+    options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        Listener("127.0.0.1", 0, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"), WRONG_VALUES, ids=[str(row[0]) for row in WRONG_VALUES]
+)
+def test_a_wrong_value_changes_nothing(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    with Listener("127.0.0.1", 0) as listener:
+        before = dict(listener.options)
+        with pytest.raises(error, match=text):
+            listener.update(**{"header_timeout": 1.5, "max_connections": 7, **options})
+        assert dict(listener.options) == before
+
+
+def test_the_defaults() -> None:
+    with Listener("127.0.0.1", 0) as listener:
+        assert dict(listener.options) == {
+            "proxy_protocol": "required",
+            "trusted": None,
+            "untrusted": "refuse",
+            "versions": (1, 2),
+            "max_header_size": 4096,
+            "allow_mixed_families": False,
+            "reject_unspec": False,
+            "ignore_malformed_tlvs": False,
+            "header_timeout": 5.0,
+            "max_pending": 4096,
+            "defer_accept": None,
+            "health_checks": "deliver",
+            "allow": None,
+            "deny": None,
+            "max_connections": None,
+            "max_connections_per_client": None,
+            "max_rate_per_client": None,
+            "burst_per_client": None,
+            "client_limits": None,
+            "require_tls": False,
+            "require_client_cert": False,
+        }
+
+
+def test_an_update_changes_what_it_names_and_nothing_else() -> None:
+    changes: dict[str, Any] = {
+        "proxy_protocol": "optional",
+        "trusted": ["127.0.0.1", "::1"],
+        "untrusted": "direct",
+        "versions": (2,),
+        "header_timeout": 1.5,
+        "deny": ["192.0.2.0/24"],
+        "max_connections_per_client": 3,
+        "max_rate_per_client": 2.5,
+    }
+    with Listener("127.0.0.1", 0) as listener:
+        before = dict(listener.options)
+        listener.update(**changes)
+        after = dict(listener.options)
+    assert list(after.pop("trusted")) == ["127.0.0.1", "::1"]
+    assert list(after.pop("deny")) == ["192.0.2.0/24"]
+    expected = {**before, **changes, "burst_per_client": 3}
+    del expected["trusted"], expected["deny"]
+    assert after == expected
+
+
+def test_an_update_can_take_a_limit_away() -> None:
+    with Listener("127.0.0.1", 0, max_connections=1, max_rate_per_client=1, deny=["192.0.2.1"]) as listener:
+        listener.update(max_connections=None, max_rate_per_client=None, burst_per_client=None, deny=None)
+        for option in ("max_connections", "max_rate_per_client", "burst_per_client", "deny"):
+            assert listener.options[option] is None
+
+
+def test_the_options_show_the_shared_objects() -> None:
+    deny, limits = AddressSet(["192.0.2.1"]), ClientLimits(max_connections=1)
+    with Listener("127.0.0.1", 0, deny=deny, client_limits=limits) as listener:
+        assert listener.options["client_limits"] is limits
+        deny.add("192.0.2.2")
+        assert len(listener.options["deny"]) == 2
+
+
+def test_the_options_cannot_be_changed_in_passing() -> None:
+    with Listener("127.0.0.1", 0) as listener, pytest.raises(TypeError):
+        listener.options["max_pending"] = 1  # type: ignore[index]
+
+
+def test_an_update_from_another_thread_is_live() -> None:
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener:
+        thread = threading.Thread(target=listener.update, kwargs={"deny": ["192.0.2.0/24"]})
+        thread.start()
+        thread.join()
+        with Peer(listener.getsockname(), V1) as peer:
+            assert peer.sees_the_end()
+        assert listener.stats()["denied"] == 1
+
+
+def test_an_update_from_required_to_off_lets_silent_peers_in() -> None:
+    # Deferred accept would keep them in the kernel for a second, and they have nothing to say.
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener:
+        listener.update(proxy_protocol="off")
+        with Peer(listener.getsockname()):
+            until(lambda: listener.stats()["direct"] == 1)
