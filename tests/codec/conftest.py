@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import settings
+
 if TYPE_CHECKING:
     import pytest
+
+# A busy machine is no failure: pytest's timeout guards against what hangs.
+settings.register_profile("codec", deadline=None)
+settings.load_profile("codec")
 
 VECTORS_FILE = Path(__file__).parents[1] / "vectors" / "vectors.json"
 
