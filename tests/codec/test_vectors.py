@@ -11,7 +11,7 @@ from proxyproto_rs import Decoder, Header, IncompleteHeader, InvalidHeader, pars
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tests.codec.conftest import Vector
+    from codec.conftest import Vector
 
 # Three vectors are longer than the default limit.
 LIMIT = 65551
