@@ -32,6 +32,10 @@ lint: $(STAMPS)/built $(STAMPS)/test-venv
 pythons: $(STAMPS)/built
 	.ci/pythons
 
+# Needs an idle machine with two cores; see docs/benchmarks.md.
+bench:
+	PYTHON=$(PYTHON) benches/run
+
 wheels:
 	.ci/wheels
 

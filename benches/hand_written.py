@@ -1,0 +1,47 @@
+"""The reader that one writes oneself, as fast as pure Python gets: slices and inet_ntop, TLVs skipped.
+
+It returns the client's address and the header's length, and refuses what would put nonsense into the address.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def parse(data: bytes) -> tuple[tuple[str, int] | tuple[str, int, int, int] | None, int]:
+    """Return the client's address, None where the header names nobody, and the header's length."""
+    if data.startswith(_SIGNATURE):
+        command = data[12]
+        end = 16 + (data[14] << 8 | data[15])
+        if len(data) < end:
+            raise ValueError("incomplete")
+        if command == 0x21:
+            family = data[13]
+            if family == 0x11 and end >= 28:
+                return (inet_ntop(AF_INET, data[16:20]), data[24] << 8 | data[25]), end
+            if family == 0x21 and end >= 52:
+                return (inet_ntop(AF_INET6, data[16:32]), data[48] << 8 | data[49], 0, 0), end
+            raise ValueError("family")
+        if command == 0x20:
+            return None, end
+        raise ValueError("command")
+    end = data.find(b"\r\n", 0, 107) + 2
+    if end == 1:
+        raise ValueError("incomplete or invalid")
+    if data.startswith(b"PROXY TCP"):
+        _, protocol, source, _, source_port, _ = data[: end - 2].decode("ascii").split(" ")
+        port = int(source_port)
+        if port > 65535:
+            raise ValueError("port")
+        if protocol == "TCP4":
+            inet_pton(AF_INET, source)
+            return (source, port), end
+        if protocol == "TCP6":
+            inet_pton(AF_INET6, source)
+            return (source, port, 0, 0), end
+        raise ValueError("protocol")
+    if data.startswith(b"PROXY UNKNOWN"):
+        return None, end
+    raise ValueError("no header")

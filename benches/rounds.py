@@ -1,0 +1,51 @@
+"""Measurements in turns: each round measures every contestant, and ratios are of the same round.
+
+Machines are noisy, and the noise is the same for neighbours in time. So what counts is the median over rounds
+of a ratio within the round; the quartiles say how much it wandered.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+
+def in_turns(rounds: int, contestants: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Measure each contestant once a round, starting with another one each time."""
+    names = list(contestants)
+    results: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
+            results[name].append(contestants[name]())
+    return results
+
+
+class Spread:
+    """A median and its quartiles."""
+
+    def __init__(self, values: Iterable[float]) -> None:
+        values = sorted(values)
+        self.values = values
+        self.median = statistics.median(values)
+        self.low, _, self.high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """Return the ratio of two contestants, round by round."""
+    return Spread(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table that docs/benchmarks.md can hold as it is."""
+    print("| " + " | ".join(columns) + " |")
+    print("|---" + "|---:" * (len(columns) - 1) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+    print()
