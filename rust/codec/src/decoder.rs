@@ -104,26 +104,33 @@ impl Decoder {
             State::Undecided | State::V1Line { .. } | State::V2Block { .. } => {}
         }
         let before = self.buffer.len();
-        // Whatever is incomplete within the limit fits it wholly, so nothing of a header is left out.
-        let room = self.options.max_header_size.get().saturating_sub(before);
-        self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
-        match self.state.advance(&self.buffer, self.options) {
+        let seen = if before == 0 {
+            // Most headers come in one piece, of which no more than the header is copied.
+            data
+        } else {
+            // What is incomplete within the limit fits it wholly, so nothing of a header is left out.
+            let room = self.options.max_header_size.get().saturating_sub(before);
+            self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
+            &self.buffer
+        };
+        let (state, kept, result) = match self.state.advance(seen, self.options) {
             Ok(Status::Complete(header)) => {
                 let len = header.raw.len();
-                self.state = State::Done(header.parsed);
-                self.buffer.truncate(len);
-                Ok(Status::Complete(data.get(len.saturating_sub(before)..).unwrap_or_default()))
+                let rest = data.get(len.saturating_sub(before)..).unwrap_or_default();
+                (State::Done(header.parsed), len, Ok(Status::Complete(rest)))
             }
             Ok(Status::Partial { needed }) => {
-                self.state = State::after(&self.buffer, needed);
-                Ok(Status::Partial { needed })
+                (State::after(seen, needed), seen.len(), Ok(Status::Partial { needed }))
             }
-            Err(error) => {
-                self.state = State::Failed(error);
-                self.buffer = Vec::new();
-                Err(error)
-            }
+            Err(error) => (State::Failed(error), 0, Err(error)),
+        };
+        if before == 0 {
+            self.buffer = data.get(..kept).unwrap_or(data).to_vec();
+        } else {
+            self.buffer.truncate(kept);
         }
+        self.state = state;
+        result
     }
 
     /// The header, once it is complete.

@@ -22,12 +22,13 @@ pub(crate) const MAX_LEN: usize = 107;
 pub(crate) fn decode(data: &[u8], searched: usize, options: Options) -> Result<Status<Header<&[u8]>>, Error> {
     let limit = options.max_header_size.get().min(MAX_LEN);
     let data = data.get(..limit).unwrap_or(data);
-    let protocol = match protocol(data, options)? {
-        Status::Complete(protocol) => protocol,
-        Status::Partial { needed } => return Ok(Status::Partial { needed }),
-    };
+    let rest = data.get(SIGNATURE.len()..).unwrap_or_default();
+    let Some(protocol) = protocol(rest) else { return undecided(rest, options) };
     let line_end = match protocol {
         Protocol::Tcp(_) => tcp_line_end(data, searched)?,
+        Protocol::Unknown if options.reject_unspec => {
+            return Err(Error::new(Reason::UnspecRejected, WORD_AT));
+        }
         Protocol::Unknown => unknown_line_end(data, searched),
     };
     let Some(line_end) = line_end else {
@@ -38,14 +39,26 @@ pub(crate) fn decode(data: &[u8], searched: usize, options: Options) -> Result<S
         };
         return Ok(Status::Partial { needed: missing });
     };
-    let line = data.get(..line_end).unwrap_or(data);
-    let (family, transport, addresses) = match protocol {
-        Protocol::Tcp(family) => (family, Transport::Stream, tcp(line, family, options)?),
-        Protocol::Unknown => (Family::Unspec, Transport::Unspec, Addresses::None),
-    };
+    match protocol {
+        Protocol::Tcp(family) if options.allow_mixed_families => tcp(data, line_end, family, address::either),
+        Protocol::Tcp(Family::Inet6) => tcp(data, line_end, Family::Inet6, address::inet6),
+        Protocol::Tcp(family) => tcp(data, line_end, family, address::inet),
+        Protocol::Unknown => Ok(complete(data, line_end, Family::Unspec, Transport::Unspec, Addresses::None)),
+    }
+}
+
+#[inline]
+fn complete(
+    data: &[u8],
+    line_end: usize,
+    family: Family,
+    transport: Transport,
+    addresses: Addresses,
+) -> Status<Header<&[u8]>> {
+    let raw = data.get(..line_end + CRLF).unwrap_or(data);
     let version = Version::V1;
     let parsed = Parsed { version, command: Command::Proxy, family, transport, tlvs_end: 0, addresses };
-    Ok(Status::Complete(Header { raw: data.get(..line_end + CRLF).unwrap_or(data), parsed }))
+    Status::Complete(Header { raw, parsed })
 }
 
 /// The second word of the line.
@@ -66,38 +79,46 @@ const OPENINGS: [(&[u8], Protocol); 4] = [
 /// The length of CRLF.
 const CRLF: usize = 2;
 
+/// Where the second word starts.
+const WORD_AT: usize = 6;
+
 /// Where the fields of a TCP4 or TCP6 line start.
 const FIELDS_AT: usize = 11;
 
 /// Where the line of UNKNOWN may end.
 const UNKNOWN_END_AT: usize = 13;
 
-/// Which protocol it is; a wrong byte is an error at once (C13).
-fn protocol(data: &[u8], options: Options) -> Result<Status<Protocol>, Error> {
-    let rest = data.get(SIGNATURE.len()..).unwrap_or_default();
-    for (opening, protocol) in OPENINGS {
-        if rest.starts_with(opening) {
-            if options.reject_unspec && matches!(protocol, Protocol::Unknown) {
-                return Err(Error::new(Reason::UnspecRejected, SIGNATURE.len() + 1));
-            }
-            return Ok(Status::Complete(protocol));
-        }
+/// Which protocol it is, once one of the openings is there.
+#[inline]
+fn protocol(rest: &[u8]) -> Option<Protocol> {
+    // Not a loop, so that each comparison is one of a constant length.
+    let [tcp4, tcp6, unknown, short_unknown] = OPENINGS;
+    if rest.starts_with(tcp4.0) {
+        Some(tcp4.1)
+    } else if rest.starts_with(tcp6.0) {
+        Some(tcp6.1)
+    } else if rest.starts_with(unknown.0) || rest.starts_with(short_unknown.0) {
+        Some(unknown.1)
+    } else {
+        None
     }
-    let matched = OPENINGS.map(|(opening, _)| common_prefix(rest, opening));
-    let matched = matched.into_iter().max().unwrap_or_default();
-    if matched < rest.len() {
-        let reason = match matched {
-            0 => Reason::NoSpaceAfterProxy,
-            _ => Reason::UnknownProtocol,
-        };
-        return Err(Error::new(reason, SIGNATURE.len() + matched));
-    }
+}
+
+/// How much is needed where there is no more of an opening than the `rest` behind the signature; a byte that fits none
+/// is an error at once (C13).
+#[cold]
+fn undecided<T>(rest: &[u8], options: Options) -> Result<Status<T>, Error> {
     let possible = OPENINGS.iter().filter(|(opening, _)| opening.starts_with(rest));
     let least = possible.map(|&(_, protocol)| match protocol {
         Protocol::Tcp(family) => FIELDS_AT + v1_needed::fields(b"", family, options.allow_mixed_families),
         Protocol::Unknown => MIN_LEN,
     });
-    Ok(Status::Partial { needed: least.min().unwrap_or_default().saturating_sub(data.len()) })
+    if let Some(least) = least.min() {
+        return Ok(Status::Partial { needed: least.saturating_sub(SIGNATURE.len() + rest.len()) });
+    }
+    let matched = OPENINGS.iter().map(|(opening, _)| common_prefix(rest, opening)).max().unwrap_or_default();
+    let reason = if matched == 0 { Reason::NoSpaceAfterProxy } else { Reason::UnknownProtocol };
+    Err(Error::new(reason, SIGNATURE.len() + matched))
 }
 
 fn needed(data: &[u8], protocol: Protocol, options: Options) -> usize {
@@ -112,7 +133,7 @@ fn needed(data: &[u8], protocol: Protocol, options: Options) -> usize {
 fn tcp_line_end(data: &[u8], searched: usize) -> Result<Option<usize>, Error> {
     let start = searched.max(FIELDS_AT);
     let text = data.get(start..).unwrap_or_default();
-    let Some(position) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+    let Some(position) = line_break(text) else {
         return Ok(None);
     };
     match text.get(position..) {
@@ -122,6 +143,24 @@ fn tcp_line_end(data: &[u8], searched: usize) -> Result<Option<usize>, Error> {
     }
 }
 
+/// The first CR or LF. Eight bytes at a time: byte by byte it is a third of the time that a TCP4 line takes.
+fn line_break(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The lowest bit that is set stands in the first byte that is zero; above it there may be false ones.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH_BITS;
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ (ONES * u64::from(b'\r'))) | zeros(word ^ (ONES * u64::from(b'\n')));
+        if found != 0 {
+            return Some(8 * index + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let position = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
+    Some(8 * words.len() + position)
+}
+
 /// The CRLF of an UNKNOWN line, where anything may stand in front of it (R10, C7).
 fn unknown_line_end(data: &[u8], searched: usize) -> Option<usize> {
     let start = searched.max(UNKNOWN_END_AT);
@@ -129,20 +168,28 @@ fn unknown_line_end(data: &[u8], searched: usize) -> Option<usize> {
     text.windows(2).position(|pair| pair == b"\r\n").map(|position| start + position)
 }
 
-/// Reads the fields of a TCP4 or TCP6 line, which is given without its CRLF.
-fn tcp(line: &[u8], family: Family, options: Options) -> Result<Addresses, Error> {
+/// Reads the fields of a TCP4 or TCP6 line.
+#[inline]
+fn tcp(
+    data: &[u8],
+    line_end: usize,
+    family: Family,
+    read: impl Fn(&[u8]) -> Result<(IpAddr, usize), Flaw>,
+) -> Result<Status<Header<&[u8]>>, Error> {
+    let line = data.get(..line_end).unwrap_or(data);
     let mut fields = Fields { line, at: FIELDS_AT };
-    let source = fields.address(family, options)?;
+    let source = fields.read(&read)?;
     fields.space()?;
-    let destination = fields.address(family, options)?;
+    let destination = fields.read(&read)?;
     fields.space()?;
-    let source_port = fields.port()?;
+    let source_port = fields.read(address::port)?;
     fields.space()?;
-    let destination_port = fields.port()?;
+    let destination_port = fields.read(address::port)?;
     if fields.at < line.len() {
         return Err(Error::new(Reason::ExtraField, fields.at));
     }
-    Ok(Addresses::Text((source, source_port), (destination, destination_port)))
+    let addresses = Addresses::Text((source, source_port), (destination, destination_port));
+    Ok(complete(data, line_end, family, Transport::Stream, addresses))
 }
 
 /// The fields of a line, read from left to right.
@@ -152,40 +199,15 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    fn address(&mut self, family: Family, options: Options) -> Result<IpAddr, Error> {
-        let text = self.field()?;
-        let by_text = || {
-            if text.iter().take_while(|&&byte| byte != b' ').any(|&byte| byte == b':') {
-                Family::Inet6
-            } else {
-                Family::Inet
-            }
-        };
-        let family = if options.allow_mixed_families { by_text() } else { family };
-        let read = match family {
-            Family::Inet6 => address::ipv6(text).map(|(ip, len)| (IpAddr::V6(ip), len)),
-            _ => address::ipv4(text).map(|(ip, len)| (IpAddr::V4(ip), len)),
-        };
-        let flaw = match read {
-            Ok((ip, len)) => {
+    #[inline]
+    fn read<T>(&mut self, read: impl Fn(&[u8]) -> Result<(T, usize), Flaw>) -> Result<T, Error> {
+        match read(self.field()?) {
+            Ok((value, len)) => {
                 self.at += len;
-                return Ok(ip);
+                Ok(value)
             }
-            Err(flaw) => flaw,
-        };
-        // An address of the other family is said to be one (R13), whatever is its first wrong byte.
-        let other = match family {
-            Family::Inet6 => address::ipv4(text).map(|(ip, len)| (IpAddr::V4(ip), len)),
-            _ => address::ipv6(text).map(|(ip, len)| (IpAddr::V6(ip), len)),
-        };
-        Err(self.error(if other.is_ok() { (Reason::FamilyMismatch, 0) } else { flaw }))
-    }
-
-    fn port(&mut self) -> Result<u16, Error> {
-        let text = self.field()?;
-        let (port, len) = address::port(text).map_err(|flaw| self.error(flaw))?;
-        self.at += len;
-        Ok(port)
+            Err((reason, offset)) => Err(Error::new(reason, self.at + offset)),
+        }
     }
 
     /// From the start of the next field to the end of the line.
@@ -204,9 +226,5 @@ impl Fields<'_> {
         } else {
             Err(Error::new(Reason::MissingField, self.at))
         }
-    }
-
-    fn error(&self, (reason, offset): Flaw) -> Error {
-        Error::new(reason, self.at + offset)
     }
 }

@@ -36,10 +36,11 @@ pub(crate) fn decode(data: &[u8], options: Options) -> Result<Status<Header<&[u8
     let Some(header) = data.get(..end) else {
         return Ok(Status::Partial { needed: end - data.len() });
     };
-    let (addresses, tlvs_end) = if tlvs_at == FIXED_LEN {
-        (Addresses::None, tlv::check_ignored_block(header, tlvs_at)?)
-    } else {
-        (Addresses::Block, tlv::check(header, tlvs_at, options.ignore_malformed_tlvs)?)
+    let addresses = if tlvs_at == FIXED_LEN { Addresses::None } else { Addresses::Block };
+    let tlvs_end = match addresses {
+        _ if tlvs_at == end => end,
+        Addresses::None => tlv::check_ignored_block(header, tlvs_at)?,
+        _ => tlv::check(header, tlvs_at, options.ignore_malformed_tlvs)?,
     };
     let parsed = Parsed { version: Version::V2, command, family, transport, tlvs_end, addresses };
     Ok(Status::Complete(Header { raw: header, parsed }))
