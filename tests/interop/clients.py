@@ -1,0 +1,71 @@
+"""Clients behind a proxy: each sends a header, asks its question, and returns the answer."""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING
+
+from websockets.sync.client import connect as connect_websocket
+
+from proxyproto_rs import Header, create_connection
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+CLIENT = ("192.0.2.1", 51000)
+HEADER = Header.v2(CLIENT, ("198.51.100.1", 443), tlvs=[(0x02, b"shop.example")])
+
+# What every example of docs/ answers to this client; those that have no get_header give the address alone.
+ANSWER = "192.0.2.1 shop.example\n"
+ANSWER_WITHOUT_HEADER = "192.0.2.1\n"
+
+_PATIENCE = 10.0
+_SERVER_NAME = "localhost"
+
+
+def ask_in_lines(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
+    """Send a line and read one, twice, so that the connection is known to go on."""
+    with _connect(address, tls) as sock, sock.makefile("rw", newline="\n") as lines:
+        answers = []
+        for _ in range(2):
+            lines.write("hello\n")
+            lines.flush()
+            answers.append(lines.readline())
+        assert answers[0] == answers[1]
+        return answers[0]
+
+
+def ask_in_http(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
+    """Get ``/``."""
+    connection = http.client.HTTPConnection(_SERVER_NAME)
+    connection.sock = _connect(address, tls)
+    try:
+        connection.request("GET", "/", headers={"Connection": "close"})
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.read().decode()
+    finally:
+        connection.close()
+
+
+def ask_in_websocket(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
+    """Send a message and receive one."""
+    scheme = "ws" if tls is None else "wss"
+    sock = create_connection(address, _PATIENCE, header=HEADER)
+    with connect_websocket(f"{scheme}://{_SERVER_NAME}/", sock=sock, ssl=tls, proxy=None) as websocket:
+        websocket.send("hello")
+        answer = websocket.recv(_PATIENCE)
+        assert isinstance(answer, str)
+        return answer
+
+
+def _connect(address: tuple[str, int], tls: ssl.SSLContext | None) -> socket.socket:
+    sock = create_connection(address, _PATIENCE, header=HEADER)
+    if tls is None:
+        return sock
+    try:
+        return tls.wrap_socket(sock, server_hostname=_SERVER_NAME)
+    except BaseException:
+        sock.close()
+        raise

@@ -1,0 +1,44 @@
+"""Fixtures of the tests with other people's servers, proxies and clients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proxyproto_rs import Listener
+import leaks
+from interop import certificates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Twisted's reactors and the threaded server of websockets do not close their own pipes when they stop.
+_LEAVE_PIPES = ("test_twisted.py", "websockets-threads")
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> certificates.Certificates:
+    """Certificates for both ends of TLS."""
+    return certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """A Listener that believes the proxies of this machine."""
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener:
+        yield listener
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    leaks.setup(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    if not any(name in item.nodeid for name in _LEAVE_PIPES):
+        leaks.teardown(item)
+    return outcome

@@ -1,0 +1,74 @@
+"""Running the servers of docs/ beside a test: each in a thread of its own, with whatever loop it is for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from anyio.from_thread import start_blocking_portal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from proxyproto_rs import Listener
+
+Loop = str
+"""``"asyncio"``, ``"uvloop"``, ``"trio"`` or ``"threads"``."""
+
+
+@contextlib.contextmanager
+def running(namespace: dict[str, Any], loop: Loop, listener: Listener, tls: dict[str, Any]) -> Iterator[None]:
+    """Run an example's ``main`` or ``make_server``, and stop it at the end; what went wrong with it is raised."""
+    if "make_server" in namespace:
+        with running_server(namespace["make_server"](listener, **tls)):
+            yield
+    elif loop == "threads":
+        with running_thread(namespace["main"], listener):
+            yield
+    else:
+        with running_loop(namespace["main"], loop, listener, tls):
+            yield
+
+
+@contextlib.contextmanager
+def running_loop(
+    main: Callable[..., Any], loop: Loop, listener: Listener, tls: dict[str, Any]
+) -> Iterator[None]:
+    backend = "trio" if loop == "trio" else "asyncio"
+    options = {"use_uvloop": loop == "uvloop"} if backend == "asyncio" else {}
+    with start_blocking_portal(backend, options) as portal:
+        future = portal.start_task_soon(lambda: main(listener, **tls))
+        # A client of a server that has failed is told so.
+        future.add_done_callback(lambda _: listener.close())
+        try:
+            yield
+        finally:
+            if not future.cancel():
+                future.result()
+
+
+@contextlib.contextmanager
+def running_server(server: Any) -> Iterator[None]:
+    """Run a server with ``serve_forever`` and ``shutdown``."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        if hasattr(server, "server_close"):
+            server.server_close()
+
+
+@contextlib.contextmanager
+def running_thread(main: Callable[[Listener], None], listener: Listener) -> Iterator[None]:
+    """Run an accept loop that ends when its Listener is closed."""
+    thread = threading.Thread(target=main, args=(listener,))
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.close()
+        thread.join()

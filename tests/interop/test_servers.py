@@ -1,0 +1,101 @@
+"""Every server of docs/howto serves a client behind a proxy: its code is the page's.
+
+The client sees its own address, and what else the header says, come back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from interop.clients import (
+    ANSWER,
+    ANSWER_WITHOUT_HEADER,
+    ask_in_http,
+    ask_in_lines,
+    ask_in_websocket,
+)
+from interop.pages import run_example
+from interop.running import Loop, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxyproto_rs import Listener
+    from interop.certificates import Certificates
+
+
+class Server(NamedTuple):
+    """An example, on a loop, and how to talk to it."""
+
+    page: str
+    examples: str
+    """Those it is made of, the last of which names it."""
+    loop: Loop
+    ask: Callable[..., str]
+    tls: str | None
+    """How it is given a certificate, one of `TLS`; None where it cannot have one."""
+
+    @property
+    def name(self) -> str:
+        return self.examples.rpartition(" ")[2]
+
+
+TLS: dict[str, Callable[[Certificates], dict[str, Any]]] = {
+    "context": lambda certs: {"ssl": certs.server_context()},
+    "files": lambda certs: {"certfile": str(certs.server), "keyfile": str(certs.server)},
+    "ssl-files": lambda certs: {"ssl_certfile": certs.server, "ssl_keyfile": certs.server},
+}
+
+ASYNCIO, WEB, STDLIB, TRIO = "howto/asyncio.md", "howto/web.md", "howto/stdlib.md", "howto/trio.md"
+
+SERVERS = [
+    Server(ASYNCIO, "asyncio-streams", "asyncio", ask_in_lines, "context"),
+    Server(ASYNCIO, "asyncio-streams", "uvloop", ask_in_lines, "context"),
+    Server(ASYNCIO, "asyncio-protocols", "asyncio", ask_in_lines, "context"),
+    Server(ASYNCIO, "asyncio-protocols", "uvloop", ask_in_lines, "context"),
+    Server(ASYNCIO, "asyncio-sock", "asyncio", ask_in_lines, "context"),
+    Server(ASYNCIO, "asyncio-protocols-sock", "asyncio", ask_in_lines, "context"),
+    Server(ASYNCIO, "asyncio-accept", "asyncio", ask_in_lines, "context"),
+    Server(ASYNCIO, "asyncio-accept", "uvloop", ask_in_lines, "context"),
+    Server(WEB, "uvicorn", "asyncio", ask_in_http, "ssl-files"),
+    Server(WEB, "hypercorn", "asyncio", ask_in_http, "files"),
+    Server(WEB, "aiohttp", "asyncio", ask_in_http, "context"),
+    Server(WEB, "aiohttp-uvloop", "asyncio", ask_in_http, "context"),
+    Server(WEB, "aiohttp-uvloop", "uvloop", ask_in_http, "context"),
+    Server(WEB, "websockets", "asyncio", ask_in_websocket, "context"),
+    Server(WEB, "websockets-threads", "threads", ask_in_websocket, None),
+    Server(STDLIB, "threads", "threads", ask_in_lines, None),
+    Server(STDLIB, "socketserver socketserver-echo", "threads", ask_in_lines, None),
+    Server(STDLIB, "socketserver http-server", "threads", ask_in_http, None),
+    Server(STDLIB, "socketserver wsgiref", "threads", ask_in_http, None),
+    Server(TRIO, "trio", "trio", ask_in_lines, "context"),
+    Server(TRIO, "anyio", "asyncio", ask_in_lines, "context"),
+    Server(TRIO, "anyio", "uvloop", ask_in_lines, "context"),
+    Server(TRIO, "anyio", "trio", ask_in_lines, "context"),
+    Server(TRIO, "anyio-listener", "asyncio", ask_in_lines, "context"),
+]
+
+
+def name_of(server: Server) -> str:
+    return f"{server.name}-{server.loop}"
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=name_of)
+def test_client_is_seen(server: Server, listener: Listener) -> None:
+    namespace = run_example(server.page, *server.examples.split())
+    with running(namespace, server.loop, listener, {}):
+        answer = server.ask(listener.getsockname(), None)
+    assert answer == (ANSWER_WITHOUT_HEADER if server.name == "hypercorn" else ANSWER)
+    assert (listener.stats()["v2"], listener.stats().refused) == (1, 0)
+
+
+@pytest.mark.parametrize("server", [server for server in SERVERS if server.tls], ids=name_of)
+def test_client_is_seen_with_tls_behind_the_header(
+    server: Server, listener: Listener, certs: Certificates
+) -> None:
+    namespace = run_example(server.page, *server.examples.split())
+    with running(namespace, server.loop, listener, TLS[server.tls or ""](certs)):
+        answer = server.ask(listener.getsockname(), certs.client_context())
+    assert answer == (ANSWER_WITHOUT_HEADER if server.name == "hypercorn" else ANSWER)
