@@ -169,9 +169,9 @@ class Client:
 
     async def pull(self) -> bytes | None:
         """Give the next checked packet; None at the end, whose reason then stands in `reason`."""
-        if self.rate is not None:
-            await self._pace(self.rate)
         while self.reason is None:
+            if self.rate is not None and self.wire.buffer and self.wire.buffer[0] >> 4 == PUBLISH:
+                await self._pace(self.rate)
             packet = self._next_packet()
             if packet is None:
                 if self.reason is None:

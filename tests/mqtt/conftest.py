@@ -1,0 +1,43 @@
+"""Tests of the broker run on asyncio's own loop and leave nothing behind: no file, thread, task, or error of the loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import leaks
+import pytest
+from interop.certificates import Certificates, make
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": leaks.loop_factories()["asyncio"]}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    leaks.setup(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    outcome = yield
+    leaks.call()
+    return outcome
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    leaks.teardown(item)
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, a server's certificate and a client's."""
+    return make(tmp_path_factory.mktemp("certificates"))

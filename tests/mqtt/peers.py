@@ -1,0 +1,243 @@
+"""A broker to test, and a client that says exactly what it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from proxyproto_rs import Header
+from proxyproto_rs.mqtt import BrokerConfig, BrokerService, UnauthorizedQuery
+from proxyproto_rs.mqtt.connect import Connect, Will, encode_length
+
+from . import plugins
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+
+    from proxyproto_rs.mqtt.connection import Address
+    from proxyproto_rs.mqtt.records import UnauthorizedClient
+
+CLIENT = ("192.0.2.10", 50123)
+OTHER = ("198.51.100.7", 40001)
+WELCOME, WELCOME_BACK = b"\x20\x02\x00\x00", b"\x20\x02\x01\x00"
+PINGREQ, PINGRESP, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
+WAIT = 10.0  # seconds; a test that waits so long has failed
+
+
+def connack(code: int) -> bytes:
+    """A CONNACK that refuses."""
+    return bytes((0x20, 2, 0, code))
+
+
+def connect(client_id: str = "dev", **changes: Any) -> Connect:
+    """A CONNECT that is let in."""
+    values: dict[str, Any] = {
+        "clean_session": True,
+        "keep_alive": 60,
+        "username": "user",
+        "password": plugins.PASSWORD.encode(),
+    }
+    return Connect(client_id, **{**values, **changes})
+
+
+def will(topic: str = "wills", message: bytes = b"gone", qos: int = 0, *, retain: bool = False) -> Will:
+    return Will(topic, message, qos, retain)
+
+
+def packet(first: int, body: bytes) -> bytes:
+    return bytes((first,)) + encode_length(len(body)) + body
+
+
+def text(value: str | bytes) -> bytes:
+    raw = value if isinstance(value, bytes) else value.encode()
+    return struct.pack("!H", len(raw)) + raw
+
+
+def publish(topic: str, message: bytes = b"", qos: int = 0, packet_id: int = 1, *, retain: bool = False) -> bytes:
+    head = text(topic) + (struct.pack("!H", packet_id) if qos else b"")
+    return packet(0x30 | qos << 1 | retain, head + message)
+
+
+def subscribe(*filters: str, qos: int = 0, packet_id: int = 1) -> bytes:
+    body = b"".join(text(name) + bytes((qos,)) for name in filters)
+    return packet(0x82, struct.pack("!H", packet_id) + body)
+
+
+@dataclass
+class Message:
+    """A PUBLISH that a client received."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    packet_id: int | None
+
+    @classmethod
+    def of(cls, raw: bytes) -> Message:
+        first, body = raw[0], raw[1 + len(_length_bytes(raw)) :]
+        size = int.from_bytes(body[:2], "big")
+        topic, rest = body[2 : 2 + size].decode(), body[2 + size :]
+        qos = first >> 1 & 3
+        packet_id = int.from_bytes(rest[:2], "big") if qos else None
+        return cls(topic, rest[2:] if qos else rest, qos, bool(first & 1), packet_id)
+
+
+@dataclass
+class Client:
+    """One connection, packet by packet."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    connack: bytes = b""
+
+    def send(self, *packets: bytes) -> None:
+        self.writer.write(b"".join(packets))
+
+    async def packet(self) -> bytes:
+        """The next packet; b"" at the end of the connection."""
+        return await asyncio.wait_for(self._packet(), WAIT)
+
+    async def message(self) -> Message:
+        """The next PUBLISH, acknowledged; other packets before it are passed over."""
+        while True:
+            raw = await self.packet()
+            assert raw, "the connection ended"
+            if raw[0] >> 4 == 3:
+                message = Message.of(raw)
+                if message.qos == 1:
+                    self.send(packet(0x40, struct.pack("!H", message.packet_id)))
+                return message
+
+    async def ask(self, question: bytes) -> bytes:
+        """Send a packet and give the next that comes."""
+        self.send(question)
+        return await self.packet()
+
+    async def end(self) -> bytes:
+        """All that still comes until the broker closes the connection."""
+        received = bytearray()
+        with contextlib.suppress(ConnectionError):
+            while chunk := await asyncio.wait_for(self.reader.read(65536), WAIT):
+                received += chunk
+        return bytes(received)
+
+    async def _packet(self) -> bytes:
+        try:
+            head = await self.reader.readexactly(2)
+            while head[-1] & 0x80:
+                head += await self.reader.readexactly(1)
+            length = sum((byte & 0x7F) << 7 * index for index, byte in enumerate(head[1:]))
+            return head + await self.reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b""
+
+
+@contextlib.asynccontextmanager
+async def dial(
+    address: Address,
+    *first: bytes,
+    source: Address | None = CLIENT,
+    header: bytes | None = None,
+    ssl: ssl.SSLContext | None = None,
+) -> AsyncIterator[Client]:
+    """Open a connection; the header is `source`'s, or the bytes given; None for both sends none."""
+    reader, writer = await asyncio.open_connection(*address)
+    if header is None and source is not None:
+        destination = ("2001:db8::1", 1883) if ":" in source[0] else ("198.51.100.1", 1883)
+        header = Header.v2(source, destination).encode()
+    writer.write(header or b"")
+    try:
+        if ssl is not None:
+            await _start_tls(writer, ssl)
+        writer.write(b"".join(first))
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def log_in(address: Address, how: Connect | None = None, **keywords: Any) -> AsyncIterator[Client]:
+    """Open a connection, send a CONNECT, and read its answer."""
+    async with dial(address, (how or connect()).encode(), **keywords) as client:
+        client.connack = await client.packet()
+        yield client
+
+
+@dataclass
+class Broker:
+    """A running service."""
+
+    service: BrokerService
+    refused: list[UnauthorizedClient] = field(default_factory=list)
+
+    def address(self, name: str = "tcp") -> Address:
+        listener = self.service.listening[name].listener
+        assert listener is not None
+        host, port = listener.getsockname()[:2]
+        return (host, port)
+
+    async def rows(self, count: int = 1) -> list[UnauthorizedClient]:
+        """The refused clients, as soon as there are so many rows."""
+        query = UnauthorizedQuery(sort_order="ASC", page_size=1000)
+
+        async def enough() -> list[UnauthorizedClient]:
+            while len(rows := (await self.service.unauthorized.find(query)).data) < count:
+                await asyncio.sleep(0.01)
+            return list(rows)
+
+        return await asyncio.wait_for(enough(), WAIT)
+
+    async def until(self, condition: Any) -> None:
+        """Wait for what no event tells of."""
+
+        async def true() -> None:
+            while not condition():
+                await asyncio.sleep(0.005)
+
+        await asyncio.wait_for(true(), WAIT)
+
+    def plugin(self, name: str) -> Any:
+        return self.service.broker.plugins_manager.get_plugin(name)
+
+
+@contextlib.asynccontextmanager
+async def running(**sections: Any) -> AsyncIterator[Broker]:
+    """A broker on loopback that believes loopback; any section of the file may be given."""
+    listeners = sections.pop("listeners", {"tcp": {}})
+    ports = {
+        name: {"bind": "127.0.0.1:0", "proxy_protocol": "required", **options} for name, options in listeners.items()
+    }
+    config = {
+        "node_id": "test",
+        "store": "sqlite::memory:",
+        "proxy": {"trusted": ["127.0.0.0/8"]},
+        "amqtt": {"plugins": dict(plugins.ALL)},
+        **sections,
+        "listeners": ports,
+    }
+    async with BrokerService(BrokerConfig.model_validate(config)) as service:
+        yield Broker(service)
+
+
+def _length_bytes(raw: bytes) -> bytes:
+    end = 1
+    while raw[end] & 0x80:
+        end += 1
+    return raw[1 : end + 1]
+
+
+async def _start_tls(writer: asyncio.StreamWriter, context: ssl.SSLContext) -> None:
+    loop = asyncio.get_running_loop()
+    protocol = writer.transport.get_protocol()
+    transport = await loop.start_tls(writer.transport, protocol, context, server_hostname="localhost")
+    assert transport is not None
+    writer._transport = transport  # type: ignore[attr-defined]
+    protocol._replace_writer(writer)  # type: ignore[attr-defined]
+    protocol._over_ssl = True  # type: ignore[attr-defined]
