@@ -1,0 +1,75 @@
+//! What the fuzz targets share: the options they try and the comparison with [`independent_reader`].
+
+use proxyproto_codec::{Address, Command, Header, Options, Version, Versions};
+
+pub mod independent_reader;
+
+/// The default, and beside it one set of options for each that can be changed.
+pub fn all_options() -> [Options; 8] {
+    let default = Options::default();
+    let largest = with_max(65551);
+    [
+        default,
+        largest,
+        with_max(16),
+        Options { versions: Versions::V1, ..default },
+        Options { versions: Versions::V2, ..default },
+        Options { allow_mixed_families: true, ..largest },
+        Options { reject_unspec: true, ..largest },
+        Options { ignore_malformed_tlvs: true, ..largest },
+    ]
+}
+
+/// Strict options with another limit.
+pub fn with_max(max_header_size: usize) -> Options {
+    Options::new(Versions::Both, max_header_size).unwrap()
+}
+
+/// What a header says, as the independent reader would put it.
+pub fn reading(header: &Header<&[u8]>) -> independent_reader::Reading {
+    independent_reader::Reading {
+        version: match header.version() {
+            Version::V1 => 1,
+            Version::V2 => 2,
+        },
+        command: match header.command() {
+            Command::Local => 0,
+            Command::Proxy => 1,
+        },
+        family: header.family() as u8,
+        transport: header.transport() as u8,
+        addresses: header.source().map(address).zip(header.destination().map(address)),
+        tlvs: header.tlvs().map(|tlv| (tlv.kind, tlv.value.to_vec())).collect(),
+        consumed: header.raw().len(),
+    }
+}
+
+fn address(address: Address<'_>) -> independent_reader::Address {
+    match address {
+        Address::Unix(name) => independent_reader::Address::Unix(name.as_bytes().to_vec()),
+        ip => independent_reader::Address::Ip(ip.socket_addr().unwrap()),
+    }
+}
+
+/// A version 2 header around `block`, with a right checksum in its first CRC32C TLV that has four bytes.
+///
+/// Without it no mutation would ever get past R34.
+pub fn v2_around(command_and_family: [u8; 2], addresses: usize, block: &[u8]) -> Vec<u8> {
+    let block = &block[..block.len().min(0xffff)];
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    header.extend(command_and_family);
+    header.extend(u16::try_from(block.len()).unwrap().to_be_bytes());
+    header.extend(block);
+    let mut at = 16 + addresses;
+    while let Some(&[kind, high, low]) = header.get(at..).and_then(<[u8]>::first_chunk) {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if kind == 3 && len == 4 && header.len() >= at + 7 {
+            header[at + 3..at + 7].fill(0);
+            let checksum = crc32c::crc32c(&header);
+            header[at + 3..at + 7].copy_from_slice(&checksum.to_be_bytes());
+            break;
+        }
+        at += 3 + len;
+    }
+    header
+}

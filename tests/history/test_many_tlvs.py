@@ -1,0 +1,69 @@
+"""A header of as many TLVs as fit: to read it must cost in proportion to its size."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from peers import SIGNATURE
+from proxyproto_rs import Decoder, Header, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FEW = 1_300
+MANY = 16 * FEW
+MOST = 21_000
+
+# For what should be 16, and is measured as 13 to 28 (each TLV becomes a Python object); quadratic gives 256.
+LINEAR = 100
+
+
+def header_of(count: int) -> bytes:
+    """A header with so many TLVs, all without a value: three bytes each."""
+    block = bytes(12) + b"\x04\0\0" * count
+    return SIGNATURE + b"\x21\x11" + len(block).to_bytes(2, "big") + block
+
+
+def growth(work: Callable[[bytes], object]) -> float:
+    """By what factor the work grows from FEW to MANY: the least processor time of each, taken in turns.
+
+    Not a time but a ratio of two, so the machine's speed is not in it.
+    """
+    few, many = header_of(FEW), header_of(MANY)
+    times = [(cost(work, few), cost(work, many)) for _ in range(15)]
+    return min(time for _, time in times) / min(time for time, _ in times)
+
+
+def cost(work: Callable[[bytes], object], data: bytes) -> int:
+    start = time.thread_time_ns()
+    work(data)
+    return time.thread_time_ns() - start
+
+
+def read(data: bytes) -> Header:
+    return parse(data, max_header_size=65551)[0]
+
+
+def feed_in_pieces(data: bytes) -> None:
+    decoder = Decoder(max_header_size=65551)
+    for start in range(0, len(data), 64):
+        decoder.feed(data[start : start + 64])
+    assert decoder.header is not None
+
+
+def test_21000_empty_tlvs_are_read() -> None:
+    assert read(header_of(MOST)).tlvs == ((0x04, b""),) * MOST
+
+
+def test_reading_is_linear() -> None:
+    assert growth(read) < LINEAR
+
+
+def test_views_are_linear() -> None:
+    assert growth(lambda data: read(data).tlvs) < LINEAR
+    assert growth(lambda data: read(data).authority) < LINEAR
+
+
+def test_pieces_are_linear() -> None:
+    assert growth(feed_in_pieces) < LINEAR
