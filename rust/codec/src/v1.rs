@@ -6,7 +6,7 @@ use crate::decoder::{Status, common_prefix};
 use crate::error::{Error, Reason};
 use crate::header::{Addresses, Command, Family, Header, Parsed, Transport, Version};
 use crate::options::Options;
-use crate::v1_address::{self as address, Flaw};
+use crate::v1_address::{self as address, Field};
 use crate::v1_needed;
 
 /// The signature; the space behind it belongs to the line (R9, R32).
@@ -174,7 +174,7 @@ fn tcp(
     data: &[u8],
     line_end: usize,
     family: Family,
-    read: impl Fn(&[u8]) -> Result<(IpAddr, usize), Flaw>,
+    read: impl Fn(&[u8]) -> Field<IpAddr>,
 ) -> Result<Status<Header<&[u8]>>, Error> {
     let line = data.get(..line_end).unwrap_or(data);
     let mut fields = Fields { line, at: FIELDS_AT };
@@ -200,7 +200,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     #[inline]
-    fn read<T>(&mut self, read: impl Fn(&[u8]) -> Result<(T, usize), Flaw>) -> Result<T, Error> {
+    fn read<T>(&mut self, read: impl Fn(&[u8]) -> Field<T>) -> Result<T, Error> {
         match read(self.field()?) {
             Ok((value, len)) => {
                 self.at += len;

@@ -8,11 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::Reason;
 
-/// What is wrong with a field, and at which of its bytes.
-pub(crate) type Flaw = (Reason, usize);
+/// What a field says and how long it is; or what is wrong with it, and at which of its bytes.
+pub(crate) type Field<T> = Result<(T, usize), (Reason, usize)>;
 
 /// The address of a TCP4 line. One of IPv6 is said to be that (R13), whatever its first wrong byte is.
-pub(crate) fn inet(text: &[u8]) -> Result<(IpAddr, usize), Flaw> {
+pub(crate) fn inet(text: &[u8]) -> Field<IpAddr> {
     match ipv4(text) {
         Ok((bits, len)) => Ok((IpAddr::V4(Ipv4Addr::from_bits(bits)), len)),
         Err(_) if ipv6(text).is_ok() => Err((Reason::FamilyMismatch, 0)),
@@ -21,7 +21,7 @@ pub(crate) fn inet(text: &[u8]) -> Result<(IpAddr, usize), Flaw> {
 }
 
 /// The address of a TCP6 line.
-pub(crate) fn inet6(text: &[u8]) -> Result<(IpAddr, usize), Flaw> {
+pub(crate) fn inet6(text: &[u8]) -> Field<IpAddr> {
     match ipv6(text) {
         Ok((bits, len)) => Ok((IpAddr::V6(Ipv6Addr::from_bits(bits)), len)),
         Err(_) if ipv4(text).is_ok() => Err((Reason::FamilyMismatch, 0)),
@@ -30,13 +30,13 @@ pub(crate) fn inet6(text: &[u8]) -> Result<(IpAddr, usize), Flaw> {
 }
 
 /// An address that is of the family it looks like.
-pub(crate) fn either(text: &[u8]) -> Result<(IpAddr, usize), Flaw> {
+pub(crate) fn either(text: &[u8]) -> Field<IpAddr> {
     let field = text.split(|&byte| byte == b' ').next().unwrap_or_default();
     if field.contains(&b':') { inet6(text) } else { inet(text) }
 }
 
 /// Four decimals of 0 to 255 without leading zeros (R11).
-fn ipv4(text: &[u8]) -> Result<(u32, usize), Flaw> {
+fn ipv4(text: &[u8]) -> Field<u32> {
     let mut bits = 0;
     let mut at = 0;
     for index in 0..4 {
@@ -72,7 +72,7 @@ fn ipv4_flaw(byte: Option<u8>) -> Reason {
 }
 
 /// Groups of up to four hex digits, at most one `::`, 128 bits in all (R12); the last 32 may be dotted (C6).
-fn ipv6(text: &[u8]) -> Result<(u128, usize), Flaw> {
+fn ipv6(text: &[u8]) -> Field<u128> {
     let mut bits: u128 = 0;
     let mut groups = 0_u32;
     // How many groups stand in front of `::`.
@@ -139,7 +139,7 @@ fn ipv6(text: &[u8]) -> Result<(u128, usize), Flaw> {
 }
 
 /// A decimal of 0 to 65535 without leading zeros (R14).
-pub(crate) fn port(text: &[u8]) -> Result<(u16, usize), Flaw> {
+pub(crate) fn port(text: &[u8]) -> Field<u16> {
     let mut value = 0_u32;
     let mut digits = 0;
     while digits < 6
@@ -199,9 +199,9 @@ mod tests {
 
     /// Reads `text` with something of the line behind it, as decoding does, and by itself, which must be the same.
     fn read<T: PartialEq + std::fmt::Debug>(
-        reader: fn(&[u8]) -> Result<(T, usize), Flaw>,
+        reader: fn(&[u8]) -> Field<T>,
         text: &str,
-    ) -> Result<T, Flaw> {
+    ) -> Result<T, (Reason, usize)> {
         let alone = reader(text.as_bytes());
         assert_eq!(alone, reader(format!("{text} 7").as_bytes()), "{text}");
         if let Ok((_, len)) = alone {
