@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from abc import abstractmethod
 from asyncio.trsock import TransportSocket
@@ -155,9 +156,10 @@ class Server(asyncio.AbstractServer):
         try:
             for sock in listener._take_up_to(_BATCH, self._socket_class):
                 self._serve(sock)
-        except OSError:
-            if listener.fileno() >= 0:
+        except OSError as error:
+            if error.errno != errno.EBADF:
                 raise
+            # Closed by somebody, or drained and empty.
             self.close()
 
     def _wake_up_if_done(self) -> None:
