@@ -1,4 +1,7 @@
-"""The byte vectors of tests/vectors, as fixtures: one test for each vector that a test asks for."""
+"""The byte vectors of tests/vectors, as fixtures: one test for each vector that a test asks for.
+
+Tests of connections run on asyncio and uvloop, and leave nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 
+import leaks
+
 if TYPE_CHECKING:
-    import pytest
+    import asyncio
+    from collections.abc import Callable, Iterator
 
 # A busy machine is no failure: pytest's timeout guards against what hangs.
 settings.register_profile("codec", deadline=None)
@@ -51,6 +58,38 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture in FIXTURES.keys() & metafunc.fixturenames:
         vectors = [vector for vector in VECTORS if vector.expect in FIXTURES[fixture]]
         metafunc.parametrize(fixture, vectors, ids=[vector.name for vector in vectors])
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return leaks.loop_factories()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    if connects(item):
+        leaks.setup(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    if connects(item):
+        leaks.call()
+    return outcome
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    if connects(item):
+        leaks.teardown(item)
+    return outcome
+
+
+def connects(item: pytest.Item) -> bool:
+    """Only these: to look for leaks costs ten milliseconds, and the vectors are thousands of tests."""
+    return item.path.name == "test_connect.py"
 
 
 def load_vector(line: dict[str, Any]) -> Vector:

@@ -42,7 +42,9 @@ ACCEPTED: dict[str, Callable[[bytes], Any]] = {
     "sliced-view": lambda data: memoryview(b"12" + data)[2:],
     "reversed-view": lambda data: memoryview(data[::-1])[::-1],
     "view-of-shorts": lambda data: memoryview(array("H", data + b"\0" * (len(data) % 2))),
-    "view-of-rows": lambda data: memoryview(data + b"\0" * (-len(data) % 4)).cast("B", (-(-len(data) // 4), 4)),
+    "view-of-rows": lambda data: memoryview(data + b"\0" * (-len(data) % 4)).cast(
+        "B", (-(-len(data) // 4), 4)
+    ),
 }
 
 
@@ -60,7 +62,9 @@ def test_accepted(
 
 @pytest.mark.parametrize("read", READERS, ids=["parse", "parse_datagram", "feed"])
 @pytest.mark.parametrize(
-    "data", [None, 1, 1.5, [80, 82], (80,), array("B", b"PROXY"), object()], ids=lambda data: type(data).__name__
+    "data",
+    [None, 1, 1.5, [80, 82], (80,), array("B", b"PROXY"), object()],
+    ids=lambda data: type(data).__name__,
 )
 def test_refused(read: Callable[[Any], object], data: object) -> None:
     kind = type(data).__name__
