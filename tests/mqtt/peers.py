@@ -57,7 +57,9 @@ def text(value: str | bytes) -> bytes:
     return struct.pack("!H", len(raw)) + raw
 
 
-def publish(topic: str, message: bytes = b"", qos: int = 0, packet_id: int = 1, *, retain: bool = False) -> bytes:
+def publish(
+    topic: str, message: bytes = b"", qos: int = 0, packet_id: int = 1, *, retain: bool = False
+) -> bytes:
     head = text(topic) + (struct.pack("!H", packet_id) if qos else b"")
     return packet(0x30 | qos << 1 | retain, head + message)
 
@@ -212,7 +214,8 @@ async def running(**sections: Any) -> AsyncIterator[Broker]:
     """A broker on loopback that believes loopback; any section of the file may be given."""
     listeners = sections.pop("listeners", {"tcp": {}})
     ports = {
-        name: {"bind": "127.0.0.1:0", "proxy_protocol": "required", **options} for name, options in listeners.items()
+        name: {"bind": "127.0.0.1:0", "proxy_protocol": "required", **options}
+        for name, options in listeners.items()
     }
     config = {
         "node_id": "test",

@@ -45,7 +45,11 @@ class Topics(BaseTopicPlugin):
         await asyncio.sleep(0)
         if session is not None and session.username == "boom-topic":
             raise RuntimeError("boom")
-        return topic is None or not topic.startswith("secret/") or (session is not None and session.username == "chief")
+        return (
+            topic is None
+            or not topic.startswith("secret/")
+            or (session is not None and session.username == "chief")
+        )
 
 
 class Reporter(BasePlugin[Any]):

@@ -61,9 +61,24 @@ def test_an_empty_client_id_gets_one_name_for_all() -> None:
 
 
 REFUSED = [
-    ("MQTT-3.1.2-1-name", body(0x02, text("d"), head=b"\x00\x04MQTX\x04"), "malformed-connect", "protocol name"),
-    ("MQTT-3.1.2-2-v3.1", body(0x02, text("old"), head=b"\x00\x06MQIsdp\x03"), "protocol-version", "MQTT 3.1;"),
-    ("MQTT-3.1.2-2-v5", body(0x02, b"\x00", text("new"), head=b"\x00\x04MQTT\x05"), "protocol-version", "MQTT 5;"),
+    (
+        "MQTT-3.1.2-1-name",
+        body(0x02, text("d"), head=b"\x00\x04MQTX\x04"),
+        "malformed-connect",
+        "protocol name",
+    ),
+    (
+        "MQTT-3.1.2-2-v3.1",
+        body(0x02, text("old"), head=b"\x00\x06MQIsdp\x03"),
+        "protocol-version",
+        "MQTT 3.1;",
+    ),
+    (
+        "MQTT-3.1.2-2-v5",
+        body(0x02, b"\x00", text("new"), head=b"\x00\x04MQTT\x05"),
+        "protocol-version",
+        "MQTT 5;",
+    ),
     ("MQTT-3.1.2-2-bridge", body(0x02, text("b"), head=b"\x00\x04MQTT\x84"), "protocol-version", "level 132"),
     ("MQTT-3.1.2-3", body(0x03, text("dev")), "malformed-connect", "reserved flag"),
     ("MQTT-3.1.2-11-qos", body(0x0A, text("dev")), "malformed-connect", "without a will"),
@@ -85,7 +100,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "reason", "said"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@pytest.mark.parametrize(
+    ("raw", "reason", "said"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
 def test_refused(raw: bytes, reason: str, said: str) -> None:
     with pytest.raises(Refuse) as refused:
         decode_connect(raw)
@@ -96,7 +113,9 @@ def test_refused(raw: bytes, reason: str, said: str) -> None:
 FOREIGN = [row for row in REFUSED if row[2] == "protocol-version"]
 
 
-@pytest.mark.parametrize(("raw", "client_id"), list(zip([row[1] for row in FOREIGN], ["old", "new", "b"], strict=True)))
+@pytest.mark.parametrize(
+    ("raw", "client_id"), list(zip([row[1] for row in FOREIGN], ["old", "new", "b"], strict=True))
+)
 def test_the_client_id_of_a_foreign_version_is_recorded(raw: bytes, client_id: str) -> None:
     with pytest.raises(Refuse) as refused:
         decode_connect(raw)

@@ -98,8 +98,12 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "how", "answer"), REFUSALS, ids=lambda value: value if isinstance(value, str) else "")
-async def test_who_is_refused_at_connect_is_told_and_recorded(reason: str, how: Client, answer: bytes) -> None:
+@pytest.mark.parametrize(
+    ("reason", "how", "answer"), REFUSALS, ids=lambda value: value if isinstance(value, str) else ""
+)
+async def test_who_is_refused_at_connect_is_told_and_recorded(
+    reason: str, how: Client, answer: bytes
+) -> None:
     async with running() as broker:
         async with log_in(broker.address(), how) as client:  # type: ignore[arg-type]
             assert client.connack == answer
@@ -156,7 +160,10 @@ async def test_a_connect_that_is_too_large_is_not_read() -> None:
 
 
 async def test_keep_alive_is_enforced_and_the_will_is_sent() -> None:
-    async with running(mqtt={"keepalive_factor": 1}) as broker, log_in(broker.address(), connect("heir")) as heir:
+    async with (
+        running(mqtt={"keepalive_factor": 1}) as broker,
+        log_in(broker.address(), connect("heir")) as heir,
+    ):
         await heir.ask(subscribe("wills"))
         async with log_in(broker.address(), connect(keep_alive=1, will=will()), source=OTHER) as client:
             assert await client.end() == b""
@@ -188,7 +195,9 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "sent"), ENDS, ids=[f"{reason}-{sent[:6].hex()}" for reason, sent in ENDS])
+@pytest.mark.parametrize(
+    ("reason", "sent"), ENDS, ids=[f"{reason}-{sent[:6].hex()}" for reason, sent in ENDS]
+)
 async def test_what_ends_a_session(reason: str, sent: bytes) -> None:
     async with running() as broker, log_in(broker.address(), connect(clean_session=False)) as client:
         client.send(sent)
