@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+
 from peers import until
 from proxyproto_rs import AddressSet
 

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import pytest
+
 from peers import LOCAL, Peer, until
 from proxyproto_rs import ClientLimits, Listener, ProxiedSocket
 

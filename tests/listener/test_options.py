@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+
 from peers import V1, Peer, until
 from proxyproto_rs import AddressSet, ClientLimits, Listener
 

@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 import pytest
+
 from peers import CLIENT, LOCAL, SIGNATURE, UNKNOWN, UNSPEC, V1, V2, Peer, next_refusal, until
 from proxyproto_rs import AddressSet, Header, Listener, Refusal
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from peers import CLIENT, V1, V2, Peer, connected, until, wait_readable
 from proxyproto_rs import Listener
 
@@ -188,9 +189,19 @@ def _run_in_a_namespace() -> None:
         pytest.skip("a network namespace takes root, unshare and ip")
     test = f"{__file__}::test_a_restart_with_a_shared_port_loses_nothing"
     prepare = "ip link set lo up && echo 1 > /proc/sys/net/ipv4/tcp_migrate_req"
+    command = [
+        "unshare",
+        "--net",
+        "--mount-proc",
+        "--fork",
+        "--pid",
+        "bash",
+        "-c",
+        f'{prepare} && exec "$@"',
+        "-",
+    ]
     run = subprocess.run(
-        ["unshare", "--net", "--mount-proc", "--fork", "--pid", "bash", "-c", f'{prepare} && exec "$@"', "-"]
-        + [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        [*command, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
         env={**os.environ, "PROXYPROTO_TEST_NAMESPACE": "1"},
         capture_output=True,
         text=True,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from peers import CLIENT, LOCAL, V1, V2, Peer, connected, next_refusal, until, wait_readable
 from proxyproto_rs import AddressSet, Listener, ProxiedSocket, Refusal
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
 LOOPBACK = ["127.0.0.0/8", "::1"]
