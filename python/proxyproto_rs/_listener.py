@@ -72,9 +72,14 @@ class Listener(ListeningSocket):
         **options: Unpack[ListenerOptions],
     ) -> None:
         address, takes_both = _resolve(host, port, dualstack)
-        acceptor = Acceptor.bind(
-            address, backlog=backlog, reuse_port=reuse_port, dualstack=takes_both, options={**options}
-        )
+        try:
+            acceptor = Acceptor.bind(
+                address, backlog=backlog, reuse_port=reuse_port, dualstack=takes_both, options={**options}
+            )
+        except OSError as error:
+            # As socket.create_server has it.
+            text = f"{error.strerror} (while attempting to bind on address {address!r})"
+            raise OSError(error.errno, text) from None
         self._begin(acceptor, on_refused)
 
     @classmethod
@@ -101,7 +106,10 @@ class Listener(ListeningSocket):
         Raises:
             OSError: The path cannot be bound; EADDRINUSE if it is served, or is no socket.
         """
-        acceptor = Acceptor.bind_unix(os.fsencode(path), backlog=backlog, mode=mode, options={**options})
+        try:
+            acceptor = Acceptor.bind_unix(os.fsencode(path), backlog=backlog, mode=mode, options={**options})
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         return cls._of(acceptor, on_refused)
 
     @classmethod

@@ -14,8 +14,10 @@ import os
 import socket
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
+from ._closed_acceptor import ClosedAcceptor
+from ._core import Acceptor
 from ._proxied_socket import ProxiedSocket
 from ._refusals import OnRefused, Refusals
 from ._uvloop import runs_uvloop
@@ -23,8 +25,6 @@ from ._wake_fd import WakeFd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from ._core import Acceptor
 
 _Socket = TypeVar("_Socket", bound=ProxiedSocket)
 
@@ -41,15 +41,17 @@ class ListeningSocket(socket.socket):
             self._wake_fd = WakeFd(acceptor.wake_fd())
         except BaseException:
             acceptor.close()
+            if super().fileno() >= 0:
+                super().close()
             raise
-        self._acceptor = acceptor
-        self._refusals = Refusals(acceptor, on_refused)
+        self._acceptor: Acceptor | ClosedAcceptor = acceptor
+        self._refusals = Refusals(on_refused)
         # Kept here: O_NONBLOCK belongs to the file description, which the acceptor shares and wants
         # non-blocking.
         self._timeout = socket.getdefaulttimeout()
         self._is_open = True
         # What the acceptor has to say of its options need not wait for the first connection.
-        self._refusals.take()
+        self._refusals.tell(*acceptor.take_refusals())
 
     def accept(self) -> tuple[ProxiedSocket, Any]:
         """Wait for a connection; return it with the client's address.
@@ -95,7 +97,7 @@ class ListeningSocket(socket.socket):
 
     def _take_up_to(self, most: int, socket_class: type[_Socket]) -> Iterator[_Socket]:
         """Tell of refusals, then give connections as long as there are some, non-blocking."""
-        self._refusals.take()
+        self._refusals.tell(*self._acceptor.take_refusals())
         proto = self.proto
         for _ in range(most):
             taken = self._acceptor.take()
@@ -173,12 +175,13 @@ class ListeningSocket(socket.socket):
 
     def close(self) -> None:
         """Close for good, and what was not accepted with it. Whoever waits for a connection learns of it."""
-        if self._is_open:
+        acceptor = self._acceptor if self._is_open else None
+        if isinstance(acceptor, Acceptor):
             # What was refused last is still told. In a forked child that is for the parent to tell.
             with contextlib.suppress(RuntimeError):
-                self._refusals.take()
+                self._refusals.tell(*acceptor.take_refusals())
             self._is_open = False
-            self._acceptor.close()
+            self._acceptor = ClosedAcceptor(acceptor)
             self._wake_fd.close()
         super().close()
 
@@ -215,5 +218,5 @@ class ListeningSocket(socket.socket):
             "a Listener cannot be shared with a process; give that one a listening socket to adopt()"
         )
 
-    def __getstate__(self) -> NoReturn:
+    def __reduce_ex__(self, _protocol: SupportsIndex, /) -> NoReturn:
         raise TypeError("a Listener cannot be pickled: it is this process that accepts")

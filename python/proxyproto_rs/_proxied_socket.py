@@ -115,7 +115,7 @@ class ProxiedSocket(socket.socket):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     def _give_back(self) -> None:
-        copies = self._copies
+        copies, self._copies = self._copies, _GIVEN_BACK
         if copies is None:
             self._connection.release()
         elif copies:
@@ -125,6 +125,7 @@ class ProxiedSocket(socket.socket):
                 self._connection.release()
 
 
+_GIVEN_BACK: list[None] = []
 _NON_BLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ._core import Acceptor
+from typing import Any
 
 __all__ = ["Refusal"]
 
@@ -41,18 +38,16 @@ OnRefused = Callable[[Refusal], object]
 
 
 class Refusals:
-    """Fetches what the acceptor has gathered, for the log and for ``on_refused``."""
+    """Tells the log and ``on_refused`` what the acceptor has gathered."""
 
-    __slots__ = ("_fetch", "dropped", "on_refused")
+    __slots__ = ("dropped", "on_refused")
 
-    def __init__(self, acceptor: Acceptor, on_refused: OnRefused | None) -> None:
-        self._fetch = acceptor.take_refusals
+    def __init__(self, on_refused: OnRefused | None) -> None:
         self.on_refused = on_refused
         self.dropped = 0
 
-    def take(self) -> None:
+    def tell(self, records: list[Any], lines: list[tuple[int, str]], dropped: int) -> None:
         """Write the lines, call the callback: in the calling thread, which is one that accepts."""
-        records, lines, dropped = self._fetch()
         for level, line in lines:
             logger.log(level, "%s", line)
         self.dropped += dropped

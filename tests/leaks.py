@@ -1,0 +1,93 @@
+"""What a test must not leave behind: file descriptors, threads, tasks, and errors in its loop.
+
+A directory's conftest calls these from pytest's hooks of the same names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+loop_errors: list[dict[str, Any]] = []
+"""What went to a loop's exception handler. A test that expects it takes it out."""
+
+_loops: list[asyncio.AbstractEventLoop] = []
+_FILES = pytest.StashKey[dict[str, str]]()
+_THREADS = pytest.StashKey[set[str]]()
+
+
+def loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loops that listeners are tested on, for `pytest_asyncio_loop_factories`."""
+    return {"asyncio": lambda: _watched(asyncio.SelectorEventLoop()), "uvloop": _new_uvloop}
+
+
+def setup(item: pytest.Item) -> None:
+    """Note what is there before the test's fixtures are made."""
+    _open_once()
+    gc.collect()
+    item.stash[_FILES] = _files()
+    item.stash[_THREADS] = _threads()
+    loop_errors.clear()
+    _loops.clear()
+
+
+def call() -> None:
+    """Look at the loops when the test function has returned, before its fixtures are gone."""
+    tasks = [task for loop in _loops if not loop.is_closed() for task in asyncio.all_tasks(loop)]
+    assert not tasks, f"tasks are left: {tasks}"
+    assert not loop_errors, f"the loop's exception handler was called: {loop_errors}"
+
+
+def teardown(item: pytest.Item) -> None:
+    """Look at the process when the test's fixtures are gone."""
+    gc.collect()
+    files = {fd: name for fd, name in _files().items() if item.stash[_FILES].get(fd) != name}
+    assert not files, f"file descriptors are left: {files}"
+    threads = _threads() - item.stash[_THREADS]
+    assert not threads, f"threads are left: {threads}"
+
+
+@functools.cache
+def _open_once() -> None:
+    """Open what libraries keep for the life of the process, such as libuv's signal pipe."""
+    for name, make_loop in loop_factories().items():
+        if name != "uvloop" or importlib.util.find_spec(name):
+            loop = make_loop()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+
+def _new_uvloop() -> asyncio.AbstractEventLoop:
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return _watched(loop)
+
+
+def _watched(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    loop.set_exception_handler(lambda _, context: loop_errors.append(context))
+    _loops.append(loop)
+    return loop
+
+
+def _files() -> dict[str, str]:
+    files = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            files[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # that of the listing itself
+            continue
+    return files
+
+
+def _threads() -> set[str]:
+    # All of them, not only those that Python knows.
+    return set(os.listdir("/proc/self/task"))
