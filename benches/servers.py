@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -40,12 +39,6 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-def bound() -> socket.socket:
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    return listening
-
-
 def ours(**options: Any) -> Any:
     from proxyproto_rs import Listener
 
@@ -53,11 +46,11 @@ def ours(**options: Any) -> Any:
 
 
 async def bare_create_server() -> Any:
-    return await asyncio.get_running_loop().create_server(Answer, sock=bound(), backlog=BACKLOG)
+    return await asyncio.get_running_loop().create_server(Answer, "127.0.0.1", 0, backlog=BACKLOG)
 
 
 async def bare_start_server() -> Any:
-    return await asyncio.start_server(answer, sock=bound(), backlog=BACKLOG)
+    return await asyncio.start_server(answer, "127.0.0.1", 0, backlog=BACKLOG)
 
 
 async def ours_create_server() -> Any:
@@ -92,7 +85,7 @@ async def icgood() -> Any:
         writer.close()
 
     callback = ProxyProtocolReader(ProxyProtocolDetect()).get_callback(connected, timeout=60)
-    return await asyncio.start_server(callback, sock=bound(), backlog=BACKLOG)
+    return await asyncio.start_server(callback, "127.0.0.1", 0, backlog=BACKLOG)
 
 
 async def aiosmtpd() -> Any:
@@ -107,7 +100,7 @@ async def aiosmtpd() -> Any:
         _ = (str(proxy.src_addr), proxy.src_port)
         await answer(reader, writer)
 
-    return await asyncio.start_server(connected, sock=bound(), backlog=BACKLOG)
+    return await asyncio.start_server(connected, "127.0.0.1", 0, backlog=BACKLOG)
 
 
 def twisted() -> None:
