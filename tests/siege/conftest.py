@@ -1,0 +1,70 @@
+"""A siege: thousands of connections at once, more than half of them hostile; and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from proxyproto_rs import Listener
+
+# Both ends of 7,000 connections are in this process, and the rest of the tests.
+DESCRIPTORS = 16_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    leaks.setup(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    leaks.teardown(item)
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def many_descriptors() -> Iterator[None]:
+    """As many file descriptors as a siege takes, whatever the shell allows by default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
+        pytest.skip(
+            f"a siege takes {DESCRIPTORS} file descriptors, this process may have {hard} (ulimit -Hn)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def echoing() -> Iterator[Callable[[Listener], None]]:
+    """Serve a Listener in a thread until it is closed: each connection gets back what it sends first."""
+    with contextlib.ExitStack() as stack:
+
+        def start(listener: Listener) -> None:
+            thread = threading.Thread(target=echo, args=(listener,))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(listener.close)
+
+        yield start
+
+
+def echo(listener: Listener) -> None:
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return  # closed
+        with sock:
+            sock.sendall(sock.recv(100))

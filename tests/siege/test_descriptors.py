@@ -1,0 +1,70 @@
+"""A process without a file descriptor left: it says so, waits, and goes on when there are some."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+from typing import TYPE_CHECKING
+
+from peers import CLIENT, V2, until
+from proxyproto_rs import Listener, ProxiedSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+LEFT = 8
+CLIENTS = 60
+
+
+def test_running_out_of_descriptors_and_recovering(caplog: pytest.LogCaptureFixture) -> None:
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener, contextlib.ExitStack() as stack:
+        address = listener.getsockname()
+        clients = [stack.enter_context(socket.socket()) for _ in range(CLIENTS)]
+        served: list[ProxiedSocket] = []
+        stack.callback(close_all, served)
+        with only(LEFT):
+            for client in clients:
+                client.connect(address)
+                client.sendall(V2)
+            # Twice: it tries again, and it is not beaten by failing again.
+            until(lambda: listener.stats().pauses >= 2)
+            served += [listener.accept()[0] for _ in range(LEFT)]
+            assert listener.stats()["v2"] == LEFT
+            # Each that is closed makes room for one, which the next try finds.
+            served.pop().close()
+            served.append(listener.accept()[0])
+            assert listener.stats()["v2"] == LEFT + 1
+        served += [listener.accept()[0] for _ in range(CLIENTS - LEFT - 1)]
+        assert {sock.getpeername() for sock in served} == {CLIENT}
+        stats = listener.stats()
+        assert (stats["v2"], stats.accepted, stats.refused) == (CLIENTS, CLIENTS, 0)
+    lines = [record.getMessage() for record in caplog.records if "file" in record.getMessage()]
+    assert len(lines) == 1
+
+
+def close_all(served: list[ProxiedSocket]) -> None:
+    for sock in served:
+        sock.close()
+
+
+@contextlib.contextmanager
+def only(left: int) -> Iterator[None]:
+    """Leave this process so many file descriptors that it may still open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(left):
+            os.close(fillers.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fillers:
+            os.close(fd)
