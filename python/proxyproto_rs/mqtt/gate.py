@@ -287,7 +287,8 @@ class Gate:
     async def _take_over(self, client: Client) -> None:
         old = self.sessions.client(client.connect.client_id)
         if old is not None:
-            client.still_there()  # nobody is thrown out for one who has left already
+            if client.wire.eof:
+                raise Refuse("closed-early", "gone, so nobody is thrown out for it")
             old.end("taken-over")
             await old.wait_settled()
 
