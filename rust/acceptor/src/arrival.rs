@@ -98,7 +98,9 @@ impl Acceptor {
             Decision::Admit(outcome, permit) => (outcome, permit),
             Decision::Close(outcome) => return self.shared.counters.add(outcome),
             Decision::Refuse(outcome, client) => {
-                return self.refuse(&peer, client, (outcome, Detail::Plain), seen, now);
+                // Where a rule forbids the client, its header was good, and its bytes say nothing.
+                let told = if outcome == Outcome::Malformed { seen } else { 0 };
+                return self.refuse(&peer, client, (outcome, Detail::Plain), told, now);
             }
         };
         if let Some(header) = &header {
