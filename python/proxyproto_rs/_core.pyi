@@ -1,8 +1,25 @@
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Self, TypeAlias, final
+from typing import Any, TypeAlias, final
+
+from typing_extensions import Self
 
 from ._enums import Command, Family, Transport
+
+__all__ = [
+    "Acceptor",
+    "AddressSet",
+    "ClientLimits",
+    "Connection",
+    "Decoder",
+    "Header",
+    "SslInfo",
+    "__version__",
+    "_header_from_raw",
+    "_reasons",
+    "parse",
+    "parse_datagram",
+]
 
 __version__: str
 
