@@ -43,6 +43,8 @@ pub(crate) struct Acceptor {
     last_second_look: Instant,
     /// Draining, and the kernel's queue has been emptied.
     is_swept: bool,
+    /// And the kernel has been told to refuse what comes now.
+    is_stopped: bool,
 }
 
 impl Acceptor {
@@ -59,6 +61,7 @@ impl Acceptor {
             pause_said: None,
             last_second_look: Instant::now(),
             is_swept: false,
+            is_stopped: false,
             shared,
         };
         acceptor.warn_of_trust();
@@ -160,7 +163,7 @@ impl Acceptor {
     ///
     /// An adopted socket has other holders, who go on serving its queue; one of our own is lost with it.
     fn sweep_if_draining(&mut self) {
-        if self.shared.phase() != Phase::Draining || self.is_swept {
+        if self.shared.phase() != Phase::Draining || self.is_stopped {
             return;
         }
         if !self.shared.bound_by_us {
@@ -172,6 +175,12 @@ impl Acceptor {
                 return;
             }
             self.receive(self.backlog.take(room));
+        }
+        if self.is_swept {
+            self.is_stopped = true;
+            if self.shared.bound_by_us {
+                self.backlog.stop();
+            }
         }
     }
 

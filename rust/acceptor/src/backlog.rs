@@ -65,6 +65,13 @@ impl Backlog {
         }
         Batch { connections, end: None }
     }
+
+    /// Stops listening for all who hold the socket. Whoever connects now is refused, and could else connect to a queue
+    /// that nobody empties any more; a successor can bind the address.
+    pub(crate) fn stop(&self) {
+        // It fails only for a socket that does not listen.
+        let _ = rustix::net::shutdown(self.0.get_ref(), rustix::net::Shutdown::Both);
+    }
 }
 
 /// Takes one connection, passing over those that ended while they waited.

@@ -29,6 +29,18 @@ fn what_is_ready_or_has_begun_is_still_handed_over() {
 }
 
 #[test]
+fn nobody_can_connect_any_more() {
+    let served = Served::new(options());
+    let late = served.peer(&V1[..10]);
+    served.until_pending(1);
+    served.listener.drain().unwrap();
+    // The late one holds the listener open, but not its port.
+    served.until(|_| TcpStream::connect(served.address).is_err().then_some(()));
+    drop(late);
+    until_drained(&served);
+}
+
+#[test]
 fn the_kernels_queue_is_emptied_before_the_end() {
     let served = Served::with_backlog(options(), 1);
     // One is ready; a backlog of one lets two wait in the kernel.
