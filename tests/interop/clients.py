@@ -21,7 +21,7 @@ ANSWER = "192.0.2.1 shop.example\n"
 ANSWER_WITHOUT_HEADER = "192.0.2.1\n"
 
 _PATIENCE = 10.0
-_SERVER_NAME = "localhost"
+SERVER_NAME = "localhost"
 
 
 def ask_in_lines(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
@@ -38,7 +38,7 @@ def ask_in_lines(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
 
 def ask_in_http(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
     """Get ``/``."""
-    connection = http.client.HTTPConnection(_SERVER_NAME)
+    connection = http.client.HTTPConnection(SERVER_NAME)
     connection.sock = _connect(address, tls)
     try:
         connection.request("GET", "/", headers={"Connection": "close"})
@@ -53,7 +53,7 @@ def ask_in_websocket(address: tuple[str, int], tls: ssl.SSLContext | None) -> st
     """Send a message and receive one."""
     scheme = "ws" if tls is None else "wss"
     sock = create_connection(address, _PATIENCE, header=HEADER)
-    with connect_websocket(f"{scheme}://{_SERVER_NAME}/", sock=sock, ssl=tls, proxy=None) as websocket:
+    with connect_websocket(f"{scheme}://{SERVER_NAME}/", sock=sock, ssl=tls, proxy=None) as websocket:
         websocket.send("hello")
         answer = websocket.recv(_PATIENCE)
         assert isinstance(answer, str)
@@ -65,7 +65,7 @@ def _connect(address: tuple[str, int], tls: ssl.SSLContext | None) -> socket.soc
     if tls is None:
         return sock
     try:
-        return tls.wrap_socket(sock, server_hostname=_SERVER_NAME)
+        return tls.wrap_socket(sock, server_hostname=SERVER_NAME)
     except BaseException:
         sock.close()
         raise

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxyproto_rs import Listener
 import leaks
 from interop import certificates
+from proxyproto_rs import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

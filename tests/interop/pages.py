@@ -1,10 +1,4 @@
-"""The code in docs/, as tests run it: fenced blocks that a comment above them names.
-
-    <!-- example: echo -->
-    ```python
-    ...
-    ```
-"""
+"""The code in docs/, as tests run it: fenced blocks, under a comment such as ``<!-- example: echo -->``."""
 
 from __future__ import annotations
 
@@ -14,7 +8,9 @@ from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-_EXAMPLE = re.compile(r"^<!-- example: (?P<name>[\w-]+) -->\n```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+_EXAMPLE = re.compile(
+    r"^<!-- example: (?P<name>[\w-]+) -->\n```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S
+)
 
 
 def examples(page: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""gunicorn's workers each make a Listener of the socket they share: the configuration and the application are the page's."""
+"""gunicorn's workers each make a Listener of the socket they share, with the configuration and application of the page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from interop.clients import ANSWER, ask_in_http
 from interop.pages import example
 
@@ -31,7 +32,8 @@ def running_gunicorn(directory: Path, *arguments: str) -> Iterator[tuple[str, in
         fd = listening.fileno()
         command = [sys.executable, "-m", "gunicorn", "app:app", "--bind", f"fd://{fd}", "--no-control-socket"]
         process = subprocess.Popen(
-            [*command, "--workers", "2", *arguments],
+            # A worker that is told to stop while it starts does not hear it; gunicorn then waits 30 s by default.
+            [*command, "--workers", "2", "--graceful-timeout", "2", *arguments],
             cwd=directory,
             pass_fds=[fd],
             stderr=subprocess.PIPE,
@@ -54,9 +56,7 @@ def test_client_is_seen(worker: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread"])
-def test_client_is_seen_with_tls_but_not_its_header(
-    worker: str, tmp_path: Path, certs: Certificates
-) -> None:
+def test_client_is_seen_with_tls_but_not_its_header(worker: str, tmp_path: Path, certs: Certificates) -> None:
     tls = ["--certfile", str(certs.server), "--keyfile", str(certs.server)]
     with running_gunicorn(tmp_path, "--worker-class", worker, *tls) as address:
         assert ask_in_http(address, certs.client_context()) == "192.0.2.1 None\n"

@@ -22,8 +22,8 @@ from interop.running import Loop, running
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxyproto_rs import Listener
     from interop.certificates import Certificates
+    from proxyproto_rs import Listener
 
 
 class Server(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.ssl import PrivateCertificate
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from interop.clients import ANSWER, ask_in_lines
@@ -18,15 +18,20 @@ from interop.pages import run_example
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proxyproto_rs import Listener
     from interop.certificates import Certificates
+    from proxyproto_rs import Listener
+
+
+# Twisted is partly typed, and its interfaces are unknown to type checkers.
+new_reactor: Any = EPollReactor
+load_certificate: Any = PrivateCertificate.loadPEM
 
 
 @contextlib.contextmanager
-def running_reactor(listener: Listener, tls: CertificateOptions | None = None) -> Iterator[None]:
-    reactor = EPollReactor()
+def running_reactor(listener: Listener, tls: Any = None) -> Iterator[None]:
+    reactor = new_reactor()
 
-    def wrap(factory: Factory) -> Factory | TLSMemoryBIOFactory:
+    def wrap(factory: Any) -> Any:
         # Without a clock it would be the global reactor's, which does not run here.
         return factory if tls is None else TLSMemoryBIOFactory(tls, False, factory, clock=reactor)
 
@@ -48,12 +53,12 @@ def test_client_is_seen(listener: Listener) -> None:
 # What Twisted says to pyOpenSSL is theirs to settle.
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 def test_client_is_seen_with_tls_behind_the_header(listener: Listener, certs: Certificates) -> None:
-    options = PrivateCertificate.loadPEM(certs.server.read_bytes()).options()
+    options = load_certificate(certs.server.read_bytes()).options()
     with running_reactor(listener, options):
         assert ask_in_lines(listener.getsockname(), certs.client_context()) == ANSWER
 
 
 def test_a_port_of_twisted_cannot_be_made_of_a_listener(listener: Listener) -> None:
-    reactor = EPollReactor()
+    reactor = new_reactor()
     with pytest.raises(OSError, match="non-socket"):
         reactor.adoptStreamPort(listener.fileno(), listener.family, Factory())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from interop.pages import DOCS, read, run_example
 
 if TYPE_CHECKING:
