@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .amqtt_backend import AmqttBackend
     from .backend import Link
 
-_MANY = 1000  # messages; above it who publishes is not read
-_FEW = 500
+_MANY, _FEW = 1000, 500  # messages of all; above the first who publishes is not read until the second
+_MANY_OF_ONE, _FEW_OF_ONE = 100, 50  # of one client, which amqtt takes one by one
 _IN_A_ROW = 64  # packets of one client before the others have a turn
 _DELIVER_GRACE = 2.0  # seconds for amqtt to pass on what an ended client has published
 
@@ -127,10 +127,13 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         return True
 
     async def _wait_for_room(self) -> None:
-        for queue in (self._backend.broadcasts, self._published):
-            if queue.qsize() > _MANY and not self._link.ended:
+        for queue, many, few in (
+            (self._published, _MANY_OF_ONE, _FEW_OF_ONE),
+            (self._backend.broadcasts, _MANY, _FEW),
+        ):
+            if queue.qsize() > many and not self._link.ended:
                 self._backend.held_back += 1
-                await queue.shrunk_to(_FEW)
+                await queue.shrunk_to(few)
 
     async def _last_wishes(self) -> None:
         """Before amqtt learns of the end, at which it drops what it has not looked at yet."""
