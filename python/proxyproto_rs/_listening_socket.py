@@ -93,18 +93,29 @@ class ListeningSocket(socket.socket):
         return sock
 
     def _take_one(self) -> ProxiedSocket | None:
-        return next(self._take_up_to(1, ProxiedSocket), None)
+        self._refusals.tell(*self._acceptor.take_refusals())
+        taken = self._acceptor.take()
+        if taken is None:
+            return None
+        fd, family, connection = taken
+        return ProxiedSocket(fd, family, self.proto, connection)
 
     def _take_up_to(self, most: int, socket_class: type[_Socket]) -> Iterator[_Socket]:
-        """Tell of refusals, then give connections as long as there are some, non-blocking."""
+        """Tell of refusals, then give the connections that are there, non-blocking.
+
+        They are taken at once: those that the caller does not come for are closed.
+        """
         self._refusals.tell(*self._acceptor.take_refusals())
         proto = self.proto
-        for _ in range(most):
-            taken = self._acceptor.take()
-            if taken is None:
-                return
-            fd, family, connection = taken
-            yield socket_class(fd, family, proto, connection)
+        taken = self._acceptor.take_all(most)
+        taken.reverse()
+        try:
+            while taken:
+                fd, family, connection = taken.pop()
+                yield socket_class(fd, family, proto, connection)
+        finally:
+            for fd, _, _ in taken:
+                os.close(fd)
 
     def fileno(self) -> int:
         """Return an fd that is readable while there is something to take: a connection, or refusals to tell

@@ -7,7 +7,7 @@ subclassed. So protocols get one of ours around them, and stream writers look pa
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ._proxied_socket import ProxiedSocket
 from ._server import Server
@@ -24,8 +24,11 @@ def connect(
     loop: asyncio.AbstractEventLoop, sock: ProxiedSocket, protocol: asyncio.BaseProtocol, tls: Tls | None
 ) -> Coroutine[Any, Any, tuple[Any, asyncio.BaseProtocol]]:
     """Call `loop.connect_accepted_socket`."""
-    keywords = {} if tls is None else {"ssl": tls.context, **tls.timeouts()}
-    return loop.connect_accepted_socket(lambda: protocol, sock, **keywords)
+    return loop.connect_accepted_socket(lambda: protocol, sock, **_tls_keywords(tls))
+
+
+def _tls_keywords(tls: Tls | None) -> dict[str, Any]:
+    return {} if tls is None else {"ssl": tls.context, **tls.timeouts()}
 
 
 class Introduction(asyncio.BaseProtocol):
@@ -35,9 +38,9 @@ class Introduction(asyncio.BaseProtocol):
         self._protocol = protocol
         self._sock = sock
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         transport.set_protocol(self._protocol)
-        self._protocol.connection_made(WrappedTransport(cast("asyncio.Transport", transport), self._sock))
+        self._protocol.connection_made(WrappedTransport(transport, self._sock))
 
 
 class ServedSocket(ProxiedSocket):
@@ -70,7 +73,7 @@ class WrappedServer(Server):
     ) -> None:
         super().__init__(listener, loop)
         self._make_protocol = make_protocol
-        self._tls = tls
+        self._keywords = _tls_keywords(tls)
         self._open: dict[ProxiedSocket, Any] = {}
         self._connecting: list[_Connecting] = []
 
@@ -82,13 +85,13 @@ class WrappedServer(Server):
             if self._connecting:
                 self._loop.call_soon(self._continue)
 
-    def _serve(self, sock: ProxiedSocket) -> None:
-        cast("ServedSocket", sock).server = self
+    def _serve(self, sock: Any) -> None:
+        sock.server = self
         self._open[sock] = None
         protocol = None
         try:
             protocol = self._make_protocol(sock)
-            coroutine = connect(self._loop, sock, protocol, self._tls)
+            coroutine = self._loop.connect_accepted_socket(lambda: protocol, sock, **self._keywords)
         except (SystemExit, KeyboardInterrupt):
             sock.close()
             raise
@@ -97,17 +100,13 @@ class WrappedServer(Server):
             self._report("Error on transport creation for incoming connection", error, protocol=protocol)
         else:
             connecting = _Connecting(self, sock, coroutine)
-            connecting.resume()
-            self._connecting.append(connecting)
+            if not connecting.run():
+                self._connecting.append(connecting)
 
     def _continue(self) -> None:
         batch, self._connecting = self._connecting, []
         for connecting in batch:
-            connecting.resume_when_ready()
-
-    def _connected(self, sock: ProxiedSocket, transport: Any) -> None:
-        if sock in self._open:
-            self._open[sock] = transport
+            connecting.run_when_ready()
 
     def _failed(self, sock: ProxiedSocket, error: BaseException) -> None:
         sock.close()
@@ -123,7 +122,7 @@ class WrappedServer(Server):
 
 
 class _Connecting:
-    """What `connect_accepted_socket` needs of a task: to be resumed when what it awaits is done."""
+    """What `connect_accepted_socket` needs of a task: to be run on when what it awaits is done."""
 
     __slots__ = ("_awaited", "_coroutine", "_server", "_sock")
 
@@ -135,22 +134,25 @@ class _Connecting:
         self._coroutine = coroutine
         self._awaited: asyncio.Future[Any] | None = None
 
-    def resume(self) -> None:
-        """Run to the next await."""
-        self._awaited = None
-        try:
-            self._awaited = self._coroutine.send(None)
-        except StopIteration as returned:
-            self._server._connected(self._sock, returned.value[0])
-        except (SystemExit, KeyboardInterrupt):
-            self._sock.close()
-            raise
-        except BaseException as error:
-            self._server._failed(self._sock, error)
+    def run(self) -> bool:
+        """Run as far as nothing need be waited for; say whether that was to the end."""
+        while self._awaited is None or self._awaited.done():
+            try:
+                self._awaited = self._coroutine.send(None)
+            except StopIteration as returned:
+                if self._sock in self._server._open:
+                    self._server._open[self._sock] = returned.value[0]
+                return True
+            except (SystemExit, KeyboardInterrupt):
+                self._sock.close()
+                raise
+            except BaseException as error:
+                self._server._failed(self._sock, error)
+                return True
+        return False
 
-    def resume_when_ready(self, _: object = None) -> None:
+    def run_when_ready(self, _: object = None) -> None:
         """Run to the end, waiting where it waits."""
-        while self._awaited is not None and self._awaited.done():
-            self.resume()
-        if self._awaited is not None:
-            self._awaited.add_done_callback(self.resume_when_ready)
+        if not self.run():
+            assert self._awaited is not None
+            self._awaited.add_done_callback(self.run_when_ready)
