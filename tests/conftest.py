@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from peers import make_contexts
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ loop_errors: list[dict[str, Any]] = []
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _FILES = pytest.StashKey[dict[str, str]]()
-_THREADS = pytest.StashKey[set[str]]()
+_THREADS = pytest.StashKey[frozenset[str]]()
 
 
 def loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -52,7 +52,8 @@ def teardown(item: pytest.Item) -> None:
     gc.collect()
     files = {fd: name for fd, name in _files().items() if item.stash[_FILES].get(fd) != name}
     assert not files, f"file descriptors are left: {files}"
-    threads = _threads() - item.stash[_THREADS]
+    before = item.stash[_THREADS]
+    threads = _threads() - before
     assert not threads, f"threads are left: {threads}"
 
 
@@ -88,6 +89,6 @@ def _files() -> dict[str, str]:
     return files
 
 
-def _threads() -> set[str]:
+def _threads() -> frozenset[str]:
     # All of them, not only those that Python knows.
-    return set(os.listdir("/proc/self/task"))
+    return frozenset(os.listdir("/proc/self/task"))

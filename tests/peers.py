@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from proxyproto_rs import Listener, Refusal
     from typing_extensions import Self
+
+    from proxyproto_rs import Listener, Refusal
 
 _Result = TypeVar("_Result")
 
@@ -44,8 +45,12 @@ class Peer:
     def __init__(self, address: Any, *chunks: bytes) -> None:
         self.sock = socket.socket(socket.AF_UNIX if isinstance(address, str | bytes) else _family(address))
         self.sock.settimeout(None)  # whatever socket.setdefaulttimeout says
-        self.sock.connect(address)
-        self.send(*chunks)
+        try:
+            self.sock.connect(address)
+            self.send(*chunks)
+        except BaseException:
+            self.sock.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -185,8 +185,10 @@ class Listener(ListeningSocket):
         Raises:
             TypeError: An unknown option, or a value of a wrong type.
             ValueError: A value that is not allowed.
+            OSError: The Listener is closed (EBADF).
             RuntimeError: The Listener was made before a fork, in the parent.
         """
+        self.listen()  # it would change nothing in a forked child
         self._acceptor.update({**options})
 
     @property

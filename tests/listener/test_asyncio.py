@@ -35,9 +35,14 @@ class Echo(asyncio.Protocol):
         self._made = made
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self.transport: Any = None
+        self.peername: Any = None
+        self.header: Header | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        # asyncio's TLS transports forget both when they are closed.
+        self.peername = transport.get_extra_info("peername")
+        self.header = get_header(transport)
         self._made.put_nowait(self)
 
     def data_received(self, data: bytes) -> None:
@@ -588,8 +593,7 @@ async def test_asyncio_serves_it_as_sock(listener: Listener, kind: str) -> None:
             assert await reader.readexactly(4) == b"ping"
         if kind == "create_server":
             protocol = await made.get()
-            assert protocol.transport.get_extra_info("peername") == CLIENT
-            assert get_header(protocol.transport) == HEADER
+            assert (protocol.peername, protocol.header) == (CLIENT, HEADER)
             await protocol.lost
     assert listener.fileno() == -1
 
@@ -611,8 +615,7 @@ async def test_asyncio_serves_tls_on_it_as_sock(
     async with await loop.create_server(lambda: Echo(made), sock=listener, ssl=server_context):
         assert await asyncio.to_thread(client) == b"ping"
         protocol = await made.get()
-        assert protocol.transport.get_extra_info("peername") == CLIENT
-        assert get_header(protocol.transport) == HEADER
+        assert (protocol.peername, protocol.header) == (CLIENT, HEADER)
         await protocol.lost
 
 

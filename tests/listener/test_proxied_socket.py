@@ -46,7 +46,9 @@ NAMED: list[tuple[str, bytes, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("data", "client", "server"), [case[1:] for case in NAMED], ids=[c[0] for c in NAMED])
+@pytest.mark.parametrize(
+    ("data", "client", "server"), [case[1:] for case in NAMED], ids=[c[0] for c in NAMED]
+)
 def test_the_ends_are_those_of_the_header(listener: Listener, data: bytes, client: Any, server: Any) -> None:
     with accepted(listener, data) as (sock, peer):
         assert sock.getpeername() == client
@@ -57,9 +59,7 @@ def test_the_ends_are_those_of_the_header(listener: Listener, data: bytes, clien
         assert sock.header.raw == data
 
 
-@pytest.mark.parametrize(
-    "data", [LOCAL, UNSPEC, UNKNOWN], ids=["R23 LOCAL", "R26 UNSPEC", "R10 UNKNOWN"]
-)
+@pytest.mark.parametrize("data", [LOCAL, UNSPEC, UNKNOWN], ids=["R23 LOCAL", "R26 UNSPEC", "R10 UNKNOWN"])
 def test_the_ends_are_the_real_ones_where_the_header_names_nobody(listener: Listener, data: bytes) -> None:
     with accepted(listener, data) as (sock, peer):
         assert sock.getpeername() == sock.proxy_peername == peer.sock.getsockname()
@@ -215,7 +215,9 @@ async def test_get_header_looks_through_what_asyncio_makes(listener: Listener) -
         del reader
 
 
-@pytest.mark.parametrize("stranger", [None, 1, "text", object(), Wrapper(), Wrapper(transport=None)], ids=repr)
+@pytest.mark.parametrize(
+    "stranger", [None, 1, "text", object(), Wrapper(), Wrapper(transport=None)], ids=repr
+)
 def test_get_header_of_anything_else_is_none(stranger: object) -> None:
     assert get_header(stranger) is None
 

@@ -1,0 +1,166 @@
+"""Forked children: an inherited Listener says what is wrong with it, and new ones work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from peers import CLIENT, V1, V2, Peer, wait_readable
+from proxyproto_rs import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# From Python 3.12 on, forking with threads warns; these have their listeners' thread, which no child waits for.
+pytestmark = pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+
+
+def in_child(function: Callable[[], None]) -> None:
+    """Run the function in a forked child; fail with its traceback if it raises."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except BaseException:
+            os.write(writing, traceback.format_exc().encode()[-4000:])
+        finally:
+            # Not the parent's atexit, and not its test run.
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    assert os.waitpid(child, 0)[1] == 0
+    assert not text, text
+
+
+def take_one(listener: Listener) -> None:
+    with Peer(listener.getsockname(), V2):
+        sock, address = listener.accept()
+        sock.close()
+        assert address == CLIENT
+
+
+def test_an_inherited_listener_says_what_is_wrong(listener: Listener) -> None:
+    async def serve() -> None:
+        for starting in (
+            listener.create_server(asyncio.Protocol),
+            listener.start_server(lambda reader, writer: None),
+            anext(listener),
+            asyncio.start_server(lambda reader, writer: None, sock=listener),
+        ):
+            with pytest.raises(RuntimeError, match="fork"):
+                await starting
+
+    def child() -> None:
+        for method in ("accept", "try_accept", "stats", "listen", "drain"):
+            with pytest.raises(RuntimeError, match="fork"):
+                getattr(listener, method)()
+        with pytest.raises(RuntimeError, match="fork"):
+            listener.update(max_pending=1)
+        asyncio.run(serve())
+
+    in_child(child)
+    take_one(listener)
+
+
+def test_a_child_closes_its_inherited_listener_and_not_its_parents(listener: Listener) -> None:
+    def child() -> None:
+        before = set(os.listdir("/proc/self/fd"))
+        listener.close()
+        listener.close()
+        assert listener.fileno() == -1
+        after = set(os.listdir("/proc/self/fd"))
+        names = {os.readlink(f"/proc/self/fd/{fd}") for fd in after - before}
+        assert after < before, names
+
+    in_child(child)
+    assert not wait_readable(listener.fileno(), 0)
+    take_one(listener)
+    assert listener.stats().accepted == 1
+
+
+def test_a_child_does_not_remove_its_parents_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "listener.sock"
+    with Listener.unix(path) as listener:
+        in_child(listener.close)
+        assert path.is_socket()
+        with Peer(str(path), V2):
+            listener.accept()[0].close()
+
+
+def test_a_child_that_ends_leaves_the_parents_listener(listener: Listener) -> None:
+    in_child(lambda: None)
+    take_one(listener)
+
+
+def test_a_child_makes_its_own_listener(listener: Listener) -> None:
+    def child() -> None:
+        with Listener("127.0.0.1", 0, trusted=["127.0.0.1"]) as own:
+            take_one(own)
+
+    in_child(child)
+    take_one(listener)
+
+
+def test_children_adopt_one_listening_socket() -> None:
+    """Pre-fork: the parent binds before it forks; each child makes a Listener of it."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+
+        def child() -> None:
+            with Listener.adopt(sock, trusted=["127.0.0.1"]) as listener:
+                take_one(listener)
+
+        in_child(child)
+        in_child(child)
+
+
+def test_a_thread_waits_in_the_parent_while_a_child_closes(listener: Listener) -> None:
+    """The child's copy says that somebody waits, who is not there."""
+    with ThreadPoolExecutor(1) as pool:
+        accepting = pool.submit(listener.accept)
+        while not listener._wake_fd._waiting:
+            os.sched_yield()
+        in_child(listener.close)
+        with Peer(listener.getsockname(), V1):
+            accepting.result()[0].close()
+
+
+def test_accepted_connections_are_the_childs_too(listener: Listener) -> None:
+    """A forking server: the parent closes its copy, the child goes on."""
+    with Peer(listener.getsockname(), V2) as peer:
+        sock, _ = listener.accept()
+
+        def child() -> None:
+            assert sock.getpeername() == CLIENT
+            sock.sendall(b"from the child")
+            sock.close()
+
+        with contextlib.closing(sock):
+            in_child(child)
+        assert peer.receive() == b"from the child"
+    assert listener.stats().open == 0
+
+
+def test_a_program_that_is_executed_inherits_nothing() -> None:
+    def count_inherited() -> int:
+        program = [sys.executable, "-c", "import os; print(len(os.listdir('/proc/self/fd')))"]
+        return int(subprocess.run(program, stdout=subprocess.PIPE, check=True, close_fds=False).stdout)
+
+    before = count_inherited()
+    with (
+        Listener("127.0.0.1", 0, trusted=["127.0.0.1"]) as listener,
+        Peer(listener.getsockname(), V2),
+        listener.accept()[0],
+    ):
+        assert count_inherited() == before

@@ -1,0 +1,80 @@
+"""Connections in which the proxy itself speaks: LOCAL and UNKNOWN, and the checks that are a bare connection."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from peers import CLIENT, LOCAL, SIGNATURE, UNKNOWN, UNSPEC, V2, Peer, until
+from proxyproto_rs import Command, Listener
+
+# R23: whatever stands behind the fixed part of a LOCAL header is skipped. This is what an AWS NLB sends.
+LOCAL_WITH_TLVS = SIGNATURE + b"\x20\x11\x00\x07" + b"\x04\x00\x04\x00\x00\x00\x00"
+
+CHECKS = [
+    ("local", LOCAL),
+    ("local", LOCAL_WITH_TLVS),
+    ("unknown", UNKNOWN),
+    ("unknown", b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n"),
+    ("unknown", UNSPEC),
+]
+IDS = ["R23 LOCAL", "R23 LOCAL with TLVs", "R10 UNKNOWN", "R10 UNKNOWN with a tail", "R26 UNSPEC"]
+
+
+@pytest.mark.parametrize(("outcome", "data"), CHECKS, ids=IDS)
+def test_a_check_is_delivered_with_the_real_ends(listener: Listener, outcome: str, data: bytes) -> None:
+    with Peer(listener.getsockname(), data, b"PING") as peer:
+        sock, address = listener.accept()
+        with sock:
+            assert address == peer.sock.getsockname()
+            assert sock.getsockname() == listener.getsockname()
+            assert sock.header is not None
+            assert (sock.header.command is Command.LOCAL) is (outcome == "local")
+            assert sock.recv(100) == b"PING"
+    assert listener.stats()[outcome] == 1
+
+
+@pytest.mark.parametrize(("outcome", "data"), CHECKS, ids=IDS)
+def test_a_check_is_closed_when_told(outcome: str, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, it counts as accepted, and it is not worth a line."""
+    caplog.set_level(logging.INFO)
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], health_checks="close") as listener:
+        with Peer(listener.getsockname(), data) as check:
+            assert check.sees_the_end()
+        stats = listener.stats()
+        assert (stats[outcome], stats.accepted, stats.ready, stats.open) == (1, 1, 0, 0)
+        assert listener.try_accept() is None
+        with Peer(listener.getsockname(), V2):
+            sock, address = listener.accept()
+            sock.close()
+            assert address == CLIENT
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("outcome", "data"), CHECKS, ids=IDS)
+def test_a_check_is_exempt_from_the_clients_rules(outcome: str, data: bytes) -> None:
+    """It comes from the proxy, of which these rules do not speak."""
+    with Listener(
+        "127.0.0.1",
+        0,
+        trusted=["127.0.0.1"],
+        allow=["192.0.2.0/24"],
+        max_connections=1,
+        max_connections_per_client=1,
+        max_rate_per_client=0.001,
+        require_tls=True,
+    ) as listener:
+        for _ in range(3):
+            with Peer(listener.getsockname(), data):
+                listener.accept()[0].close()
+        assert listener.stats()[outcome] == 3
+
+
+def test_a_bare_connection_is_a_probe(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    listener.update(defer_accept=False)
+    with Peer(listener.getsockname()) as peer:
+        peer.reset()
+    until(lambda: listener.stats()["closed-early"] == 1)
+    assert listener.try_accept() is None
+    assert not caplog.records
