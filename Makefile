@@ -19,6 +19,7 @@ test: lint $(STAMPS)/peers
 	cargo test --workspace --doc --quiet
 	cargo $(NEXTEST) --workspace
 	$(BIN)/python -X dev -m pytest
+	rust/fuzz/run 12
 
 lint: $(STAMPS)/built $(STAMPS)/test-venv
 	cargo fmt --all --check
@@ -35,6 +36,15 @@ pythons: $(STAMPS)/built
 # Needs an idle machine with two cores; see docs/benchmarks.md.
 bench:
 	PYTHON=$(PYTHON) benches/run
+
+# Half an hour for each of the five targets; `make test` gives each 12 seconds.
+fuzz:
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz
+	rust/fuzz/run 1800
+
+# Ten minutes of mixed traffic, on an idle machine.
+soak: $(STAMPS)/built
+	$(BIN)/python benches/soak.py
 
 wheels:
 	.ci/wheels
