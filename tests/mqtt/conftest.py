@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import leaks
 import pytest
+
+import leaks
 from interop.certificates import Certificates, make
 
 if TYPE_CHECKING:

@@ -190,7 +190,7 @@ class Broker:
         query = UnauthorizedQuery(sort_order="ASC", page_size=1000)
 
         async def enough() -> list[UnauthorizedClient]:
-            while len(rows := (await self.service.unauthorized.find(query)).data) < count:
+            while len(rows := (await self.service.unauthorized.find(query)).data) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             return list(rows)
 
@@ -200,7 +200,7 @@ class Broker:
         """Wait for what no event tells of."""
 
         async def true() -> None:
-            while not condition():
+            while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
         await asyncio.wait_for(true(), WAIT)

@@ -7,10 +7,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from amqtt.contexts import Action
 from amqtt.plugins.base import BaseAuthPlugin, BasePlugin, BaseTopicPlugin
 
 if TYPE_CHECKING:
+    from amqtt.contexts import Action
     from amqtt.session import Session
 
 PASSWORD = "right"
@@ -66,7 +66,7 @@ class Reporter(BasePlugin[Any]):
         sys.stdout.flush()
 
 
-ALL = {
+ALL: dict[str, dict[str, Any]] = {
     "mqtt.plugins.Passwords": {},
     "mqtt.plugins.Topics": {},
 }

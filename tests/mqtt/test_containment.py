@@ -120,7 +120,7 @@ class Site:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async def true() -> None:
-            while not condition():
+            while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
         await self.soon(true())
@@ -237,7 +237,7 @@ async def test_9_7_a_huge_packet_is_not_read(own_site: Site) -> None:
 async def test_9_8_a_subscriber_that_does_not_read_fills_no_memory(own_site: Site) -> None:
     async with own_site.log_in(connect("deaf")) as deaf, own_site.log_in(connect("loud")) as loud:
         await own_site.soon(deaf.ask(subscribe("flood")))
-        deaf.writer.transport.pause_reading()
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
         before = own_site.memory()
         for _ in range(40):
             loud.send(*[publish("flood", bytes(32_000)) for _ in range(60)])

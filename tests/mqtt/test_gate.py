@@ -45,7 +45,9 @@ async def test_plugins_are_asked_once_and_see_the_connection() -> None:
         assert (probe.remote_address, probe.remote_port) == CLIENT
         connection = probe.attributes["proxyproto_rs.connection"]
         assert connection.header.version == 2
-        assert connection.session_id == broker.service.sessions.record("dev").session_id
+        record = broker.service.sessions.record("dev")
+        assert record is not None
+        assert connection.session_id == record.session_id
         session, _ = broker.service.broker.sessions["dev"]
         assert session.attributes["proxyproto_rs.connection"] is connection
 

@@ -153,6 +153,7 @@ async def test_our_own_handshake_names_the_client(certificates: Certificates) ->
             tls = record.to_json()["tls"]
             assert (tls["endedAt"], tls["clientCertCn"], tls["sni"]) == ("broker", CLIENT_NAME, "localhost")
             session, _ = broker.service.broker.sessions["dev"]
+            assert session.ssl_object is not None
             assert session.ssl_object.getpeercert(binary_form=True)
         async with log_in(broker.address("ssl"), ssl=certificates.client_context()) as client:
             assert client.connack == connack(5)

@@ -121,7 +121,7 @@ def test_what_passes_is_what_amqtt_reads_to_its_end(first: int, body: bytes) -> 
     try:
         kind = judge(raw)
     except PacketError as wrong:
-        assert wrong.reason in DISCONNECT_REASONS
+        DISCONNECT_REASONS.index(wrong.reason)
         return
     assert kind == first >> 4
     assert asyncio.run(left_by_amqtt(raw)) == 0

@@ -78,21 +78,24 @@ async def collect(collector, count: int) -> Counter[tuple[str, str]]:  # type: i
 
 async def test_fifty_roams_of_a_subscriber_lose_nothing() -> None:
     how = connect("sub", clean_session=False)
-    async with running() as broker, log_in(broker.address(), connect("pub"), source=OTHER) as publisher:
-        async with contextlib.AsyncExitStack() as stack:
-            client = await stack.enter_async_context(log_in(broker.address(), how))
-            await client.ask(subscribe("a", qos=1))
-            for number in range(50):
-                publisher.send(publish("a", str(number).encode(), 1))
-                await publisher.packet()
-                # The message may be under way to the connection that is being taken over: unacknowledged, it comes again.
-                client = await stack.enter_async_context(
-                    log_in(broker.address(), how, source=("192.0.2.9", number + 1))
-                )
-                assert client.connack == WELCOME_BACK
-                message = await client.message()
-                assert (message.payload, message.retain) == (str(number).encode(), False)
-            assert await client.ask(PINGREQ) == PINGRESP
+    async with (
+        running() as broker,
+        log_in(broker.address(), connect("pub"), source=OTHER) as publisher,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        client = await stack.enter_async_context(log_in(broker.address(), how))
+        await client.ask(subscribe("a", qos=1))
+        for number in range(50):
+            publisher.send(publish("a", str(number).encode(), 1))
+            await publisher.packet()
+            # The message may be under way to the connection that is being taken over: unacknowledged, it comes again.
+            client = await stack.enter_async_context(
+                log_in(broker.address(), how, source=("192.0.2.9", number + 1))
+            )
+            assert client.connack == WELCOME_BACK
+            message = await client.message()
+            assert (message.payload, message.retain) == (str(number).encode(), False)
+        assert await client.ask(PINGREQ) == PINGRESP
 
 
 async def test_thirty_at_the_same_time_leave_one() -> None:

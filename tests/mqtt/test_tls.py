@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,8 @@ from proxyproto_rs.mqtt.tls import server_context
 from .peers import CLIENT, PINGREQ, PINGRESP, WELCOME, connect, dial, log_in, publish, running, subscribe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from interop.certificates import Certificates
 
 

@@ -32,8 +32,9 @@ from .peers import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from interop.certificates import Certificates
     from websockets.asyncio.client import ClientConnection
+
+    from interop.certificates import Certificates
 
     from .peers import Broker
 
