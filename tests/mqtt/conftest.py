@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,22 +21,30 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    leaks.setup(item)
+    if opens_something(item):
+        leaks.setup(item)
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     outcome = yield
-    leaks.call()
+    if opens_something(item):
+        leaks.call()
     return outcome
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     outcome = yield
-    leaks.teardown(item)
+    if opens_something(item):
+        leaks.teardown(item)
     return outcome
+
+
+def opens_something(item: pytest.Item) -> bool:
+    """Whether it is worth the garbage collections: tables of values have no loop."""
+    return inspect.iscoroutinefunction(getattr(item, "function", None))
 
 
 @pytest.fixture(scope="session")
