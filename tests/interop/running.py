@@ -20,8 +20,9 @@ Loop = str
 @contextlib.contextmanager
 def running(namespace: dict[str, Any], loop: Loop, listener: Listener, tls: dict[str, Any]) -> Iterator[None]:
     """Run an example's ``main`` or ``make_server``, and stop it at the end; what went wrong with it is raised."""
-    if "make_server" in namespace:
-        with running_server(namespace["make_server"](listener, **tls)):
+    make_server = namespace.get("make_tls_server" if tls else "make_server")
+    if make_server is not None:
+        with running_server(make_server(listener, **tls)):
             yield
     elif loop == "threads":
         with running_thread(namespace["main"], listener):

@@ -1,18 +1,21 @@
-"""What takes the Listener as a socket fails on uvloop at once, with a message that names the way that works.
+"""What would accept from the kernel, before the header is read, fails at once: nobody is left with a server that is deaf.
 
-uvloop would take the connections from the kernel, before their header is read, and serve nobody.
+On uvloop the message names the way that works.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+import trio
 
 from interop.pages import DOCS, read, run_example
 
 if TYPE_CHECKING:
+    from interop.certificates import Certificates
     from proxyproto_rs import Listener
 
 EXAMPLES = [
@@ -32,3 +35,18 @@ def test_a_listener_as_a_socket_is_refused_at_once(page: str, name: str, listene
     with pytest.raises(RuntimeError, match=r"listener\.create_server\(protocol_factory\)") as caught:
         anyio.run(main, listener, backend_options={"use_uvloop": True})
     assert f"RuntimeError: {caught.value}" in read("howto/asyncio.md"), f"{DOCS} shows another text"
+
+
+def test_the_fd_of_a_listener_is_no_socket(listener: Listener) -> None:
+    with pytest.raises(OSError, match="non-socket"):
+        socket.socket(fileno=listener.fileno())
+
+
+def test_a_listener_is_no_socket_of_trios(listener: Listener) -> None:
+    with pytest.raises(TypeError, match="Listener"):
+        trio.socket.from_stdlib_socket(listener)
+
+
+def test_a_listener_cannot_be_wrapped_in_tls(listener: Listener, certs: Certificates) -> None:
+    with pytest.raises(OSError, match="non-socket"):
+        certs.server_context().wrap_socket(listener, server_side=True)
