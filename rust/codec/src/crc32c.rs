@@ -16,3 +16,31 @@ pub(crate) fn checksum(header: &[u8], field: usize) -> u32 {
     let behind = header.get(field + LEN..).unwrap_or_default();
     crc32c_append(crc32c_append(crc32c_append(0, before), &[0; LEN]), behind)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_counts_as_zeros_wherever_it_stands() {
+        let header: Vec<u8> = (0..=255).collect();
+        for field in 0..=header.len() - LEN {
+            let mut zeroed = header.clone();
+            zeroed[field..field + LEN].fill(0);
+            assert_eq!(checksum(&header, field), bit_by_bit(&zeroed), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_field_past_the_end_never_matches() {
+        assert!(!matches(&[0; 10], 7));
+        assert!(!matches(&[], 0));
+    }
+
+    /// Appendix B of RFC 4960, without tables.
+    fn bit_by_bit(data: &[u8]) -> u32 {
+        !data.iter().fold(!0, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+        })
+    }
+}

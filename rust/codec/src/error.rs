@@ -173,3 +173,48 @@ impl fmt::Display for Reason {
         f.write_str(self.text())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_where_and_what() {
+        let error = Error::new(Reason::PortLeadingZero, 27);
+        assert_eq!(error.to_string(), "invalid PROXY header at byte 27: leading zero in a port");
+        assert_eq!((error.reason.code(), error.fault()), ("port-leading-zero", Fault::Malformed));
+    }
+
+    #[test]
+    fn codes_are_the_names_and_texts_are_unique() {
+        let mut texts = HashSet::new();
+        for reason in Reason::ALL {
+            let name = format!("{reason:?}");
+            let code = name.char_indices().fold(String::new(), |code, (at, letter)| match letter {
+                'A'..='Z' if at > 0 => code + "-" + &letter.to_ascii_lowercase().to_string(),
+                letter => code + &letter.to_ascii_lowercase().to_string(),
+            });
+            assert_eq!(reason.code(), code);
+            assert!(texts.insert(reason.text()), "{code}");
+            assert!(!reason.text().ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn only_what_has_an_outcome_of_its_own_is_not_malformed() {
+        for &reason in Reason::ALL {
+            let fault = match reason {
+                Reason::BadSignature => Fault::NoHeader,
+                Reason::VersionNotAllowed => Fault::VersionNotAllowed,
+                Reason::Oversized => Fault::Oversized,
+                Reason::ChecksumLength | Reason::ChecksumMismatch | Reason::ChecksumTwice => {
+                    Fault::BadChecksum
+                }
+                _ => Fault::Malformed,
+            };
+            assert_eq!(reason.fault(), fault, "{reason:?}");
+        }
+    }
+}

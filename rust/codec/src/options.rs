@@ -129,3 +129,36 @@ impl fmt::Display for InvalidMaxHeaderSize {
 }
 
 impl std::error::Error for InvalidMaxHeaderSize {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_header_size_is_what_a_header_can_be() {
+        for size in [16, 107, 4096, 65551] {
+            assert_eq!(MaxHeaderSize::new(size).map(MaxHeaderSize::get), Ok(size));
+            assert_eq!(Options::new(Versions::V2, size).unwrap().max_header_size.get(), size);
+        }
+        for size in [0, 15, 65552, usize::MAX] {
+            let error = Options::new(Versions::Both, size).unwrap_err();
+            let text = format!("max_header_size must be between 16 and 65551 bytes, not {size}");
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_default_is_strict() {
+        assert_eq!(Ok(Options::default()), Options::new(Versions::Both, 4096));
+        let Options { allow_mixed_families, reject_unspec, ignore_malformed_tlvs, .. } = Options::default();
+        assert!(!allow_mixed_families && !reject_unspec && !ignore_malformed_tlvs);
+    }
+
+    #[test]
+    fn versions_allow_what_they_say() {
+        let allowed = |versions: Versions| [Version::V1, Version::V2].map(|version| versions.allow(version));
+        assert_eq!(allowed(Versions::Both), [true, true]);
+        assert_eq!(allowed(Versions::V1), [true, false]);
+        assert_eq!(allowed(Versions::V2), [false, true]);
+    }
+}

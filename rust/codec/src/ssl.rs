@@ -146,3 +146,71 @@ pub(crate) fn check(value: &[u8]) -> Result<(), (Reason, usize)> {
 
 /// One byte of client bits and four of verification.
 const FIXED_LEN: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(client: u8, verify: u32, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+        let tlvs: Vec<_> = tlvs.iter().map(|&(kind, value)| Tlv { kind, value }).collect();
+        SslInfo::encode(client, verify, &tlvs).unwrap()
+    }
+
+    #[test]
+    fn r37_verified_needs_a_certificate() {
+        // The last of them nginx sends without a client certificate, the first HAProxy.
+        let table = [(0, 0, false), (2, 0, true), (4, 0, true), (6, 0, true), (6, 18, false), (0, 1, false)];
+        for (client, verify, verified) in table {
+            let value = value(client, verify, &[]);
+            let info = SslInfo::read(&value).unwrap();
+            assert_eq!((info.verify(), info.verified()), (verify, verified), "{client:02x}");
+            assert_eq!(info.client_cert_conn(), client & 2 != 0);
+            assert_eq!(info.client_cert_sess(), client & 4 != 0);
+            assert!(!info.client_tls());
+        }
+    }
+
+    #[test]
+    fn r37_each_sub_tlv_has_its_view() {
+        let kinds = Tlv::SSL_VERSION..=Tlv::SSL_CLIENT_CERT;
+        let tlvs: Vec<(u8, &[u8])> = kinds
+            .zip([&b"version"[..], b"cn", b"cipher", b"sig_alg", b"key_alg", b"group", b"scheme", b"\xff"])
+            .collect();
+        let value = value(1, 0, &tlvs);
+        let info = SslInfo::read(&value).unwrap();
+        let texts = [
+            info.version(),
+            info.cn(),
+            info.cipher(),
+            info.sig_alg(),
+            info.key_alg(),
+            info.group(),
+            info.sig_scheme(),
+        ];
+        assert_eq!(texts, ["version", "cn", "cipher", "sig_alg", "key_alg", "group", "scheme"].map(Some));
+        assert_eq!(info.client_cert(), Some(&b"\xff"[..]));
+        assert!(info.tlvs().map(|tlv| (tlv.kind, tlv.value)).eq(tlvs));
+    }
+
+    #[test]
+    fn only_the_common_name_may_be_more_than_ascii() {
+        for kind in Tlv::SSL_VERSION..=Tlv::SSL_SIG_SCHEME {
+            for (text, utf8) in [(&b"\xc3\xbc"[..], true), (b"\xff", false), (b"\x1b[0m", false)] {
+                let len = u8::try_from(text.len()).unwrap();
+                let value = [&[0, 0, 0, 0, 0, kind, 0, len], text].concat();
+                let info = SslInfo::read(&value).unwrap();
+                let texts = [
+                    info.version(),
+                    info.cipher(),
+                    info.sig_alg(),
+                    info.key_alg(),
+                    info.group(),
+                    info.sig_scheme(),
+                ];
+                assert_eq!(texts, [None; 6], "{kind:02x}");
+                assert_eq!(info.cn().is_some(), kind == Tlv::SSL_CN && utf8);
+                assert_eq!(info.tlvs().next(), Some(Tlv::new(kind, text)));
+            }
+        }
+    }
+}

@@ -177,23 +177,3 @@ pub(crate) const MAX_UNIQUE_ID: usize = 128;
 
 /// What stands in front of each value.
 pub(crate) const TYPE_AND_LENGTH: usize = 3;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Options, Status, decode};
-
-    #[test]
-    fn a_block_that_is_not_tlvs_to_its_end_has_no_checksums() {
-        let two = b"\x03\0\x04abcd\x03\0\x04abcd";
-        let whole = [b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x0e", &two[..]].concat();
-        let error = Error { reason: Reason::ChecksumTwice, offset: 23 };
-        assert_eq!(decode(&whole, &Options::default()), Err(error));
-
-        let torn = [b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x0f", &two[..], b"\0"].concat();
-        let Ok(Status::Complete(header)) = decode(&torn, &Options::default()) else {
-            panic!("LOCAL is accepted whatever its block is (R23, C2)");
-        };
-        assert_eq!(header.tlvs().count(), 0);
-    }
-}
