@@ -1,7 +1,5 @@
 """Broken files and the exact lines that an operator gets: file, line, key, what it must be, what it is."""
 
-# ruff: noqa: E501 (the long lines are those of the operator)
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

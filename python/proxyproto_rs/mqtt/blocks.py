@@ -20,6 +20,7 @@ from .config import BlockedConfig
 from .networks import IPNetwork, parse_address, parse_network
 from .records import BLOCK_TYPES, BlockedClient
 from .store import StoreError
+from .wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,7 +76,7 @@ class Blocked:
         self._revision = 0
         self._unsaved: dict[str, None] = {}
         self._hits: dict[str, None] = {}
-        self._wake = asyncio.Event()
+        self._wake = Wakeup()
         self._saving = asyncio.Lock()
 
     async def start(self) -> None:
@@ -243,8 +244,7 @@ class Blocked:
         hits_at = loop.time() + _HITS_SECONDS
         try:
             while True:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+                await self._wake.wait(_POLL_SECONDS)
                 self._wake.clear()
                 if loop.time() >= hits_at:
                     self._unsaved |= self._hits

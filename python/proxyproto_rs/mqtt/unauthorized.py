@@ -7,7 +7,6 @@ the queue is written after 50 ms or 1000 rows. What does not fit is counted in `
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from .config import UnauthorizedConfig
 from .records import MAX_TEXT, UnauthorizedQuery
 from .store import StoreError
+from .wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +60,8 @@ class Unauthorized:
         self._waiting: OrderedDict[Key, UnauthorizedClient] = OrderedDict()
         self._cleared: OrderedDict[Key, None] = OrderedDict()
         self._attempts: OrderedDict[Key, int] = OrderedDict()
-        self._wake = asyncio.Event()
-        self._full = asyncio.Event()
+        self._wake = Wakeup()
+        self._full = Wakeup()
         self._writing = asyncio.Lock()
         self._unpurged = False
 
@@ -144,11 +144,8 @@ class Unauthorized:
         purge_at = loop.time()
         try:
             while True:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(purge_at - loop.time(), 0.0))
-                if self._wake.is_set():
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._full.wait(), _BATCH_SECONDS)
+                if await self._wake.wait(purge_at - loop.time()):
+                    await self._full.wait(_BATCH_SECONDS)
                     self._wake.clear()
                     await self.flush()
                 if self._unpurged:

@@ -91,10 +91,8 @@ def _validate(source: Source) -> BrokerConfig:
         problems += [
             _problem(source, error["loc"], text_of(error)) for error in wrong.errors(include_url=False)
         ]
-    if config is not None:
-        findings = list(check(config.listeners.values(), config.amqtt))
-    else:  # the rules still judge whatever is valid by itself, so that nobody has to come twice
-        findings = _check_parts(resolved)
+    # Where the whole is not valid, the rules still judge what is valid by itself, so that nobody has to come twice.
+    findings = list(check(config.listeners.values(), config.amqtt)) if config else _check_parts(resolved)
     problems += [_problem(source, finding.path, finding.text) for finding in findings]
     if problems or config is None:
         raise ConfigError(problems)
