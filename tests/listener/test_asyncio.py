@@ -49,6 +49,7 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.transport.close()  # or Python 3.10 thinks that a TLS transport is still open
         self.lost.set_result(exc)
 
 
@@ -741,11 +742,17 @@ async def test_wait_closed_waits_for_connections_as_asyncio_does(listener: Liste
 @pytest.mark.parametrize("kind", ["create_server", "start_server"])
 async def test_clients_are_closed_all_at_once(listener: Listener, method: str, kind: str) -> None:
     made: asyncio.Queue[Echo] = asyncio.Queue()
+    writers: list[asyncio.StreamWriter] = []
+
+    def say_x(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(b"x")
+
     server: Any
     if kind == "create_server":
         server = await listener.create_server(lambda: Echo(made))
     else:
-        server = await listener.start_server(lambda reader, writer: writer.write(b"x"))
+        server = await listener.start_server(say_x)
     async with connected(listener.getsockname(), V2, b"x") as (reader, _):
         assert await reader.readexactly(1) == b"x"
         getattr(server, method)()
