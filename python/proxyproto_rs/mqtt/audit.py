@@ -64,7 +64,7 @@ class AuditLog:
         self._reopen = threading.Event()
         self._thread: threading.Thread | None = None
         if path is not None:
-            file = _open(path)
+            file = _open_first(path)
             self._thread = threading.Thread(target=self._run, args=(file,), name="mqtt-audit", daemon=True)
             self._thread.start()
 
@@ -162,6 +162,13 @@ class AuditLog:
 def _open(path: str | os.PathLike[str]) -> TextIO:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
+def _open_first(path: str | os.PathLike[str]) -> TextIO:
+    try:
+        return _open(path)
+    except OSError as wrong:
+        raise OSError(wrong.errno, f"audit.file: {os.fspath(path)}: {wrong.strerror}") from None
 
 
 def _close(file: TextIO) -> None:

@@ -17,6 +17,7 @@ from weakref import WeakSet
 from amqtt.contexts import BaseContext
 from amqtt.plugins.base import BaseAuthPlugin
 
+from .config import ConfigError, Problem
 from .password_table import GoodLogins, PasswordFileError, PasswordTable, read_passwords
 
 if TYPE_CHECKING:
@@ -121,9 +122,22 @@ class PasswordFile(BaseAuthPlugin):
         return good
 
 
-def open_password_files() -> tuple[PasswordFile, ...]:
-    """Every plugin that is in use in this process; a reload reads their files anew."""
-    return tuple(_open)
+def reread_password_files() -> list[Callable[[], None]]:
+    """Read the file of every plugin in this process anew; the calls that are returned put them in force. Slow.
+
+    Raises:
+        ConfigError: Files that cannot be read or used.
+    """
+    uses, problems = [], []
+    for plugin in tuple(_open):
+        try:
+            uses.append(plugin.prepare())
+        except PasswordFileError as wrong:
+            problems.append(Problem("", ("amqtt", "plugins", _NAME), str(wrong)))
+    if problems:
+        raise ConfigError(problems)
+    return uses
 
 
+_NAME = "proxyproto_rs.mqtt.PasswordFile"
 _open: WeakSet[PasswordFile] = WeakSet()

@@ -37,14 +37,23 @@ class Loaded:
         """`broker.yaml:6`, a variable's name, or `default`."""
         return self.origins.get(path) or self.origins.get(written_at(path)) or "default"
 
+    def located(self, error: ConfigError) -> ConfigError:
+        """Say where the keys stand of what was found wrong later: a certificate, a plugin's options."""
+        source = Source(origins=dict(self.origins))
+        return ConfigError(
+            problem if problem.origin else _problem(source, problem.path, problem.text)
+            for problem in error.problems
+        )
+
 
 def load(
     path: str | os.PathLike[str] | None,
     *,
     environ: Mapping[str, str] | None = None,
     allow_anonymous: bool = False,
+    usable: bool = True,
 ) -> Loaded:
-    """See `BrokerConfig.load`. `allow_anonymous` lets everybody in where the file names no auth plugin."""
+    """See `BrokerConfig.load`; `usable` False does without the rules that only a broker needs, to show the values."""
     environ = os.environ if environ is None else environ
     source = Source() if path is None else _read(path, environ)
     if source.problems and not source.tree:
@@ -53,7 +62,7 @@ def load(
     overlay.apply()
     if allow_anonymous:
         overlay.warnings += _let_everybody_in(source.tree)
-    config = _validate(source)
+    config = _validate(source, usable=usable)
     return Loaded(config, source.origins, tuple(overlay.warnings))
 
 
@@ -81,7 +90,7 @@ def _let_everybody_in(tree: dict[str, Any]) -> list[str]:
     return ["--allow-anonymous: no auth plugin is configured, so everybody may log in under any name"]
 
 
-def _validate(source: Source) -> BrokerConfig:
+def _validate(source: Source, *, usable: bool) -> BrokerConfig:
     resolved = resolve(source.tree)
     problems = [*source.problems, *_renamed(source)]
     config: BrokerConfig | None = None
@@ -93,7 +102,8 @@ def _validate(source: Source) -> BrokerConfig:
         ]
     # Where the whole is not valid, the rules still judge what is valid by itself, so that nobody has to come twice.
     findings = list(check(config.listeners.values(), config.amqtt)) if config else _check_parts(resolved)
-    problems += [_problem(source, finding.path, finding.text) for finding in findings]
+    if usable:
+        problems += [_problem(source, finding.path, finding.text) for finding in findings]
     if problems or config is None:
         raise ConfigError(problems)
     return config

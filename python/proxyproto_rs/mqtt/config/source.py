@@ -142,6 +142,8 @@ def _syntax(wrong: yaml.MarkedYAMLError, text: str, line: int) -> str:
     lines = text.splitlines()
     if line < len(lines) and re.search(r":\s*\[[0-9A-Fa-f:.]*\]:", lines[line]):
         said += ' (an IPv6 address needs quotes: "[::]:1883")'
+    elif line < len(lines) and lines[line].rstrip().endswith(":memory:"):
+        said += ' (it needs quotes: "sqlite::memory:")'
     return said
 
 

@@ -1,0 +1,128 @@
+"""`proxyproto-rs broker`: serve what a configuration file names, until a signal says otherwise.
+
+SIGHUP reads the file anew and reopens the log files; SIGINT and SIGTERM end every session and then the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from proxyproto_rs.mqtt import BrokerService
+    from proxyproto_rs.mqtt.config import Loaded
+
+HELP = "serve MQTT behind proxies, as a configuration file says"
+EXTRA = "mqtt"
+
+_MISTAKE = 2
+
+logger = logging.getLogger("proxyproto_rs.mqtt")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See Verb."""
+    parser.add_argument("--config", metavar="FILE", help="YAML; without it, TBMQ's variables and defaults")
+    parser.add_argument("--check", action="store_true", help="validate and bind nothing; status 0 or 2")
+    parser.add_argument(
+        "--print-config", action="store_true", help="show every value in force and where it came from"
+    )
+    parser.add_argument(
+        "--allow-anonymous", action="store_true", help="let everybody in where no auth plugin is configured"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """See Verb."""
+    from proxyproto_rs.mqtt.config import ConfigError, load
+    from proxyproto_rs.mqtt.config.report import report
+
+    source = partial(load, arguments.config, allow_anonymous=arguments.allow_anonymous)
+    try:
+        if arguments.print_config:
+            print(report(source(usable=False)))
+            return 0
+        loaded = source()
+    except ConfigError as wrong:
+        if arguments.config is None:
+            return _refuse(f"{wrong}\nThere is no --config FILE; --allow-anonymous lets everybody in.")
+        return _refuse(str(wrong))
+    if arguments.check:
+        return _check(loaded)
+    return asyncio.run(_serve(loaded, source))
+
+
+def _check(loaded: Loaded) -> int:
+    from proxyproto_rs.mqtt.checking import check
+    from proxyproto_rs.mqtt.config import ConfigError
+
+    for warning in loaded.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    try:
+        asyncio.run(check(loaded.config))
+    except ConfigError as wrong:
+        return _refuse(str(loaded.located(wrong)))
+    return 0
+
+
+async def _serve(loaded: Loaded, source: Callable[[], Loaded]) -> int:
+    from proxyproto_rs.mqtt import BrokerService, ConfigError, StoreError, logs
+
+    logs.configure(loaded.config.log)
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    service = BrokerService(loaded.config, source=source)
+    try:
+        await service.start()
+    except ConfigError as wrong:
+        return _refuse(str(loaded.located(wrong)))
+    except OSError as wrong:
+        return _refuse(wrong.strerror or str(wrong))
+    except StoreError as wrong:
+        return _refuse(str(wrong))
+    try:
+        await _until_told(service)
+    finally:
+        await service.stop()
+    return 0
+
+
+async def _until_told(service: BrokerService) -> None:
+    """Wait for SIGINT or SIGTERM, reloading at every SIGHUP."""
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    try:
+        while await signals.get() == signal.SIGHUP:
+            await _reload(service)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+async def _reload(service: BrokerService) -> None:
+    from proxyproto_rs.mqtt import ConfigError, logs
+
+    try:
+        changed = await service.reload()
+    except ConfigError as wrong:
+        for problem in wrong.problems:
+            logger.error("reload refused, the old configuration stays: %s", problem)
+    except OSError as wrong:
+        logger.error("reload refused, the old configuration stays: %s", wrong.strerror or wrong)
+    else:
+        logs.configure(service.config.log)
+        logger.info("reloaded changed=%s", ",".join(changed) or "nothing")
+
+
+def _refuse(text: str) -> int:
+    sys.stderr.write("".join(f"proxyproto-rs broker: {line}\n" for line in text.splitlines()))
+    return _MISTAKE
