@@ -12,7 +12,7 @@ from proxyproto_rs import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("demo",)
+VERBS = ("broker", "demo")
 
 _FAILED = 1
 

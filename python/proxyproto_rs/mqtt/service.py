@@ -23,7 +23,7 @@ from .config.rules import refuse_unusable
 from .gate import Gate
 from .listening import Listening, context_of
 from .metrics import Metrics
-from .passwords import open_password_files
+from .passwords import reread_password_files
 from .recorder import Recorder
 from .sources import BrokerSources
 from .sqlite import SqliteStore
@@ -193,20 +193,24 @@ class BrokerService:
                         "reload() needs a configuration: the service was given no source for one"
                     )
                 loaded = self._source()
-            changed = self._reload(loaded)
-        except (ConfigError, OSError) as wrong:
+            use_passwords = await asyncio.to_thread(reread_password_files)
+            changed = self._reload(loaded, use_passwords)
+        except ConfigError as wrong:
+            located = wrong if loaded is None else loaded.located(wrong)
+            self._audit.write("config.rejected", detail=str(located))
+            raise located from None
+        except OSError as wrong:
             self._audit.write("config.rejected", detail=str(wrong))
             raise
         self._audit.write("config.reloaded", changed=changed)
         self._end_forbidden()
         return changed
 
-    def _reload(self, loaded: Loaded) -> tuple[str, ...]:
+    def _reload(self, loaded: Loaded, use_passwords: list[Callable[[], None]]) -> tuple[str, ...]:
         old, new = self.config, loaded.config
         refuse_what_needs_a_restart(old, loaded)
         contexts = {name: context_of(listener) for name, listener in new.listeners.items()}
         rules = AccessRules(new.access)
-        use_passwords = [plugin.prepare() for plugin in open_password_files()]
         audit = AuditLog(new.audit.file, node=self.node_id) if new.audit != old.audit else None
         # Nothing below can fail.
         for use in use_passwords:
