@@ -11,7 +11,7 @@ __all__ = ["ListenerStats"]
 _ACCEPTED = ("v1", "v2", "local", "unknown", "direct")
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListenerStats(Mapping[str, int]):
     """An immutable mapping from every outcome to the number of connections it met, with a few sums beside it.
 

@@ -42,6 +42,6 @@ def _names() -> list[str]:
     count = int(text) if text.isascii() and text.isdigit() else 0
     if not count:
         raise RuntimeError(f"systemd has passed no socket: LISTEN_FDS is {text!r}")
-    names = environment.get("LISTEN_FDNAMES", "").split(":")
-    # Where systemd gives no name it says "unknown" itself; older ones say nothing.
+    # What a socket unit does not name is "unknown", which older systemds leave to us (sd_listen_fds_with_names(3)).
+    names = environment.get("LISTEN_FDNAMES", "unknown").split(":")
     return names if len(names) == count else ["unknown"] * count

@@ -1,0 +1,83 @@
+"""ListenerStats and Refusal: what they promise as values."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from collections.abc import Mapping
+
+import pytest
+
+from peers import V1, V2, Peer, wait_readable
+from proxyproto_rs import Listener, ListenerStats, Refusal
+
+
+def stats() -> ListenerStats:
+    counts = dict.fromkeys(("v1", "v2", "local", "unknown", "direct", "denied", "timeout"), 0)
+    return ListenerStats({**counts, "v1": 1, "v2": 2, "denied": 4, "timeout": 8}, 3, 5, 7, 0)
+
+
+def test_stats_are_a_mapping_with_sums() -> None:
+    numbers = stats()
+    assert isinstance(numbers, Mapping)
+    assert len(numbers) == 7
+    assert numbers["denied"] == 4
+    assert (numbers.accepted, numbers.refused) == (3, 12)
+    assert (numbers.pending, numbers.ready, numbers.open, numbers.pauses) == (3, 5, 7, 0)
+    assert numbers == dict(numbers)
+    assert "'denied': 4" in repr(numbers)
+    assert "local" not in repr(numbers)
+
+
+def test_stats_do_not_change() -> None:
+    numbers = stats()
+    for name in ("pending", "accepted", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(numbers, name, 1)
+    with pytest.raises(TypeError):
+        numbers["v1"] = 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
+)
+def test_stats_go_from_process_to_process(copied: type) -> None:
+    assert copied(stats()) == stats()
+    assert copied(stats()).open == 7
+
+
+def test_stats_are_of_their_moment(listener: Listener) -> None:
+    before = listener.stats()
+    with Peer(listener.getsockname(), V1), Peer(listener.getsockname(), V2):
+        with listener.accept()[0], listener.accept()[0]:
+            during = listener.stats()
+        after = listener.stats()
+    assert (before.accepted, before.open) == (0, 0)
+    assert (during["v1"], during["v2"], during.open) == (1, 1, 2)
+    assert (after.accepted, after.open) == (2, 0)
+
+
+def test_a_refusal_is_a_value() -> None:
+    refused: list[Refusal] = []
+    with (
+        Listener("127.0.0.1", 0, trusted=["127.0.0.1"], on_refused=refused.append) as listener,
+        Peer(listener.getsockname(), b"GET / HTTP/1.1\r\n"),
+    ):
+        assert wait_readable(listener.fileno())
+        assert listener.try_accept() is None
+    (refusal,) = refused
+    assert [field.name for field in dataclasses.fields(refusal)] == [
+        "reason",
+        "peer",
+        "client",
+        "detail",
+        "first_bytes",
+        "listener",
+        "count",
+        "time",
+    ]
+    assert pickle.loads(pickle.dumps(refusal)) == refusal
+    assert hash(refusal) == hash(copy.copy(refusal))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        refusal.count = 2  # type: ignore[misc]

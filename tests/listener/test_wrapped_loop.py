@@ -1,0 +1,132 @@
+"""Loops of which no more is known than connect_accepted_socket(): asyncio, when it is taken for such a one.
+
+uvloop is one of them; what both share is tested there and in test_asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from peers import CLIENT, SERVER, V2, Peer, TlsPeer, connected, until
+from proxyproto_rs import Header, Listener, _selector_loop, get_header, open_streams
+from proxyproto_rs._wrapped_loop import WrappedServer
+from proxyproto_rs._wrapped_transport import WrappedStreamWriter, WrappedTransport
+
+if TYPE_CHECKING:
+    import ssl
+
+HEADER = Header.v2(CLIENT, SERVER)
+
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
+
+
+@pytest.fixture(autouse=True)
+def _unknown_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_selector_loop, "can_serve", lambda _: False)
+
+
+class Once(asyncio.Protocol):
+    """Answers once, closes, and leaves what it was given."""
+
+    def __init__(self, transports: list[Any]) -> None:
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+        self._transports.append(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.transport.close()
+
+
+async def test_a_protocol_gets_a_transport_with_the_clients_address(listener: Listener) -> None:
+    transports: list[Any] = []
+    server = await listener.create_server(lambda: Once(transports))
+    assert isinstance(server, WrappedServer)
+    async with server, connected(listener.getsockname(), V2, b"x") as (reader, writer):
+        assert await reader.read() == b"x"
+        (transport,) = transports
+        assert isinstance(transport, WrappedTransport)
+        assert transport.get_extra_info("peername") == CLIENT
+        assert transport.get_extra_info("sockname") == SERVER
+        assert transport.get_extra_info("proxy_peername") == writer.get_extra_info("sockname")
+        assert get_header(transport) == HEADER
+        assert transport.get_extra_info("no such thing", 1) == 1
+        assert "WrappedTransport" in repr(transport)
+    until(lambda: listener.stats().open == 0)
+
+
+async def test_a_stream_has_the_clients_address(listener: Listener) -> None:
+    seen: list[Any] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend([type(writer), writer.get_extra_info("peername"), get_header(writer)])
+        writer.write(await reader.readexactly(1))
+        writer.close()
+        await writer.wait_closed()
+
+    async with (
+        await listener.start_server(handler),
+        connected(listener.getsockname(), V2, b"x") as (reader, _),
+    ):
+        assert await reader.read() == b"x"
+    assert seen == [WrappedStreamWriter, CLIENT, HEADER]
+    until(lambda: listener.stats().open == 0)
+
+
+async def test_open_streams_has_the_clients_address(listener: Listener) -> None:
+    async with connected(listener.getsockname(), V2, b"x") as (peer_reader, _):
+        reader, writer = await open_streams(await anext(listener))
+        assert writer.get_extra_info("peername") == CLIENT
+        writer.write(await reader.readexactly(1))
+        writer.close()
+        await writer.wait_closed()
+        assert await peer_reader.read() == b"x"
+    until(lambda: listener.stats().open == 0)
+
+
+async def test_tls_behind_the_header(
+    listener: Listener, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    transports: list[Any] = []
+
+    def client() -> bytes:
+        with Peer(listener.getsockname()) as peer:
+            tls = TlsPeer(peer, tls_contexts[1], before=V2)
+            tls.send(b"x")
+            return tls.receive()
+
+    async with await listener.create_server(lambda: Once(transports), ssl=tls_contexts[0]):
+        assert await asyncio.to_thread(client) == b"x"
+        assert isinstance(transports[0], WrappedTransport)
+    until(lambda: listener.stats().open == 0)
+
+
+async def test_a_failing_handshake_ends_the_connection_only(
+    listener: Listener, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    async with await listener.create_server(asyncio.Protocol, ssl=tls_contexts[0]) as server:
+        async with connected(listener.getsockname(), V2, b"GET / HTTP/1.1\r\n\r\n") as (reader, _):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        until(lambda: listener.stats().open == 0)
+        assert server.is_serving()
+
+
+async def test_a_failing_factory_ends_the_connection_only(
+    listener: Listener, loop_errors: list[dict[str, Any]]
+) -> None:
+    def factory() -> asyncio.Protocol:
+        raise LookupError("no protocol")
+
+    async with await listener.create_server(factory) as server:
+        async with connected(listener.getsockname(), V2) as (reader, _):
+            assert await reader.read() == b""
+        assert str(loop_errors.pop()["exception"]) == "no protocol"
+        assert server.is_serving()
+        assert listener.stats().open == 0
