@@ -4,7 +4,8 @@ use crate::header::Header;
 use crate::tlv::ascii;
 
 impl<B: AsRef<[u8]>> Header<B> {
-    /// The id of the AWS VPC endpoint the client came through, as `vpce-08d2bf15fac5001c9` (type EA, sub-type 1).
+    /// The id of the AWS VPC endpoint the client came through, as `vpce-08d2bf15fac5001c9` (type EA, sub-type
+    /// 1).
     pub fn aws_vpc_endpoint_id(&self) -> Option<&str> {
         self.tlvs().filter(|tlv| tlv.kind == AWS).find_map(|tlv| match tlv.value {
             [AWS_VPC_ENDPOINT_ID, id @ ..] => ascii(id),
@@ -12,7 +13,8 @@ impl<B: AsRef<[u8]>> Header<B> {
         })
     }
 
-    /// The link id of the Azure private endpoint the client came through (type EE, sub-type 1, little-endian).
+    /// The link id of the Azure private endpoint the client came through (type EE, sub-type 1,
+    /// little-endian).
     pub fn azure_private_endpoint_link_id(&self) -> Option<u32> {
         self.tlvs().filter(|tlv| tlv.kind == AZURE).find_map(|tlv| match *tlv.value {
             [AZURE_PRIVATE_ENDPOINT_LINK_ID, a, b, c, d] => Some(u32::from_le_bytes([a, b, c, d])),

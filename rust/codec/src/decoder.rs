@@ -1,4 +1,5 @@
-//! The way in: [`decode`] for bytes at hand, [`decode_datagram`], and [`Decoder`] for a stream that comes in pieces.
+//! The way in: [`decode`] for bytes at hand, [`decode_datagram`], and [`Decoder`] for a stream that comes in
+//! pieces.
 //!
 //! Here is decided which version it is (R32). What follows the signature is the business of `v1` and `v2`.
 
@@ -14,8 +15,8 @@ pub enum Status<T> {
     Complete(T),
     /// It may become one.
     Partial {
-        /// The least number of further bytes with which it could be complete; at least 1, and never more than a header
-        /// that starts with these bytes still has.
+        /// The least number of further bytes with which it could be complete; at least 1, and never more than
+        /// a header that starts with these bytes still has.
         needed: usize,
     },
 }
@@ -26,8 +27,8 @@ pub enum Status<T> {
 ///
 /// # Errors
 ///
-/// As soon as no continuation can make a valid header of `data` (C13), except that addresses and ports of version 1 are
-/// judged when the CRLF is there (R16).
+/// As soon as no continuation can make a valid header of `data` (C13), except that addresses and ports of
+/// version 1 are judged when the CRLF is there (R16).
 #[inline]
 pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Status<Header<&'a [u8]>>, Error> {
     match signature(data) {
@@ -91,8 +92,8 @@ impl Decoder {
         Self { options, buffer: Vec::new(), state: State::Undecided }
     }
 
-    /// Takes the next bytes of the stream. With the header complete it returns the part of `data` behind it, which is
-    /// all of `data` in later calls.
+    /// Takes the next bytes of the stream. With the header complete it returns the part of `data` behind it,
+    /// which is all of `data` in later calls.
     ///
     /// # Errors
     ///
@@ -189,8 +190,8 @@ fn signature(data: &[u8]) -> Option<Version> {
 
 /// How much is needed where there is no more than a part of a signature.
 ///
-/// Bytes that may still become the signature of a version that is not allowed stay open until they are one: only then
-/// is it certain that somebody sends the wrong version and not something else altogether.
+/// Bytes that may still become the signature of a version that is not allowed stay open until they are one:
+/// only then is it certain that somebody sends the wrong version and not something else altogether.
 #[cold]
 fn undecided<T>(data: &[u8], versions: Versions) -> Result<Status<T>, Error> {
     let possible = SIGNATURES.iter().filter(|&&(version, signature)| {

@@ -1,5 +1,5 @@
-//! The sender's side: headers that keep the rules S1-S14. A header that was decoded needs none of this: it is its
-//! [`raw`](Header::raw) bytes.
+//! The sender's side: headers that keep the rules S1-S14. A header that was decoded needs none of this: it is
+//! its [`raw`](Header::raw) bytes.
 
 use std::fmt;
 
@@ -48,7 +48,8 @@ impl Header {
         Self { raw: Box::new(*line), parsed }
     }
 
-    /// A version 2 PROXY header. With `checksum` a CRC32C TLV goes in front of `tlvs`, which keep their order.
+    /// A version 2 PROXY header. With `checksum` a CRC32C TLV goes in front of `tlvs`, which keep their
+    /// order.
     ///
     /// # Errors
     ///
@@ -72,7 +73,7 @@ impl Header {
             tlvs_end: 0,
             addresses: Addresses::Block,
         };
-        v2(parsed, &addresses(source, destination)?, tlvs, checksum)
+        assemble(parsed, &addresses(source, destination)?, tlvs, checksum)
     }
 
     /// A version 2 LOCAL header, for connections of the proxy's own such as health checks (S3, S5).
@@ -89,7 +90,7 @@ impl Header {
             tlvs_end: 0,
             addresses: Addresses::None,
         };
-        v2(parsed, &[], tlvs, checksum)
+        assemble(parsed, &[], tlvs, checksum)
     }
 }
 
@@ -98,8 +99,8 @@ impl SslInfo<'_> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] for sub-TLVs that are not the text they must be or are too long, and for TLS without its version
-    /// (S11).
+    /// [`EncodeError`] for sub-TLVs that are not the text they must be or are too long, and for TLS without
+    /// its version (S11).
     pub fn encode(client: u8, verify: u32, tlvs: &[Tlv<'_>]) -> Result<Vec<u8>, EncodeError> {
         let mut value = vec![client];
         value.extend(verify.to_be_bytes());
@@ -111,8 +112,107 @@ impl SslInfo<'_> {
     }
 }
 
-/// Puts the bytes behind `parsed` together; the checksum comes last, as everything else is under it (S8).
-fn v2(parsed: Parsed, addresses: &[u8], tlvs: &[Tlv<'_>], checksum: bool) -> Result<Header, EncodeError> {
+/// Why a header cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// Source and destination are of different families (R13, R25).
+    MixedFamilies,
+    /// Version 1 has no UNIX addresses (S2).
+    UnixInV1,
+    /// A UNIX path or name does not fit its 108 bytes (R29).
+    UnixTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A UNIX path that would be read as something else (C14): it holds a NUL.
+    UnixNotAPath,
+    /// An abstract name that would be read as something else (C14): no NUL in front, or one at the end.
+    UnixNotAbstract,
+    /// Addresses with a transport of UNSPEC: receivers disagree about them (C5).
+    UnspecTransport,
+    /// Addresses and TLVs are longer than the 65535 bytes that the length can say (R28).
+    TooLong {
+        /// Their length in bytes.
+        len: usize,
+    },
+    /// The value of a TLV is longer than 65535 bytes.
+    TlvTooLong {
+        /// The type of the TLV.
+        kind: u8,
+        /// The length of its value in bytes.
+        len: usize,
+    },
+    /// A `UNIQUE_ID` of more than 128 bytes (S10).
+    UniqueIdTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A CRC32C TLV by hand: it is computed last, when asked for (S8).
+    ChecksumByHand,
+    /// A type that must not be sent: F0..F7 are for experiments, F8..FF are reserved (S14).
+    ReservedType {
+        /// The type of the TLV.
+        kind: u8,
+    },
+    /// An SSL TLV without its five fixed bytes, or with broken sub-TLVs (R37).
+    SslMalformed,
+    /// An SSL TLV that says TLS but not which version (S11).
+    SslWithoutVersion,
+    /// A value that is not the text it must be: UTF-8 or US-ASCII (S11), without control characters.
+    NotText {
+        /// The type of the TLV or of the sub-TLV of SSL.
+        kind: u8,
+    },
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::MixedFamilies => f.write_str("source and destination are of different families"),
+            Self::UnixInV1 => f.write_str("version 1 cannot carry UNIX addresses"),
+            Self::UnixTooLong { len } => {
+                write!(f, "a UNIX address of {len} bytes, where at most 108 fit")
+            }
+            Self::UnixNotAPath => f.write_str("a UNIX path that holds a NUL"),
+            Self::UnixNotAbstract => {
+                f.write_str("an abstract UNIX name must start with a NUL and not end with one")
+            }
+            Self::UnspecTransport => f.write_str("addresses need a transport: stream or datagram"),
+            Self::TooLong { len } => write!(f, "{len} bytes of addresses and TLVs, where at most 65535 fit"),
+            Self::TlvTooLong { kind, len } => {
+                write!(f, "a TLV of type 0x{kind:02x} with {len} bytes, where at most 65535 fit")
+            }
+            Self::UniqueIdTooLong { len } => {
+                write!(f, "a UNIQUE_ID of {len} bytes, where at most 128 are allowed")
+            }
+            Self::ChecksumByHand => f.write_str("a CRC32C TLV is computed, not given: ask for the checksum"),
+            Self::ReservedType { kind } => {
+                write!(
+                    f,
+                    "TLV type 0x{kind:02x} must not be sent: F0 to F7 are for experiments, F8 to FF are reserved"
+                )
+            }
+            Self::SslMalformed => {
+                f.write_str("an SSL TLV without its five fixed bytes, or with broken sub-TLVs")
+            }
+            Self::SslWithoutVersion => f.write_str("an SSL TLV that says TLS needs a VERSION sub-TLV"),
+            Self::NotText { kind } => {
+                write!(f, "a TLV of type 0x{kind:02x} that is not printable text")
+            }
+        }
+    }
+}
+
+impl std::error::Error for EncodeError {}
+
+/// Puts a version 2 header together; the checksum is filled in last, as everything else is under it (S8).
+fn assemble(
+    parsed: Parsed,
+    addresses: &[u8],
+    tlvs: &[Tlv<'_>],
+    checksum: bool,
+) -> Result<Header, EncodeError> {
     let mut raw = v2::SIGNATURE.to_vec();
     raw.extend(v2::command_and_family(parsed.command, parsed.family, parsed.transport));
     raw.extend([0; 2]);
@@ -219,97 +319,3 @@ fn check_ssl(value: &[u8]) -> Result<(), EncodeError> {
     }
     if info.client_tls() && info.version().is_none() { Err(EncodeError::SslWithoutVersion) } else { Ok(()) }
 }
-
-/// Why a header cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// Source and destination are of different families (R13, R25).
-    MixedFamilies,
-    /// Version 1 has no UNIX addresses (S2).
-    UnixInV1,
-    /// A UNIX path or name does not fit its 108 bytes (R29).
-    UnixTooLong {
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// A UNIX path that would be read as something else (C14): it holds a NUL.
-    UnixNotAPath,
-    /// An abstract name that would be read as something else (C14): no NUL in front, or one at the end.
-    UnixNotAbstract,
-    /// Addresses with a transport of UNSPEC: receivers disagree about them (C5).
-    UnspecTransport,
-    /// Addresses and TLVs are longer than the 65535 bytes that the length can say (R28).
-    TooLong {
-        /// Their length in bytes.
-        len: usize,
-    },
-    /// The value of a TLV is longer than 65535 bytes.
-    TlvTooLong {
-        /// The type of the TLV.
-        kind: u8,
-        /// The length of its value in bytes.
-        len: usize,
-    },
-    /// A `UNIQUE_ID` of more than 128 bytes (S10).
-    UniqueIdTooLong {
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// A CRC32C TLV by hand: it is computed last, when asked for (S8).
-    ChecksumByHand,
-    /// A type that must not be sent: F0..F7 are for experiments, F8..FF are reserved (S14).
-    ReservedType {
-        /// The type of the TLV.
-        kind: u8,
-    },
-    /// An SSL TLV without its five fixed bytes, or with broken sub-TLVs (R37).
-    SslMalformed,
-    /// An SSL TLV that says TLS but not which version (S11).
-    SslWithoutVersion,
-    /// A value that is not the text it must be: UTF-8 or US-ASCII (S11), without control characters.
-    NotText {
-        /// The type of the TLV or of the sub-TLV of SSL.
-        kind: u8,
-    },
-}
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::MixedFamilies => f.write_str("source and destination are of different families"),
-            Self::UnixInV1 => f.write_str("version 1 cannot carry UNIX addresses"),
-            Self::UnixTooLong { len } => {
-                write!(f, "a UNIX address of {len} bytes, where at most 108 fit")
-            }
-            Self::UnixNotAPath => f.write_str("a UNIX path that holds a NUL"),
-            Self::UnixNotAbstract => {
-                f.write_str("an abstract UNIX name must start with a NUL and not end with one")
-            }
-            Self::UnspecTransport => f.write_str("addresses need a transport: stream or datagram"),
-            Self::TooLong { len } => write!(f, "{len} bytes of addresses and TLVs, where at most 65535 fit"),
-            Self::TlvTooLong { kind, len } => {
-                write!(f, "a TLV of type 0x{kind:02x} with {len} bytes, where at most 65535 fit")
-            }
-            Self::UniqueIdTooLong { len } => {
-                write!(f, "a UNIQUE_ID of {len} bytes, where at most 128 are allowed")
-            }
-            Self::ChecksumByHand => f.write_str("a CRC32C TLV is computed, not given: ask for the checksum"),
-            Self::ReservedType { kind } => {
-                write!(
-                    f,
-                    "TLV type 0x{kind:02x} must not be sent: F0 to F7 are for experiments, F8 to FF are reserved"
-                )
-            }
-            Self::SslMalformed => {
-                f.write_str("an SSL TLV without its five fixed bytes, or with broken sub-TLVs")
-            }
-            Self::SslWithoutVersion => f.write_str("an SSL TLV that says TLS needs a VERSION sub-TLV"),
-            Self::NotText { kind } => {
-                write!(f, "a TLV of type 0x{kind:02x} that is not printable text")
-            }
-        }
-    }
-}
-
-impl std::error::Error for EncodeError {}

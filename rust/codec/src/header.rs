@@ -27,7 +27,8 @@ impl<B: AsRef<[u8]>> Header<B> {
         self.parsed.command
     }
 
-    /// The announced family; UNSPEC for LOCAL whatever its byte says (R23, C1), and for a version 1 `UNKNOWN` (R10).
+    /// The announced family; UNSPEC for LOCAL whatever its byte says (R23, C1), and for a version 1 `UNKNOWN`
+    /// (R10).
     pub const fn family(&self) -> Family {
         self.parsed.family
     }
@@ -47,7 +48,8 @@ impl<B: AsRef<[u8]>> Header<B> {
         Some(self.addresses()?.1)
     }
 
-    /// The bytes of the header, exactly as received or as they are to be sent. Their number is what a stream must skip.
+    /// The bytes of the header, exactly as received or as they are to be sent. Their number is what a stream
+    /// must skip.
     pub fn raw(&self) -> &[u8] {
         self.raw.as_ref()
     }
@@ -58,7 +60,8 @@ impl<B: AsRef<[u8]>> Header<B> {
         Header { raw: self.raw().into(), parsed: self.parsed }
     }
 
-    /// The same header in other storage, which must hold the same bytes: what the header says is not read again.
+    /// The same header in other storage, which must hold the same bytes: what the header says is not read
+    /// again.
     #[must_use]
     pub fn map<C: AsRef<[u8]>>(self, storage: impl FnOnce(B) -> C) -> Header<C> {
         Header { raw: storage(self.raw), parsed: self.parsed }
@@ -225,7 +228,8 @@ impl From<SocketAddr> for Address<'_> {
 /// The address of a UNIX socket out of its field of 108 bytes (R29, C14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnixAddress<'a> {
-    /// A path, up to its first NUL or the whole field; any bytes, not only UTF-8. Empty for an unnamed socket.
+    /// A path, up to its first NUL or the whole field; any bytes, not only UTF-8. Empty for an unnamed
+    /// socket.
     Path(&'a [u8]),
     /// A name in Linux' abstract namespace with its leading NUL, without trailing ones.
     Abstract(&'a [u8]),
@@ -241,5 +245,65 @@ impl<'a> UnixAddress<'a> {
         match *self {
             Self::Path(bytes) | Self::Abstract(bytes) => bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::{Options, Status, decode};
+
+    fn read(data: &[u8]) -> Header<&[u8]> {
+        match decode(data, &Options::default()) {
+            Ok(Status::Complete(header)) => header,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn headers_are_equal_when_their_bytes_are_whatever_holds_them() {
+        let short = read(b"PROXY UNKNOWN\r\nand payload");
+        let long = read(b"PROXY UNKNOWN \r\n");
+        assert_eq!(short, short.to_owned());
+        assert_eq!(short.map(<[u8]>::to_vec), Header::unknown());
+        assert_ne!(short, long);
+        let set = HashSet::from([short.to_owned(), long.to_owned(), Header::unknown()]);
+        assert_eq!(set.len(), 2);
+    }
+
+    #[test]
+    fn a_header_says_the_same_in_other_storage() {
+        let header = read(b"PROXY TCP6 ::1 ::2 3 4\r\n");
+        for other in [header.to_owned(), header.map(Box::from)] {
+            assert_eq!(format!("{other:?}"), format!("{header:?}"));
+            assert_eq!(other.into_raw()[..], *header.raw());
+        }
+    }
+
+    #[test]
+    fn a_map_to_other_bytes_is_a_wrong_header_but_no_panic() {
+        let bytes = [&v2::SIGNATURE[..], b"\x21\x31\0\xdc", &[b'x'; 216], b"\x02\0\x01y"].concat();
+        let header = read(&bytes);
+        assert_eq!(header.authority(), Some("y"));
+        for len in [0, 20, 130] {
+            let other = header.map(|raw| raw.get(..len).unwrap_or_default());
+            assert_eq!((other.source(), other.authority(), other.tlvs().count()), (None, None, 0), "{len}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_family_and_a_socket_address_if_it_is_one_of_ip() {
+        let (v4, v6) = ("1.2.3.4:5".parse().unwrap(), "[::ffff:1.2.3.4]:5".parse().unwrap());
+        assert_eq!(Address::from(v4).socket_addr(), Some(v4));
+        assert_eq!(Address::from(v6).socket_addr(), Some(v6));
+        assert_eq!((Address::from(v4).family(), Address::from(v6).family()), (Family::Inet, Family::Inet6));
+        let path = UnixAddress::Path(b"/run/a");
+        assert_eq!((Address::Unix(path).socket_addr(), Address::Unix(path).family()), (None, Family::Unix));
+        assert_eq!(
+            (path.as_bytes(), UnixAddress::Abstract(b"\0a").as_bytes()),
+            (&b"/run/a"[..], &b"\0a"[..])
+        );
     }
 }

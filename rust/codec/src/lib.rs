@@ -1,4 +1,17 @@
-//! The PROXY protocol, versions 1 and 2: bytes in, [`Header`] out. No I/O, no clock.
+#![doc = include_str!("../README.md")]
+//!
+//! ## Where to look
+//!
+//! [`decode`] reads the first bytes of a stream, [`decode_datagram`] a datagram, a [`Decoder`] a stream that
+//! comes in pieces; all of them by the same [`Options`]. They find a [`Header`], or an [`Error`] with its
+//! [`Reason`]. [`Header::v1`], [`Header::v2`], [`Header::local`] and [`Header::unknown`] build one.
+//! [`FirstBytes`] tells what somebody speaks who did not send a header.
+//!
+//! ## The rules
+//!
+//! The documentation cites the protocol's text of 2026/04 by these numbers: R for what a receiver, S for what
+//! a sender has to do, C for a question that the text leaves open. `docs/reference/rules.md` of the
+//! repository lists them.
 
 #![forbid(unsafe_code)]
 

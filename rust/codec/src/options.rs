@@ -16,24 +16,28 @@ use crate::Version;
 pub struct Options {
     /// The versions that may come (R7).
     pub versions: Versions,
-    /// The longest header to accept, in bytes; a longer version 2 header is refused at its length field. A version 1
-    /// line is never longer than 107 bytes (R17), so this touches it only where it is less.
+    /// The longest header to accept, in bytes; a longer version 2 header is refused at its length field. A
+    /// version 1 line is never longer than 107 bytes (R17), so this touches it only where it is less.
     pub max_header_size: MaxHeaderSize,
-    /// Bends R13: the two addresses of a version 1 line may be of different families, each read by its own text.
+    /// Bends R13: the two addresses of a version 1 line may be of different families, each read by its own
+    /// text.
     ///
-    /// nginx asks for it: behind its `real_ip` module it writes `PROXY TCP4 192.0.2.4 2603::1 ...`. The header's family
-    /// is the announced one then, and each address says its own. What is an address of neither family stays refused.
+    /// nginx asks for it: behind its `real_ip` module it writes `PROXY TCP4 192.0.2.4 2603::1 ...`. The
+    /// header's family is the announced one then, and each address says its own. What is an address of
+    /// neither family stays refused.
     pub allow_mixed_families: bool,
-    /// Refuses a PROXY command that names no client: `UNKNOWN` (R10), or a family of UNSPEC (R26 permits both).
+    /// Refuses a PROXY command that names no client: `UNKNOWN` (R10), or UNSPEC as family or transport (R26
+    /// permits to accept and to refuse it, C5).
     ///
-    /// For receivers that need a client's address. LOCAL, the proxy speaking for itself, stays accepted (R23).
+    /// For receivers that need a client's address. LOCAL, the proxy speaking for itself, stays accepted
+    /// (R23).
     pub reject_unspec: bool,
-    /// Bends our reading of broken TLVs (C8, C9, C10), which many senders' receivers never look at: the header is
-    /// accepted with the TLVs before the break, an overlong `UNIQUE_ID` or a broken SSL TLV stays among the TLVs but
-    /// has no view.
+    /// Bends our reading of broken TLVs (C8, C9, C10), which many senders' receivers never look at: the
+    /// header is accepted with the TLVs before the break, an overlong `UNIQUE_ID` or a broken SSL TLV stays
+    /// among the TLVs but has no view.
     ///
-    /// For senders that pad the header with something else than NOOP. A CRC32C that is wrong, malformed or there twice
-    /// stays refused (R34).
+    /// For senders that pad the header with something else than NOOP. A CRC32C that is wrong, malformed or
+    /// there twice stays refused (R34).
     pub ignore_malformed_tlvs: bool,
 }
 
@@ -79,8 +83,8 @@ impl Versions {
 
 /// The longest header to accept, in bytes: 16 to 65551, by default 4096.
 ///
-/// The protocol allows 65551; but no sender is known to need more than a certificate's few thousand, and each pending
-/// connection of a stranger may hold this much.
+/// The protocol allows 65551; but no sender is known to need more than a certificate's few thousand, and each
+/// pending connection of a stranger may hold this much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MaxHeaderSize(u32);
 

@@ -6,8 +6,8 @@ use crate::tlv::{self, Tlv, Tlvs, ascii, text};
 
 /// The SSL TLV of a header.
 ///
-/// Text that is not what the protocol says (UTF-8 for [`cn`](Self::cn), else US-ASCII), or holds control characters, is
-/// `None` and never repaired; its bytes stay in [`tlvs`](Self::tlvs).
+/// Text that is not what the protocol says (UTF-8 for [`cn`](Self::cn), else US-ASCII), or holds control
+/// characters, is `None` and never repaired; its bytes stay in [`tlvs`](Self::tlvs).
 #[derive(Clone, Copy, Debug)]
 pub struct SslInfo<'a> {
     client: u8,
@@ -55,8 +55,8 @@ impl<'a> SslInfo<'a> {
         self.verify
     }
 
-    /// Whether the client gave a certificate and the proxy verified it. `verify` alone does not say so: without any
-    /// certificate `HAProxy` sends 0 and nginx 1.
+    /// Whether the client gave a certificate and the proxy verified it. `verify` alone does not say so:
+    /// without any certificate `HAProxy` sends 0 and nginx 1.
     #[must_use]
     pub const fn verified(&self) -> bool {
         self.verify == 0 && (self.client_cert_conn() || self.client_cert_sess())

@@ -107,9 +107,11 @@ impl<'a> Tlvs<'a> {
     }
 }
 
-/// Checks the TLVs from `start` to the end of `header`, and the CRC32C if there is one: where those that read well end.
+/// Checks the TLVs from `start` to the end of `header`, and the CRC32C if there is one: where those that read
+/// well end.
 ///
-/// With `lenient` that may be before the header ends, and the values may be broken (C8, C9, C10). A checksum never may.
+/// With `lenient` that may be before the header ends, and the values may be broken (C8, C9, C10). A checksum
+/// never may.
 pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize, Error> {
     let mut at = start;
     let mut checksum_at = None;
@@ -143,9 +145,11 @@ pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize,
     }
 }
 
-/// As [`check`] for a block that is to be ignored (R23, R26): it holds TLVs if all of it reads as such, else none (C2).
+/// As [`check`] for a block that is to be ignored (R23, R26): it holds TLVs if all of it reads as such, else
+/// none (C2).
 ///
-/// Chance does not make the addresses that some senders put there a CRC32C TLV of four bytes, so that one counts (C3).
+/// Chance does not make the addresses that some senders put there a CRC32C TLV of four bytes, so that one
+/// counts (C3).
 pub(crate) fn check_ignored_block(header: &[u8], start: usize) -> Result<usize, Error> {
     match check(header, start, false) {
         Err(error) if matches!(error.reason, Reason::ChecksumMismatch | Reason::ChecksumTwice) => Err(error),

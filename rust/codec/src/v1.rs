@@ -104,8 +104,8 @@ fn protocol(rest: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// How much is needed where there is no more of an opening than the `rest` behind the signature; a byte that fits none
-/// is an error at once (C13).
+/// How much is needed where there is no more of an opening than the `rest` behind the signature; a byte that
+/// fits none is an error at once (C13).
 #[cold]
 fn undecided<T>(rest: &[u8], options: Options) -> Result<Status<T>, Error> {
     let possible = OPENINGS.iter().filter(|(opening, _)| opening.starts_with(rest));
@@ -129,7 +129,8 @@ fn needed(data: &[u8], protocol: Protocol, options: Options) -> usize {
     }
 }
 
-/// The CRLF of a TCP4 or TCP6 line. No CR and no LF may stand by itself, with or without a CRLF behind it (R18).
+/// The CRLF of a TCP4 or TCP6 line. No CR and no LF may stand by itself, with or without a CRLF behind it
+/// (R18).
 fn tcp_line_end(data: &[u8], searched: usize) -> Result<Option<usize>, Error> {
     let start = searched.max(FIELDS_AT);
     let text = data.get(start..).unwrap_or_default();

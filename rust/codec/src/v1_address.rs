@@ -1,8 +1,9 @@
 //! The text of addresses and ports in a version 1 line (R11-R14, C6).
 //!
-//! The readers of the standard library do not say what is wrong and where, and their ports may have a plus sign and
-//! leading zeros. Each reader here takes the bytes from the start of its field to the end of the line. It stops at
-//! the space behind the field and returns how long the field is, or its flaw and where in the field that is.
+//! The readers of the standard library do not say what is wrong and where, and their ports may have a plus
+//! sign and leading zeros. Each reader here takes the bytes from the start of its field to the end of the
+//! line. It stops at the space behind the field and returns how long the field is, or its flaw and where in
+//! the field that is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -157,7 +158,8 @@ pub(crate) fn port(text: &[u8]) -> Field<u16> {
     }
 }
 
-/// A decimal of up to three digits and its length. A fourth digit makes it too large for an octet, whatever it is.
+/// A decimal of up to three digits and its length. A fourth digit makes it too large for an octet, whatever
+/// it is.
 fn number(text: &[u8]) -> (u16, usize) {
     let digit = |byte: u8| u16::from(byte - b'0');
     match *text {
@@ -197,7 +199,8 @@ mod tests {
 
     use super::*;
 
-    /// Reads `text` with something of the line behind it, as decoding does, and by itself, which must be the same.
+    /// Reads `text` with something of the line behind it, as decoding does, and by itself, which must be the
+    /// same.
     fn read<T: PartialEq + std::fmt::Debug>(
         reader: fn(&[u8]) -> Field<T>,
         text: &str,

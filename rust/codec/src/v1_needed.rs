@@ -1,12 +1,13 @@
 //! How much an unfinished version 1 line still needs: the shortest way to complete it by the grammar.
 //!
-//! Whoever waits for so many bytes (`SO_RCVLOWAT`) is not woken for each one of a dripping sender, and never waits for
-//! bytes that a valid header would not bring. For text that no longer fits the grammar, which is judged when the CRLF is
-//! there (R16), it is some number of at least 1 that the CRLF fulfils.
+//! Whoever waits for so many bytes (`SO_RCVLOWAT`) is not woken for each one of a dripping sender, and never
+//! waits for bytes that a valid header would not bring. For text that no longer fits the grammar, which is
+//! judged when the CRLF is there (R16), it is some number of at least 1 that the CRLF fulfils.
 
 use crate::header::Family;
 
-/// The bytes that the fields of a TCP4 or TCP6 line still need with the CRLF, where `text` is what is there of them.
+/// The bytes that the fields of a TCP4 or TCP6 line still need with the CRLF, where `text` is what is there
+/// of them.
 ///
 /// With `mixed` each address may be of either family, whatever is announced.
 pub(crate) fn fields(text: &[u8], family: Family, mixed: bool) -> usize {

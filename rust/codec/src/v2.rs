@@ -105,8 +105,8 @@ pub(crate) const fn command_and_family(command: Command, family: Family, transpo
     [command, (family as u8) << 4 | transport as u8]
 }
 
-/// Where TLVs may start: behind the addresses (R29), of which there are none where the family or the transport is
-/// unspecified (R26, C5).
+/// Where TLVs may start: behind the addresses (R29), of which there are none where the family or the
+/// transport is unspecified (R26, C5).
 pub(crate) const fn tlvs_at(family: Family, transport: Transport) -> usize {
     FIXED_LEN
         + match (family, transport) {

@@ -1,5 +1,11 @@
 //! The sender's side: what is sent, that it is read again as it was meant, and what is not sent.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of tests may panic as they do; clippy only knows of the test functions themselves"
+)]
+
 use std::net::SocketAddr;
 
 use proxyproto_codec::{

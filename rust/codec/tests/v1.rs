@@ -231,7 +231,8 @@ fn no_fewer_than_needed_complete_a_line() {
     for (start, allow_mixed_families) in [&tcp6[..], &tcp4, &ports, &mixed].concat() {
         let options = Options { allow_mixed_families, ..Options::default() };
         let least = decode(start.as_bytes(), &options).map(needed).unwrap();
-        // Behind the addresses all is fixed but for the length, so ` 0 0\r\n` stands for what is too long to try.
+        // Behind the addresses all is fixed but for the length, so ` 0 0\r\n` stands for what is too long to
+        // try.
         let fixed = [" 0 0\r\n", ""].into_iter().find(|fixed| fixed.len() < least).unwrap_or_default();
         let completed = |len: usize| {
             continuations(len).any(|continuation| {

@@ -1,4 +1,5 @@
-//! Every vector of `tests/vectors`: whole, split, byte by byte, with payload behind it, each prefix, as a datagram.
+//! Every vector of `tests/vectors`: whole, split, byte by byte, with payload behind it, each prefix, as a
+//! datagram.
 
 #![expect(
     clippy::unwrap_used,
