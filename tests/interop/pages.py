@@ -21,6 +21,13 @@ def examples(page: str) -> dict[str, str]:
     return blocks
 
 
+def text(page: str, name: str) -> str:
+    """Return what a page shows as output, under ``<!-- text: name -->``, without the line's end."""
+    match = re.search(rf"^<!-- text: {name} -->\n```text\n(.*?)\n```$", read(page), re.M | re.S)
+    assert match, f"{page} shows no text {name!r}"
+    return match[1]
+
+
 def example(page: str, name: str, replacements: dict[str, str] | None = None) -> str:
     """Return a named block, with addresses and paths replaced by those of the test.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interop.pages import read
-
 from peers import Peer
 
 if TYPE_CHECKING:

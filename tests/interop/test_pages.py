@@ -1,0 +1,172 @@
+"""docs/ holds together: links lead somewhere, examples run or are configuration, tables are complete."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+import proxyproto_rs
+from interop.pages import DOCS, examples, read, run_example
+from interop.test_servers import SERVERS
+from proxyproto_rs import AddressSet, Decoder, Header, Listener, ListenerStats, Refusal, SslInfo
+from proxyproto_rs._options import ListenerOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOT = DOCS.parent
+PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+
+# Each of these is run by a test of its own.
+RUN_ELSEWHERE = {
+    "howto/haproxy.md": "test_haproxy.py",
+    "howto/nginx.md": "test_nginx.py",
+    "howto/try.md": "test_by_hand.py",
+    "tutorial.md": "test_tutorial.py",
+}
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as they are made on most sites."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for match in LINK.finditer(read(page)):
+        name, _, anchor = match["target"].partition("#")
+        target = (DOCS / page).parent / name if name else DOCS / page
+        # Two pages have other authors, who may not be here yet.
+        if name.endswith(("benchmarks.md", "mqtt.md")) and not target.exists():
+            continue
+        assert target.is_file(), f"{page} links to {match['target']}"
+        assert not anchor or anchor in anchors(target), f"{page} links to {match['target']}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_in_the_index(page: str) -> None:
+    assert page == "README.md" or f"({page})" in read("README.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_are_what_they_say(page: str) -> None:
+    for match in BLOCK.finditer(read(page)):
+        if match["language"] == "yaml":
+            yaml.safe_load(match["text"])
+        elif match["language"] == "python":
+            ast.parse(match["text"])
+
+
+def test_every_server_that_is_shown_is_run() -> None:
+    run = {(server.page, name) for server in SERVERS for name in server.examples.split()}
+    run |= {("howto/stdlib.md", "socketserver-tls"), ("howto/trio.md", "twisted")}
+    run |= {("howto/web.md", "gunicorn-conf"), ("howto/web.md", "gunicorn-app")}
+    pages = ("howto/asyncio.md", "howto/web.md", "howto/stdlib.md", "howto/trio.md")
+    assert run == {(page, name) for page in pages for name in examples(page)}
+
+
+@pytest.mark.parametrize(("page", "module"), RUN_ELSEWHERE.items(), ids=list(RUN_ELSEWHERE))
+def test_every_other_example_is_run(page: str, module: str) -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "interop").glob(f"{module[:-3]}*.py"))
+    assert [name for name in examples(page) if f'"{name}"' not in tests] == []
+
+
+def test_the_program_around_a_server_runs_it() -> None:
+    served = []
+
+    async def main(listener: Listener) -> None:
+        served.append(listener.getsockname())
+
+    replacements = {'"0.0.0.0", 8000': '"127.0.0.1", 0'}
+    code = "".join(examples("howto/servers.md").values())
+    for old, new in replacements.items():
+        assert old in code
+        code = code.replace(old, new)
+    exec(code, {"main": main})
+    assert len(served) == 1
+
+
+TOPICS = [
+    ("topics/trust.md", ["trusted"]),
+    ("topics/limits.md", ["lists", "limits", "shared"]),
+    ("topics/logs.md", ["stats", "on-refused"]),
+]
+
+
+@pytest.mark.parametrize(("page", "names"), TOPICS, ids=[page for page, _ in TOPICS])
+def test_examples_of_topics_run(page: str, names: list[str], listener: Listener) -> None:
+    assert names == list(examples(page))
+    namespace: dict[str, object] = {}
+    try:
+        for name in names:
+            code = re.sub(r'"0\.0\.0\.0", \d+', '"127.0.0.1", 0', examples(page)[name])
+            namespace.setdefault("listener", listener)
+            exec(compile(code, f"{page}:{name}", "exec"), namespace)
+    finally:
+        for value in namespace.values():
+            if isinstance(value, Listener):
+                value.close()
+
+
+def test_the_reference_names_everything_public() -> None:
+    page = read("reference/api.md")
+    words = set(re.findall(r"\w+", page))
+    names = {*proxyproto_rs.__all__, *ListenerOptions.__annotations__}
+    for public in (Listener, Header, SslInfo, Decoder, AddressSet, ListenerStats, Refusal):
+        own = vars(public) if public in (Listener, ListenerStats) else dict(inspect.getmembers(public))
+        names |= {name for name in own if not name.startswith("_")}
+    assert sorted(names - words - {"isdisjoint"}) == []
+
+
+def test_defaults_in_the_reference_are_those_of_the_code(listener: Listener) -> None:
+    listed = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| `(.+?)` \|", read("reference/api.md"), re.M)
+    defaults = {
+        name: ast.literal_eval(value) for names, value in listed for name in re.findall(r"\w+", names)
+    }
+    listener.update(trusted=None)
+    assert defaults == dict(listener.options)
+
+
+RULE = re.compile(r"^\| R(?P<number>\d+) [MSP] \| .+ \| `(?P<kept>\S+)` \| `(?P<tested>\S+)` \|$", re.M)
+PREFIXES = {
+    "codec/": "rust/codec/src/",
+    "codec-tests/": "rust/codec/tests/",
+    "acceptor/": "rust/acceptor/src/",
+}
+
+# Kept by how things are built: there is no line to name them.
+BY_DESIGN = {1, 5, 8, 27, 31, 33, 35, 38, 39}
+
+
+def test_every_rule_is_kept_and_tested_in_a_file_that_is_there() -> None:
+    rules = list(RULE.finditer(read("reference/rules.md")))
+    assert [int(rule["number"]) for rule in rules] == list(range(1, 40))
+    for rule in rules:
+        texts = []
+        for name in (rule["kept"], rule["tested"]):
+            prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
+            texts.append((ROOT / (PREFIXES.get(prefix, "") + name.removeprefix(prefix))).read_text())
+        number = int(rule["number"])
+        named = re.search(rf"\bR{number}\b", "".join(texts))
+        assert named or number in BY_DESIGN, f"neither {rule['kept']} nor {rule['tested']} names R{number}"
+
+
+def test_examples_have_unique_names_and_languages() -> None:
+    for page in PAGES:
+        marks = re.findall(r"^<!-- example: ([\w-]+) -->$", read(page), re.M)
+        assert marks == list(examples(page)), page
+
+
+def test_a_missing_replacement_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="does not hold"):
+        run_example("howto/try.md", "decode", replacements={"no such text": ""})
