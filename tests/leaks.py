@@ -33,7 +33,6 @@ def loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
 def setup(item: pytest.Item) -> None:
     """Note what is there before the test's fixtures are made."""
     _open_once()
-    gc.collect()
     item.stash[_FILES] = _files()
     item.stash[_THREADS] = _threads()
     loop_errors.clear()
@@ -49,12 +48,20 @@ def call() -> None:
 
 def teardown(item: pytest.Item) -> None:
     """Look at the process when the test's fixtures are gone."""
-    gc.collect()
-    files = {fd: name for fd, name in _files().items() if item.stash[_FILES].get(fd) != name}
+    if _left_files(item) or _left_threads(item):
+        # It goes through all that pytest holds, 0.3 s, so not after each test.
+        gc.collect()
+    files, threads = _left_files(item), _left_threads(item)
     assert not files, f"file descriptors are left: {files}"
-    before = item.stash[_THREADS]
-    threads = _threads() - before
     assert not threads, f"threads are left: {threads}"
+
+
+def _left_files(item: pytest.Item) -> dict[str, str]:
+    return {fd: name for fd, name in _files().items() if item.stash[_FILES].get(fd) != name}
+
+
+def _left_threads(item: pytest.Item) -> set[str]:
+    return _threads() - item.stash[_THREADS]
 
 
 @functools.cache
