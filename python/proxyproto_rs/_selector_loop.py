@@ -49,7 +49,6 @@ def make_transport(
     transport: asyncio.Transport
     if tls is None:
         transport = loop._make_socket_transport(sock, protocol, waiter, extra=extra, server=server)
-        transport.max_size = _READ_SIZE  # type: ignore[attr-defined]
     else:
         transport = loop._make_ssl_transport(
             sock,
@@ -62,12 +61,6 @@ def make_transport(
             **tls.timeouts(),
         )
     return transport
-
-
-# asyncio offers each read 256 KiB. What is larger than 128 KiB gets a mapping of its own from malloc, given
-# back after the read: three system calls and page faults, 16 us of a short connection's 64 (CPython 3.11,
-# glibc). A long stream costs about the same either way.
-_READ_SIZE = 120 * 1024
 
 
 async def connect(
@@ -143,7 +136,8 @@ class SelectorServer(Server):
             self._anonymous_clients -= 1
         else:
             self._known_clients.discard(transport)
-        self._wake_up_if_done()
+        if self._listener is None:
+            self._wake_up_if_done()
 
     def _has_clients(self) -> bool:
         return self._anonymous_clients > 0 or len(self._known_clients) > 0

@@ -52,8 +52,10 @@ class ServedSocket(ProxiedSocket):
 
     def _give_back(self) -> None:
         super()._give_back()
-        self.server._open.pop(self, None)
-        self.server._wake_up_if_done()
+        server = self.server
+        server._open.pop(self, None)
+        if server._listener is None:
+            server._wake_up_if_done()
 
 
 class WrappedServer(Server):

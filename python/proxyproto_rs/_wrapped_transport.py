@@ -21,11 +21,15 @@ class WrappedTransport(asyncio.Transport):
     its own. Give it ``transport.get_extra_info("wrapped_transport")``.
     """
 
-    __slots__ = ("_sock", "_transport")
+    __slots__ = ("_sock", "_transport", "write")
+
+    # The transport's own, as it is called so often.
+    write: Any
 
     def __init__(self, transport: asyncio.Transport, sock: ProxiedSocket) -> None:
         self._transport = transport
         self._sock = sock
+        self.write = transport.write
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -36,9 +40,6 @@ class WrappedTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what `asyncio.BaseTransport.get_extra_info` does, and the proxy's facts beside it."""
         return extra_info(self._transport, self._sock, name, default)
-
-    def write(self, data: Any) -> None:
-        self._transport.write(data)
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         self._transport.writelines(list_of_data)

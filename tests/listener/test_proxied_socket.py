@@ -9,6 +9,7 @@ import gc
 import pickle
 import socket
 import struct
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +182,21 @@ def test_shutdown_and_options_are_the_sockets(listener: Listener) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.shutdown(socket.SHUT_WR)
         assert peer.receive() == b""
+
+
+def test_a_read_is_bounded_unless_it_has_flags(listener: Listener) -> None:
+    payload = bytes(range(256)) * 1024
+    with accepted(listener, V2) as (sock, peer):
+        sender = threading.Thread(target=peer.sock.sendall, args=(2 * payload,))
+        sender.start()
+        assert sock.recv(len(payload), socket.MSG_WAITALL) == payload
+        rest = bytearray()
+        while len(rest) < len(payload):
+            read = sock.recv(1 << 20)
+            assert 0 < len(read) <= 120 * 1024
+            rest += read
+        assert rest == payload
+        sender.join()
 
 
 def test_a_reset_peer_keeps_its_name(listener: Listener) -> None:
