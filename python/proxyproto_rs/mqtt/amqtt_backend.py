@@ -97,9 +97,9 @@ class AmqttBackend:
         """Hand the client to `Broker.external_connected` and settle what that leaves behind."""
         client_id = link.connect.client_id
         self._forget_clean(client_id)
-        probe, answers = link.backend_state
+        # No name here may hold the probe: this frame lives as long as the connection, and a probe is 7 KB.
+        ours = AmqttLink(self, link, *link.backend_state)
         link.backend_state = None
-        ours = AmqttLink(self, link, probe, answers)
         self._admitted[client_id] = ours
         try:
             await ours.run(self.broker)

@@ -94,8 +94,8 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         while not session.delivered_message_queue.empty():
             self._published.put_nowait(session.delivered_message_queue.get_nowait())
         session.delivered_message_queue = self._published
-        self._probe = None
-        return self._answers
+        answers, self._answers, self._probe = self._answers, {}, None
+        return answers
 
     # ReaderAdapter
 

@@ -1,0 +1,74 @@
+"""The brokers that mqtt_gate.py measures; writes its address and serves until killed.
+
+python benches/mqtt_server.py plain|gate|service
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from amqtt.broker import Broker
+
+from proxyproto_rs import Listener
+from proxyproto_rs.mqtt import BrokerConfig, BrokerService, Gate
+from proxyproto_rs.mqtt.config import LogConfig
+from proxyproto_rs.mqtt.logs import configure
+
+PLUGINS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+TRUSTED = ["127.0.0.1"]
+
+
+async def plain() -> str:
+    """amqtt alone: no header, no gate."""
+    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}, "plugins": PLUGINS})
+    await broker.start()
+    (sock,) = broker._servers["default"].instance.sockets
+    return _text(sock.getsockname())
+
+
+async def gate() -> str:
+    """A Listener, the gate, amqtt."""
+    external = {"type": "external"}
+    broker = Broker({"listeners": {"default": external, "tcp": dict(external)}, "plugins": PLUGINS})
+    gate = Gate(broker)
+    await gate.backend.start()
+    listener = Listener("127.0.0.1", 0, trusted=TRUSTED)
+    await gate.serve(listener, name="tcp", trusted=TRUSTED)
+    _kept.append(gate)
+    return _text(listener.getsockname())
+
+
+async def service() -> str:
+    """The whole broker: sessions, store, counters, and its log lines written to standard error."""
+    configure(LogConfig())
+    config = BrokerConfig.model_validate(
+        {
+            "listeners": {"tcp": {"bind": "127.0.0.1:0", "proxy_protocol": "required"}},
+            "proxy": {"trusted": TRUSTED},
+            "store": "sqlite::memory:",
+            "amqtt": {"plugins": PLUGINS},
+        }
+    )
+    service = BrokerService(config)
+    await service.start()
+    _kept.append(service)
+    listener = service.listening["tcp"].listener
+    assert listener is not None
+    return _text(listener.getsockname())
+
+
+_kept: list[object] = []
+
+
+def _text(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+async def main(kind: str) -> None:
+    print(await {"plain": plain, "gate": gate, "service": service}[kind](), flush=True)
+    await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
