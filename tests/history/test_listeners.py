@@ -54,7 +54,7 @@ def test_a_crash_on_local_and_its_block_taken_for_the_client(listener: Listener,
 
 def test_payload_read_as_addresses(listener: Listener) -> None:
     """A header whose length leaves no room for addresses does not get them from what follows."""
-    with Peer(listener.getsockname(), SIGNATURE + b"\x21\x11\x00\x00", V2[16:]) as peer:
+    with Peer(listener.getsockname(), SIGNATURE + b"\x21\x11\x00\x00" + V2[16:]) as peer:
         assert peer.sees_the_end()
     assert listener.stats()["malformed"] == 1
 
