@@ -114,7 +114,7 @@ class BrokerService:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
-        self._audit = AuditLog(config.audit.file, node=self.node_id)
+        self._audit = self._open_audit(config)
         stack.push_async_callback(self._close_audit)
         store = self._given_store or SqliteStore(sqlite_path(config.store))
         stack.push_async_callback(store.close)
@@ -211,7 +211,7 @@ class BrokerService:
         refuse_what_needs_a_restart(old, loaded)
         contexts = {name: context_of(listener) for name, listener in new.listeners.items()}
         rules = AccessRules(new.access)
-        audit = AuditLog(new.audit.file, node=self.node_id) if new.audit != old.audit else None
+        audit = self._open_audit(new) if new.audit != old.audit else None
         # Nothing below can fail.
         for use in use_passwords:
             use()
@@ -257,6 +257,13 @@ class BrokerService:
         self.blocked.keep_automatic = config.auto_block.forget
 
     # the parts
+
+    def _open_audit(self, config: BrokerConfig) -> AuditLog:
+        try:
+            return AuditLog(config.audit.file, node=self.node_id)
+        except OSError as wrong:
+            text = wrong.strerror or str(wrong)
+            raise OSError(wrong.errno, f"audit.file: {config.audit.file}: {text}") from None
 
     def _make_recorder(self) -> Recorder:
         return Recorder(
