@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,8 @@ class AuditLog:
         self._clock = clock
         self._lines: queue.Queue[str | None] = queue.Queue(capacity)
         self._reopen = threading.Event()
+        self._torn = False  # the last line ended in the middle
+        self._failing = False
         self._thread: threading.Thread | None = None
         if path is not None:
             file = _open_first(path)
@@ -123,59 +125,74 @@ class AuditLog:
         self._thread.join(timeout)
         self._thread = None
 
-    def _run(self, first: TextIO) -> None:
-        file: TextIO | None = first
-        while (line := self._lines.get()) is not None:
+    def _run(self, first: int) -> None:
+        file: int | None = first
+        ended = False
+        while not ended:
+            lines, ended = self._take()
             if self._reopen.is_set() or file is None:
                 self._reopen.clear()
                 file = self._reopened(file)
-            if not self._append(file, line):
-                self.dropped += 1
+            if file is not None:
+                self._append(file, lines)
+            else:
+                self.dropped += len(lines)
         if file is not None:
-            self._append(file, "")
-            _close(file)
+            os.close(file)
 
-    def _reopened(self, file: TextIO | None) -> TextIO | None:
+    def _take(self) -> tuple[list[str], bool]:
+        """Wait for a line; give all that are there, and whether it was the end."""
+        lines: list[str] = []
+        line = self._lines.get()
+        while line is not None:
+            lines.append(line)
+            try:
+                line = self._lines.get_nowait()
+            except queue.Empty:
+                return lines, False
+        return lines, True
+
+    def _reopened(self, file: int | None) -> int | None:
         if file is not None:
-            _close(file)
+            os.close(file)
         assert self._path is not None
         try:
             return _open(self._path)
         except OSError as wrong:
-            _logger.error("audit file cannot be opened, lines are dropped: %s", wrong)
+            self._complain("opened", wrong)
             return None
 
-    def _append(self, file: TextIO | None, line: str) -> bool:
-        if file is None:
-            return False
+    def _append(self, file: int, lines: list[str]) -> None:
+        # By hand: a buffered file would keep what a full disk has not taken, and write it again.
+        data = b"".join(line.encode("ascii") + b"\n" for line in lines)
+        if self._torn:
+            data = b"\n" + data
+        written = 0
         try:
-            if line:
-                file.write(line + "\n")
-            if self._lines.empty():
-                file.flush()
+            while written < len(data):
+                written += os.write(file, data[written:])
         except OSError as wrong:
-            _logger.error("audit file cannot be written, lines are dropped: %s", wrong)
-            return False
-        return True
+            self._complain("written", wrong)
+            self.dropped += min(len(lines), data[written:].count(b"\n"))
+            self._torn = self._torn if written == 0 else data[written - 1 : written] != b"\n"
+        else:
+            self._torn = self._failing = False
+
+    def _complain(self, what: str, wrong: OSError) -> None:
+        if not self._failing:  # once, not for each line
+            self._failing = True
+            _logger.error("audit file cannot be %s, lines are dropped: %s", what, wrong)
 
 
-def _open(path: str | os.PathLike[str]) -> TextIO:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    return os.fdopen(descriptor, "a", encoding="utf-8")
+def _open(path: str | os.PathLike[str]) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
-def _open_first(path: str | os.PathLike[str]) -> TextIO:
+def _open_first(path: str | os.PathLike[str]) -> int:
     try:
         return _open(path)
     except OSError as wrong:
         raise OSError(wrong.errno, f"audit.file: {os.fspath(path)}: {wrong.strerror}") from None
-
-
-def _close(file: TextIO) -> None:
-    try:
-        file.close()
-    except OSError as wrong:
-        _logger.error("audit file did not close cleanly: %s", wrong)
 
 
 def _endpoint(address: Endpoint | None) -> dict[str, Any] | None:
