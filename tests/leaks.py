@@ -10,6 +10,7 @@ import functools
 import gc
 import importlib.util
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ loop_errors: list[dict[str, Any]] = []
 """What went to a loop's exception handler. A test that expects it takes it out."""
 
 _loops: list[asyncio.AbstractEventLoop] = []
+_REAPED_WITHIN = 2.0  # seconds; the kernel lists a thread for a moment after it has been joined
 _FILES = pytest.StashKey[dict[str, str]]()
 _THREADS = pytest.StashKey[frozenset[str]]()
 
@@ -51,6 +53,9 @@ def teardown(item: pytest.Item) -> None:
     if _left_files(item) or _left_threads(item):
         # It goes through all that pytest holds, 0.3 s, so not after each test.
         gc.collect()
+    deadline = time.monotonic() + _REAPED_WITHIN
+    while _left_threads(item) and time.monotonic() < deadline:
+        os.sched_yield()
     files, threads = _left_files(item), _left_threads(item)
     assert not files, f"file descriptors are left: {files}"
     assert not threads, f"threads are left: {threads}"
