@@ -23,7 +23,7 @@ pub(crate) fn decode(data: &[u8], searched: usize, options: Options) -> Result<S
     let limit = options.max_header_size.get().min(MAX_LEN);
     let data = data.get(..limit).unwrap_or(data);
     let rest = data.get(SIGNATURE.len()..).unwrap_or_default();
-    let Some(protocol) = protocol(rest) else { return undecided(rest, options) };
+    let Some(protocol) = protocol(rest) else { return undecided(rest, limit, options) };
     let line_end = match protocol {
         Protocol::Tcp(_) => tcp_line_end(data, searched)?,
         Protocol::Unknown if options.reject_unspec => {
@@ -107,14 +107,14 @@ fn protocol(rest: &[u8]) -> Option<Protocol> {
 /// How much is needed where there is no more of an opening than the `rest` behind the signature; a byte that
 /// fits none is an error at once (C13).
 #[cold]
-fn undecided<T>(rest: &[u8], options: Options) -> Result<Status<T>, Error> {
+fn undecided<T>(rest: &[u8], limit: usize, options: Options) -> Result<Status<T>, Error> {
     let possible = OPENINGS.iter().filter(|(opening, _)| opening.starts_with(rest));
     let least = possible.map(|&(_, protocol)| match protocol {
         Protocol::Tcp(family) => FIELDS_AT + v1_needed::fields(b"", family, options.allow_mixed_families),
         Protocol::Unknown => MIN_LEN,
     });
     if let Some(least) = least.min() {
-        return Ok(Status::Partial { needed: least.saturating_sub(SIGNATURE.len() + rest.len()) });
+        return Ok(Status::Partial { needed: least.min(limit).saturating_sub(SIGNATURE.len() + rest.len()) });
     }
     let matched = OPENINGS.iter().map(|(opening, _)| common_prefix(rest, opening)).max().unwrap_or_default();
     let reason = if matched == 0 { Reason::NoSpaceAfterProxy } else { Reason::UnknownProtocol };

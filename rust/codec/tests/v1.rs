@@ -92,6 +92,8 @@ fn a_smaller_max_header_size_limits_the_line_too() {
     let error = Err(Error { reason: Reason::Oversized, offset: limit });
     assert_eq!(decode(TCP4.as_bytes(), &options(limit)), error);
     assert_eq!(decode(&TCP4.as_bytes()[..limit - 1], &options(limit)).map(needed), Ok(1));
+    // No more is waited for than may come, where no line of TCP6 fits.
+    assert_eq!(decode(b"PROXY T", &options(16)).map(needed), Ok(9));
 }
 
 #[test]
