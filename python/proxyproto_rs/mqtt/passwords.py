@@ -107,7 +107,7 @@ class PasswordFile(BaseAuthPlugin):
     async def close(self) -> None:
         """See BasePlugin."""
         _open.discard(self)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     def _checked(self, fingerprint: bytes, done: asyncio.Future[bool]) -> None:
         del self._checks[fingerprint]
