@@ -34,6 +34,38 @@ pub(crate) fn ip_to_python<'py>(
     address.socket_addr().map(|address| address.ip().into_pyobject(py)).transpose()
 }
 
+/// The address family of a connection, as the socket module numbers it.
+pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
+    match peer {
+        PeerAddr::Ip(SocketAddr::V4(_)) => libc::AF_INET,
+        PeerAddr::Ip(SocketAddr::V6(_)) => libc::AF_INET6,
+        _ => libc::AF_UNIX,
+    }
+}
+
+/// The TCP peer, as `getpeername()` gives it: a nameless UNIX socket is the empty path.
+pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match peer {
+        PeerAddr::Ip(SocketAddr::V4(address)) => {
+            (ipv4(py, *address.ip()), address.port()).into_pyobject(py)?.into_any()
+        }
+        PeerAddr::Ip(SocketAddr::V6(address)) => {
+            let (flowinfo, scope_id) = (address.flowinfo(), address.scope_id());
+            (ipv6(py, *address.ip()), address.port(), flowinfo, scope_id).into_pyobject(py)?.into_any()
+        }
+        PeerAddr::Unix(name) if name.is_abstract => {
+            PyBytes::new(py, &[b"\0", &*name.bytes].concat()).into_any()
+        }
+        PeerAddr::Unix(name) => OsStr::from_bytes(&name.bytes).into_pyobject(py)?.into_any(),
+        _ => PyString::new(py, "").into_any(),
+    })
+}
+
+/// A refused client, as `getpeername()` would have given it.
+pub(crate) fn client_to_python(py: Python<'_>, client: ClientAddr) -> PyResult<Bound<'_, PyAny>> {
+    to_python(py, &Address::from(SocketAddr::new(client.ip, client.port)))
+}
+
 /// An address that a caller gave for a header to be sent.
 pub(crate) enum Given {
     Ip(SocketAddr),
@@ -80,17 +112,22 @@ impl Given {
 
 fn host(name: &str, host: &Bound<'_, PyAny>) -> PyResult<IpAddr> {
     if let Ok(text) = host.cast::<PyString>() {
-        let text = text.to_cow()?;
-        return text.parse().map_err(|_| {
-            PyValueError::new_err(format!(
-                "{name}: {text:?} is not an IPv4 or IPv6 address; names are not looked up"
-            ))
-        });
+        return text.to_cow().ok().and_then(|text| text.parse().ok()).ok_or_else(|| not_an_ip(name, host));
     }
     if host.hasattr("packed")? {
         return host.extract();
     }
     Err(error::wrong_type(&format!("the host of {name}"), "str", host))
+}
+
+fn not_an_ip(name: &str, host: &Bound<'_, PyAny>) -> PyErr {
+    match host.repr() {
+        Ok(host) => {
+            let text = format!("{name}: {host} is not an IPv4 or IPv6 address; names are not looked up");
+            PyValueError::new_err(text)
+        }
+        Err(error) => error,
+    }
 }
 
 /// A path as `str`, as `os.fsdecode` has it; a name of the abstract namespace as `bytes` with its leading NUL.
@@ -214,36 +251,4 @@ fn longest_zero_run(groups: [u16; 8]) -> Range<usize> {
         }
     }
     if longest.len() < 2 { 0..0 } else { longest }
-}
-
-/// The address family of a connection, as the socket module numbers it.
-pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
-    match peer {
-        PeerAddr::Ip(SocketAddr::V4(_)) => libc::AF_INET,
-        PeerAddr::Ip(SocketAddr::V6(_)) => libc::AF_INET6,
-        _ => libc::AF_UNIX,
-    }
-}
-
-/// The TCP peer, as `getpeername()` gives it: a nameless UNIX socket is the empty path.
-pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match peer {
-        PeerAddr::Ip(SocketAddr::V4(address)) => {
-            (ipv4(py, *address.ip()), address.port()).into_pyobject(py)?.into_any()
-        }
-        PeerAddr::Ip(SocketAddr::V6(address)) => {
-            let (flowinfo, scope_id) = (address.flowinfo(), address.scope_id());
-            (ipv6(py, *address.ip()), address.port(), flowinfo, scope_id).into_pyobject(py)?.into_any()
-        }
-        PeerAddr::Unix(name) if name.is_abstract => {
-            PyBytes::new(py, &[b"\0", &*name.bytes].concat()).into_any()
-        }
-        PeerAddr::Unix(name) => OsStr::from_bytes(&name.bytes).into_pyobject(py)?.into_any(),
-        _ => PyString::new(py, "").into_any(),
-    })
-}
-
-/// A refused client, as `getpeername()` would have given it.
-pub(crate) fn client_to_python(py: Python<'_>, client: ClientAddr) -> PyResult<Bound<'_, PyAny>> {
-    to_python(py, &Address::from(SocketAddr::new(client.ip, client.port)))
 }
