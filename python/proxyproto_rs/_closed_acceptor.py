@@ -1,8 +1,7 @@
-"""What a closed Listener has in place of its acceptor, whose wake fd is open for as long as it lives."""
+"""What a closed Listener has in place of its acceptor."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,14 +11,12 @@ if TYPE_CHECKING:
 
 
 class ClosedAcceptor:
-    """Has nothing to take, and knows the last numbers."""
+    """Has nothing to take any more, and knows the numbers."""
 
     def __init__(self, acceptor: Acceptor) -> None:
         acceptor.close()
-        self._stats: tuple[dict[str, int], int, int, int, int] | None = None
-        with contextlib.suppress(RuntimeError):  # a forked child has no numbers
-            self._stats = acceptor.stats()
-        self._options = acceptor.options()
+        self.stats = acceptor.stats
+        self.options = acceptor.options
 
     def take(self) -> NoReturn:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -29,14 +26,6 @@ class ClosedAcceptor:
 
     def take_refusals(self) -> tuple[list[Any], list[Any], int]:
         return [], [], 0
-
-    def stats(self) -> tuple[dict[str, int], int, int, int, int]:
-        if self._stats is None:
-            self.take()
-        return self._stats
-
-    def options(self) -> dict[str, Any]:
-        return dict(self._options)
 
     def update(self, _changes: dict[str, Any]) -> NoReturn:
         self.take()

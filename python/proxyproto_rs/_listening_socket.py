@@ -21,7 +21,7 @@ from ._core import Acceptor
 from ._proxied_socket import ProxiedSocket
 from ._refusals import OnRefused, Refusals
 from ._uvloop import runs_uvloop
-from ._wake_fd import WakeFd
+from ._wake_fd import PublicFd, WakeFd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,8 @@ class ListeningSocket(socket.socket):
     def _begin(self, acceptor: Acceptor, on_refused: OnRefused | None) -> None:
         try:
             super().__init__(fileno=acceptor.dup_listening())
-            self._wake_fd = WakeFd(acceptor.wake_fd())
+            self._wake_fd = WakeFd(acceptor.dup_wake_fd())
+            self._public_fd = PublicFd(self._wake_fd)
         except BaseException:
             acceptor.close()
             if super().fileno() >= 0:
@@ -94,7 +95,11 @@ class ListeningSocket(socket.socket):
 
     def _take_one(self) -> ProxiedSocket | None:
         self._refusals.tell(*self._acceptor.take_refusals())
-        taken = self._acceptor.take()
+        try:
+            taken = self._acceptor.take()
+        except OSError:
+            self._public_fd.mute()
+            raise
         if taken is None:
             return None
         fd, family, connection = taken
@@ -121,9 +126,10 @@ class ListeningSocket(socket.socket):
         """Return an fd that is readable while there is something to take: a connection, or refusals to tell
         of.
 
-        It is good for waiting and for nothing else. -1 once closed.
+        It is good for waiting and for nothing else. -1 once closed; unreadable from when `accept` has raised OSError
+        (EBADF) because the Listener is drained.
         """
-        return self._wake_fd.fileno() if self._is_open else -1
+        return self._public_fd.fileno() if self._is_open else -1
 
     def _dup_wake_fd(self) -> WakeFd:
         self.listen()
@@ -193,6 +199,7 @@ class ListeningSocket(socket.socket):
                 self._refusals.tell(*acceptor.take_refusals())
             self._is_open = False
             self._acceptor = ClosedAcceptor(acceptor)
+            self._public_fd.close()
             self._wake_fd.close()
         super().close()
 

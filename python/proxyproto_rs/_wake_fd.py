@@ -8,7 +8,9 @@ import os
 import select
 import threading
 
-__all__ = ["WakeFd"]
+__all__ = ["PublicFd", "WakeFd"]
+
+_LONGEST_POLL = 2**31 - 1  # milliseconds, in a C int
 
 
 class WakeFd:
@@ -22,8 +24,8 @@ class WakeFd:
     __slots__ = ("_closed", "_fd", "_lock", "_pid", "_waiting")
 
     def __init__(self, fd: int) -> None:
-        self._closed = True  # until there is something to close
-        self._fd = os.dup(fd)
+        """Take over `fd`."""
+        self._fd = fd
         self._closed = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -41,7 +43,8 @@ class WakeFd:
         try:
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
-            return bool(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+            # A caller that has more time than poll can count comes again.
+            return bool(poll.poll(None if timeout is None else min(math.ceil(timeout * 1000), _LONGEST_POLL)))
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -57,7 +60,7 @@ class WakeFd:
         with self._lock:
             if self._closed:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            return WakeFd(self._fd)
+            return WakeFd(os.dup(self._fd))
 
     def close(self) -> None:
         if os.getpid() != self._pid:
@@ -79,3 +82,40 @@ class WakeFd:
     def __del__(self) -> None:
         if not self._closed:
             self.close()
+
+
+class PublicFd:
+    """What `Listener.fileno()` gives to others: readable as the wake fd is, until that says that all is over.
+
+    A listening socket has no such state, so who polls one, like a server that got the Listener as ``sock``, would take it
+    for a connection in each turn of its loop: a core and a log full of the same error. An epoll fd can be polled like any
+    other, and what it watches can be taken out.
+    """
+
+    __slots__ = ("_epoll", "_lock", "_muted", "_wake_fd")
+
+    def __init__(self, wake_fd: WakeFd) -> None:
+        self._wake_fd = wake_fd
+        self._lock = threading.Lock()
+        self._epoll: select.epoll | None = None
+        self._muted = False
+
+    def fileno(self) -> int:
+        """Return the fd, which is opened when it is first asked for: threads and our own servers do without."""
+        with self._lock:
+            if self._epoll is None:
+                self._epoll = select.epoll()
+                if not self._muted:
+                    self._epoll.register(self._wake_fd.fileno(), select.EPOLLIN)
+            return self._epoll.fileno()
+
+    def mute(self) -> None:
+        """Make it unreadable for good."""
+        with self._lock:
+            if self._epoll is not None and not self._muted:
+                self._epoll.unregister(self._wake_fd.fileno())
+            self._muted = True
+
+    def close(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()

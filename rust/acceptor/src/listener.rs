@@ -1,7 +1,7 @@
 //! A listener as its owner holds it: takes connections, changes options, asks for numbers, closes.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
@@ -26,7 +26,6 @@ use crate::thread::Thread;
 pub struct Listener {
     shared: Arc<Shared>,
     thread: Mutex<Option<Serving>>,
-    wake: OwnedFd,
     process: u32,
 }
 
@@ -100,7 +99,6 @@ impl Listener {
     pub fn start(socket: Socket, options: Options) -> io::Result<Self> {
         let thread = Thread::of_this_process()?;
         let queue = Queue::new(socket.backlog())?;
-        let wake = queue.wake_fd().try_clone_to_owned()?;
         let shared = Arc::new(Shared {
             queue,
             counters: Counters::default(),
@@ -126,7 +124,7 @@ impl Listener {
             drop(end);
         });
         let serving = Serving { listening, ended, thread };
-        Ok(Self { shared, thread: Mutex::new(Some(serving)), wake, process: std::process::id() })
+        Ok(Self { shared, thread: Mutex::new(Some(serving)), process: std::process::id() })
     }
 
     /// A duplicate of the listening socket, for asking the kernel about it. Never accept from it, and leave it
@@ -142,10 +140,14 @@ impl Listener {
         }
     }
 
-    /// Readable while there is a connection or a refusal to take, and for ever once closed or drained.
-    #[must_use]
-    pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+    /// A file descriptor of the caller's that is readable while there is a connection or a refusal to take, and for ever
+    /// once the listener is closed or drained.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` once closed, else what dup(2) says.
+    pub fn wake_fd(&self) -> io::Result<OwnedFd> {
+        self.shared.queue.wake_fd()
     }
 
     /// Takes at most `most` connections that are ready; none if there are none.
@@ -243,7 +245,7 @@ impl Listener {
         self.shared.enter(Phase::Closed);
         // Nothing is ever sent: an error says that the task has ended.
         let _ = ended.recv();
-        self.shared.queue.clear();
+        self.shared.queue.end();
         drop(thread);
     }
 

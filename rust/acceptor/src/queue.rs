@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,6 @@ pub struct Connection {
 /// cost 30-43 us (`CPython` 3.13, 2 cores).
 pub(crate) struct Queue {
     state: Mutex<State>,
-    wake: OwnedFd,
 }
 
 struct State {
@@ -50,10 +49,13 @@ struct State {
     is_awaited: bool,
     is_closed: bool,
     is_readable: bool,
+    /// Until the end, after which only duplicates are left.
+    wake: Option<OwnedFd>,
 }
 
 impl Queue {
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let state = State {
             ready: VecDeque::new(),
             capacity,
@@ -62,14 +64,17 @@ impl Queue {
             is_awaited: false,
             is_closed: false,
             is_readable: false,
+            wake: Some(wake),
         };
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { state: Mutex::new(state), wake })
+        Ok(Self { state: Mutex::new(state) })
     }
 
-    /// Readable while there is something to take, and for ever once closed.
-    pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+    /// A duplicate of the wake fd: readable while there is something to take, and for ever once closed.
+    pub(crate) fn wake_fd(&self) -> io::Result<OwnedFd> {
+        match &self.lock().wake {
+            Some(wake) => wake.try_clone(),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Puts a connection in, or gives it back if the queue is full; then [`Taken::made_room`] says when to try again.
@@ -150,10 +155,13 @@ impl Queue {
         self.show(&mut state);
     }
 
-    /// Closes the connections that nobody has taken.
-    pub(crate) fn clear(&self) {
-        let ready = std::mem::take(&mut self.lock().ready);
-        drop(ready);
+    /// Closes the connections that nobody has taken, and its own end of the wake fd.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        let ended = (std::mem::take(&mut state.ready), state.wake.take());
+        // Closing many connections takes a while.
+        drop(state);
+        drop(ended);
     }
 
     fn tell(&self, state: &mut State, now: Instant) {
@@ -171,11 +179,12 @@ impl Queue {
         if should_be == state.is_readable {
             return;
         }
+        let Some(wake) = &state.wake else { return };
         // Neither can fail: the counter goes from 0 to 1 and back, under the lock.
         let done = if should_be {
-            rustix::io::write(&self.wake, &1_u64.to_ne_bytes())
+            rustix::io::write(wake, &1_u64.to_ne_bytes())
         } else {
-            rustix::io::read(&self.wake, &mut [0; 8])
+            rustix::io::read(wake, &mut [0; 8])
         };
         if done.is_ok() {
             state.is_readable = should_be;
@@ -221,7 +230,8 @@ mod tests {
     }
 
     fn is_readable(queue: &Queue) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(queue.wake_fd(), PollFlags::IN)];
+        let wake = queue.wake_fd().unwrap();
+        let mut fds = [PollFd::new(&wake, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
     }
 
@@ -276,5 +286,10 @@ mod tests {
         let taken = queue.take(usize::MAX);
         assert!(taken.is_closed && taken.connections.len() == 1);
         assert!(is_readable(&queue));
+        let waiter = queue.wake_fd().unwrap();
+        queue.end();
+        assert!(queue.wake_fd().is_err());
+        let mut fds = [PollFd::new(&waiter, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, None).unwrap(), 1);
     }
 }

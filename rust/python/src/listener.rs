@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -89,9 +89,9 @@ impl Acceptor {
         Ok(self.listener.listening().map_err(os_error)?.into_raw_fd())
     }
 
-    /// The fd that is readable while there is something to take; it is the acceptor's.
-    fn wake_fd(&self) -> i32 {
-        self.listener.wake_fd().as_raw_fd()
+    /// A new fd that is readable while there is something to take, and for ever once the acceptor is closed or drained.
+    fn dup_wake_fd(&self) -> PyResult<i32> {
+        Ok(self.listener.wake_fd()?.into_raw_fd())
     }
 
     /// Take one connection: its fd (non-blocking, the caller's from now on), its address family and the rest; or None.

@@ -85,9 +85,11 @@ impl Served {
                 return value;
             }
             assert!(start.elapsed() < NEVER, "waited in vain; {:?}", self.listener.stats());
-            let mut fds = [PollFd::from_borrowed_fd(self.listener.wake_fd(), PollFlags::IN)];
-            // What is counted but wakes nobody is looked for again after a moment.
-            poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 })).unwrap();
+            if let Ok(wake) = self.listener.wake_fd() {
+                let mut fds = [PollFd::new(&wake, PollFlags::IN)];
+                // What is counted but wakes nobody is looked for again after a moment.
+                poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 })).unwrap();
+            }
         }
     }
 

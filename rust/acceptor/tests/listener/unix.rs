@@ -45,7 +45,8 @@ fn a_peer_is_trusted_and_its_header_consumed_even_in_pieces() {
     peer.write_all(b"payload").unwrap();
     drop(peer);
     let connection = loop {
-        let mut fds = [PollFd::from_borrowed_fd(listener.wake_fd(), PollFlags::IN)];
+        let wake = listener.wake_fd().unwrap();
+        let mut fds = [PollFd::new(&wake, PollFlags::IN)];
         poll(&mut fds, None).unwrap();
         if let Some(connection) = listener.take(1).unwrap().pop() {
             break connection;
