@@ -55,7 +55,7 @@ $(STAMPS)/venv: pyproject.toml
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/built: $(STAMPS)/venv $(RUST)
-	$(BIN)/maturin develop --release --quiet --extras mqtt,prometheus
+	$(BIN)/maturin develop --release --quiet --extras mqtt
 	@touch $@
 
 $(STAMPS)/test-venv: $(STAMPS)/venv
