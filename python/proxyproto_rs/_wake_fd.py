@@ -8,8 +8,6 @@ import os
 import select
 import threading
 
-__all__ = ["PublicFd", "WakeFd"]
-
 _LONGEST_POLL = 2**31 - 1  # milliseconds, in a C int
 
 

@@ -1,0 +1,79 @@
+"""The public names: those that were promised, each from the module it is made in, and no other."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import proxyproto_rs
+from proxyproto_rs import _core, exceptions
+
+PACKAGE = Path(inspect.getfile(proxyproto_rs)).parent
+
+# Renaming or removing one of these breaks whoever uses it.
+PROMISED = {
+    *("Listener", "ProxiedSocket", "AddressSet", "ClientLimits", "get_header", "open_streams"),
+    *("create_connection", "open_connection"),
+    *("Header", "Command", "Family", "Transport", "SslInfo", "Decoder", "parse", "parse_datagram"),
+    *("ProxyProtocolError", "IncompleteHeader", "InvalidHeader", "Refusal", "ListenerStats"),
+    "__version__",
+}
+
+# What the core keeps to the package.
+INTERNAL = {"Acceptor", "Connection"}
+
+PRIVATE_MODULES = sorted(
+    module.name for module in pkgutil.iter_modules([str(PACKAGE)]) if module.name.startswith("_")
+)
+
+
+def test_promised_names_are_exported() -> None:
+    assert set(proxyproto_rs.__all__) == PROMISED
+    assert len(proxyproto_rs.__all__) == len(PROMISED)
+
+
+def test_exports_are_the_union_of_the_modules() -> None:
+    names = {
+        name
+        for module in PRIVATE_MODULES
+        if module != "_core"
+        for name in getattr(importlib.import_module(f"proxyproto_rs.{module}"), "__all__", ())
+    }
+    names |= {name for name in _core.__all__ if name not in INTERNAL and re.match("__version__|[^_]", name)}
+    names |= {name for name in exceptions.__all__ if inspect.isclass(getattr(exceptions, name))}
+    assert set(proxyproto_rs.__all__) == names
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED - {"__version__"}))
+def test_export_is_documented(name: str) -> None:
+    assert getattr(proxyproto_rs, name).__doc__
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED - {"__version__"}))
+def test_export_stands_where_its_module_says(name: str) -> None:
+    """pickle and documentation tools look for it there."""
+    public = getattr(proxyproto_rs, name)
+    assert getattr(importlib.import_module(public.__module__), name) is public
+
+
+def test_star_import_brings_the_exports() -> None:
+    namespace: dict[str, object] = {}
+    exec("from proxyproto_rs import *", namespace)
+    assert namespace.keys() - {"__builtins__"} == PROMISED
+
+
+def test_version_is_that_of_the_workspace() -> None:
+    cargo = Path(__file__).parents[1] / "Cargo.toml"
+    version = re.search(r'^version = "([^"]+)"', cargo.read_text(), re.MULTILINE)
+    assert version is not None
+    assert proxyproto_rs.__version__ == version[1]
+
+
+def test_types_are_published() -> None:
+    assert (PACKAGE / "py.typed").exists()
+    assert (PACKAGE / "_core.pyi").exists()
