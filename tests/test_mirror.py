@@ -1,0 +1,55 @@
+"""Each source file of the package and of its bindings has a test file: one of its name, or the one that is named here.
+
+The crates below have their tests in cargo, the broker and the command line above have theirs by what they do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SOURCES = sorted(
+    str(path.relative_to(ROOT))
+    for folder, pattern in (("python/proxyproto_rs", "*.py"), ("rust/python/src", "*.rs"))
+    for path in (ROOT / folder).glob(pattern)
+)
+
+# What has no face of its own is tested through the one that users see.
+TESTED_BY = {
+    "python/proxyproto_rs/__init__.py": "test_exports.py",
+    "python/proxyproto_rs/_closed_acceptor.py": "listener/test_close.py",
+    "python/proxyproto_rs/_extra_info.py": "listener/test_asyncio.py",
+    "python/proxyproto_rs/_listener.py": "listener/test_accept.py",
+    "python/proxyproto_rs/_listening_socket.py": "listener/test_accept.py",
+    "python/proxyproto_rs/_refusals.py": "listener/test_outcomes.py",
+    "python/proxyproto_rs/_selector_loop.py": "listener/test_asyncio.py",
+    "python/proxyproto_rs/_server.py": "listener/test_asyncio.py",
+    "python/proxyproto_rs/_tls.py": "listener/test_asyncio.py",
+    "python/proxyproto_rs/_uvloop.py": "listener/test_asyncio.py",
+    "python/proxyproto_rs/_wake_fd.py": "listener/test_close.py",
+    "python/proxyproto_rs/_wrapped_transport.py": "listener/test_wrapped_loop.py",
+    "rust/python/src/connection.rs": "listener/test_proxied_socket.py",
+    "rust/python/src/error.rs": "codec/test_exceptions.py",
+    "rust/python/src/lib.rs": "test_exports.py",
+    "rust/python/src/listener.rs": "listener/test_accept.py",
+    "rust/python/src/listener_options.rs": "listener/test_options.py",
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_source_has_a_test_file(source: str) -> None:
+    if source in TESTED_BY:
+        test_files = [ROOT / "tests" / TESTED_BY[source]]
+    else:
+        name = f"test_{Path(source).stem.removeprefix('_')}.py"
+        test_files = [ROOT / "tests" / folder / name for folder in ("codec", "listener")]
+    assert any("def test_" in test_file.read_text() for test_file in test_files if test_file.exists()), (
+        f"{source}: none of {[str(test_file.relative_to(ROOT)) for test_file in test_files]}"
+    )
+
+
+def test_only_what_exists_is_named() -> None:
+    assert not TESTED_BY.keys() - set(SOURCES)
