@@ -103,7 +103,6 @@ class Recorder:
         address = connection.client[0]
         self._metrics.connects[connection.listener, "accepted"] += 1
         self._metrics.listener(connection.listener).connect_seconds.observe(session.login_seconds)
-        self._metrics.listener(connection.listener).connect_seconds.observe(session.login_seconds)
         self._analytics.connected(address, now)
         self._unauthorized.cleared(session.client_id, address)
         self._auto_block.succeeded(address, session.client_id)
