@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .checks import Checks
     from .client import Client
     from .config import ListenerConfig
+    from .metrics import ListenerCounts
 
     OnRefused = Callable[[str, Container[str], Refusal], None]
     """Listener's name, its trusted proxies, and what it refused."""
@@ -35,7 +36,13 @@ class Listening:
     """One open port. Made in two steps, so that nothing is bound before everything has been found right."""
 
     def __init__(
-        self, config: ListenerConfig, *, blocked: Blocked, checks: Checks, on_refused: OnRefused
+        self,
+        config: ListenerConfig,
+        *,
+        blocked: Blocked,
+        checks: Checks,
+        on_refused: OnRefused,
+        counts: ListenerCounts,
     ) -> None:
         """Raises ConfigError for a certificate that cannot be used."""
         self.config = config
@@ -43,7 +50,7 @@ class Listening:
         self._checks = checks
         self._on_refused = on_refused
         self._deny = AddressSet()
-        self.door = Door(config.name, check_address=self._check_address)
+        self.door = Door(config.name, check_address=self._check_address, counts=counts)
         self.listener: Listener | None = None
         self._adopt(config, context_of(config))
 

@@ -142,6 +142,7 @@ class BrokerService:
                 blocked=self.blocked,
                 checks=self._checks,
                 on_refused=self._recorder.refused_by_acceptor,
+                counts=self.metrics.listener(name),
             )
             for name, listener in config.listeners.items()
         }
