@@ -146,9 +146,11 @@ async def dial(
     source: Address | None = CLIENT,
     header: bytes | None = None,
     ssl: ssl.SSLContext | None = None,
+    local: str | None = None,
 ) -> AsyncIterator[Client]:
     """Open a connection; the header is `source`'s, or the bytes given; None for both sends none."""
-    reader, writer = await asyncio.open_connection(*address)
+    bound = None if local is None else (local, 0)
+    reader, writer = await asyncio.open_connection(*address, local_addr=bound)
     if header is None and source is not None:
         destination = ("2001:db8::1", 1883) if ":" in source[0] else ("198.51.100.1", 1883)
         header = Header.v2(source, destination).encode()

@@ -124,8 +124,8 @@ async def test_a_plugin_that_never_answers_is_an_auth_error() -> None:
 
 
 FIRST_BYTES = [
-    ("a PROXY header", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
-    ("a PROXY header", Header.v2(CLIENT, OTHER).encode()),
+    ("a second PROXY header", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
+    ("a second PROXY header", Header.v2(CLIENT, OTHER).encode()),
     ("a TLS ClientHello", b"\x16\x03\x01\x02\x00"),
     ("HTTP", b"GET / HTTP/1.1\r\n\r\n"),
     ("MQTT packet type 3", publish("a")),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from .connect import starts_with_header
 from .events import Refuse
 from .packets import DISCONNECT, PUBLISH, PacketError, check_packet, packet_length
 
@@ -150,6 +151,17 @@ class Client:
             await self.wire.more()
         if self.reason is not None:
             raise Refuse(self.reason, self.detail)
+
+    def refuse_header(self) -> None:
+        """Raise Refuse if the first bytes are a PROXY header where none is expected.
+
+        The acceptor looks at those that are there at once, and does not wait for more.
+        """
+        if self.connection.header is None and starts_with_header(self.wire.buffer):
+            key = f"listeners.{self.door.name}.proxy_protocol"
+            raise Refuse(
+                "unexpected-header", f"a PROXY header where none is expected: should {key} be required?"
+            )
 
     def still_there(self) -> None:
         """Raise Refuse if nobody waits for the answer any more."""

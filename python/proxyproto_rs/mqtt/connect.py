@@ -107,6 +107,11 @@ def connect_length(received: bytes | bytearray, max_size: int) -> int | None:
     raise Refuse("malformed-connect", "the remaining length has more than 4 bytes")
 
 
+def starts_with_header(received: bytes | bytearray) -> bool:
+    """Whether the bytes begin like a PROXY header of either version."""
+    return received.startswith((_V1, _V2))
+
+
 def describe(received: bytes | bytearray) -> str:
     """Name what a stranger's first bytes look like, with at most 8 of them in hex."""
     start = bytes(received[:16])
@@ -138,10 +143,11 @@ def length_end(packet: bytes) -> int:
     return end + 1
 
 
-_PROXY = "a PROXY header, which is a second one, or one that this listener does not expect"
+_V1, _V2 = b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"
+_PROXY = "a second PROXY header"
 _FIRST_BYTES = (
-    (b"PROXY ", _PROXY),
-    (b"\r\n\r\n\0\r\nQUIT\n", _PROXY),
+    (_V1, _PROXY),
+    (_V2, _PROXY),
     (b"\x16\x03", "a TLS ClientHello, and this port has no TLS"),
     (b"GET ", "HTTP"),
     (b"POST ", "HTTP"),

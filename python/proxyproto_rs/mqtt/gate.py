@@ -225,7 +225,11 @@ class Gate:
     async def _read_connect(self, client: Client) -> None:
         wire, limit = client.wire, self.mqtt.max_connect_size
         with client.deadline(self.mqtt.connect_timeout, "no-connect", "no whole CONNECT in time"):
-            while (size := connect_length(wire.buffer, limit)) is None or len(wire.buffer) < size:
+            while True:
+                client.refuse_header()
+                size = connect_length(wire.buffer, limit)
+                if size is not None and len(wire.buffer) >= size:
+                    break
                 if wire.eof:
                     raise Refuse("closed-early", f"after {len(wire.buffer)} bytes")
                 await client.more()

@@ -149,6 +149,8 @@ async def _read_request(client: Client, socket: WebSocket) -> Request:
     wire, read = client.wire, 0
     while True:
         if wire.buffer:
+            if not read:
+                client.refuse_header()
             if not read and not wire.buffer[:1].isalpha():
                 raise Refuse("ws-failed", f"not an upgrade request but {describe(wire.buffer)}")
             read += len(wire.buffer)
