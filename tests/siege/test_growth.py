@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from peers import LOCAL, SIGNATURE, UNKNOWN, V1, V2, until
 from proxyproto_rs import Listener
 from siege.crowd import Crowd, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
     from proxyproto_rs import ProxiedSocket
 
@@ -84,6 +84,7 @@ CASES = [
 ACCEPTED = {"v1", "v2", "local", "unknown", "direct"}
 
 
+@pytest.mark.timeout(300)  # nine seconds alone on two cores
 def test_50000_connections_of_every_outcome_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)  # what pytest keeps of the log grows
     with contextlib.ExitStack() as stack, Crowd() as crowd:
