@@ -65,8 +65,9 @@ def _left_files(item: pytest.Item) -> dict[str, str]:
     return {fd: name for fd, name in _files().items() if item.stash[_FILES].get(fd) != name}
 
 
-def _left_threads(item: pytest.Item) -> set[str]:
-    return _threads() - item.stash[_THREADS]
+def _left_threads(item: pytest.Item) -> frozenset[str]:
+    before = item.stash[_THREADS]
+    return _threads() - before
 
 
 @functools.cache

@@ -163,6 +163,12 @@ def until(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
+async def turn_until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something has come true that no future tells of."""
+    while not condition():  # noqa: ASYNC110 - nobody could set an event
+        await asyncio.sleep(0)
+
+
 def make_contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Make a certificate for localhost; return a server's context with it and a client's that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())

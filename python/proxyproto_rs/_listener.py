@@ -206,8 +206,7 @@ class Listener(ListeningSocket):
 
         Then `accept` raises OSError (EBADF), ``async for`` ends, and the servers of `create_server` and
         `start_server` close, so that ``await server.wait_closed()`` tells. A server that was given the
-        Listener as ``sock`` does not
-        understand: close that instead.
+        Listener as ``sock`` cannot know: asyncio's logs the error once, and is still to be closed.
         """
         self._acceptor.drain()
 

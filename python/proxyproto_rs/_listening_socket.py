@@ -16,8 +16,6 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
-from ._closed_acceptor import ClosedAcceptor
-from ._core import Acceptor
 from ._proxied_socket import ProxiedSocket
 from ._refusals import OnRefused, Refusals
 from ._uvloop import runs_uvloop
@@ -25,6 +23,8 @@ from ._wake_fd import PublicFd, WakeFd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ._core import Acceptor
 
 _Socket = TypeVar("_Socket", bound=ProxiedSocket)
 
@@ -45,7 +45,7 @@ class ListeningSocket(socket.socket):
             if super().fileno() >= 0:
                 super().close()
             raise
-        self._acceptor: Acceptor | ClosedAcceptor = acceptor
+        self._acceptor = acceptor
         self._refusals = Refusals(on_refused)
         # Kept here: O_NONBLOCK belongs to the file description, which the acceptor shares and wants
         # non-blocking.
@@ -126,8 +126,8 @@ class ListeningSocket(socket.socket):
         """Return an fd that is readable while there is something to take: a connection, or refusals to tell
         of.
 
-        It is good for waiting and for nothing else. -1 once closed; unreadable from when `accept` has raised OSError
-        (EBADF) because the Listener is drained.
+        It is good for waiting and for nothing else. -1 once closed; not readable any more once `accept` has
+        raised OSError (EBADF) because the Listener is drained.
         """
         return self._public_fd.fileno() if self._is_open else -1
 
@@ -143,7 +143,7 @@ class ListeningSocket(socket.socket):
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         if not self._is_open:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise OSError(errno.EBADF, "the listener is closed")
         self._acceptor.stats()
 
     def settimeout(self, value: float | None, /) -> None:
@@ -192,13 +192,12 @@ class ListeningSocket(socket.socket):
 
     def close(self) -> None:
         """Close for good, and what was not accepted with it. Whoever waits for a connection learns of it."""
-        acceptor = self._acceptor if self._is_open else None
-        if isinstance(acceptor, Acceptor):
+        if self._is_open:
             # What was refused last is still told. In a forked child that is for the parent to tell.
             with contextlib.suppress(RuntimeError):
-                self._refusals.tell(*acceptor.take_refusals())
+                self._refusals.tell(*self._acceptor.take_refusals())
             self._is_open = False
-            self._acceptor = ClosedAcceptor(acceptor)
+            self._acceptor.close()
             self._public_fd.close()
             self._wake_fd.close()
         super().close()

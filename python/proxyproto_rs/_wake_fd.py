@@ -57,7 +57,7 @@ class WakeFd:
         """
         with self._lock:
             if self._closed:
-                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                raise OSError(errno.EBADF, "the listener is closed")
             return WakeFd(os.dup(self._fd))
 
     def close(self) -> None:
@@ -85,9 +85,9 @@ class WakeFd:
 class PublicFd:
     """What `Listener.fileno()` gives to others: readable as the wake fd is, until that says that all is over.
 
-    A listening socket has no such state, so who polls one, like a server that got the Listener as ``sock``, would take it
-    for a connection in each turn of its loop: a core and a log full of the same error. An epoll fd can be polled like any
-    other, and what it watches can be taken out.
+    A listening socket has no such state. Who polls one, such as a server that got the Listener as ``sock``,
+    would take it for a connection in each turn of its loop: a busy core, and a log full of the same error. An
+    epoll fd can be polled like any other, and what it watches can be taken out of it.
     """
 
     __slots__ = ("_epoll", "_lock", "_muted", "_wake_fd")

@@ -72,7 +72,7 @@ def test_a_blocked_thread_with_a_timeout_is_woken_too(listener: Listener) -> Non
 @pytest.mark.parametrize("method", ["accept", "try_accept", "listen", "getsockname"])
 def test_a_closed_listener_does_nothing(listener: Listener, method: str) -> None:
     listener.close()
-    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+    with pytest.raises(OSError, match=r"closed|Bad file descriptor") as caught:
         getattr(listener, method)()
     assert caught.value.errno == errno.EBADF
 
@@ -83,7 +83,7 @@ def test_its_numbers_and_options_stay(listener: Listener) -> None:
     listener.close()
     assert listener.stats()["v2"] == 1
     assert listener.options["proxy_protocol"] == "required"
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(OSError, match="closed"):
         listener.update(max_pending=1)
     listener.drain()
 
@@ -190,7 +190,7 @@ def test_a_drained_listener_gives_what_it_has_and_ends(listener: Listener) -> No
         with pytest.raises(OSError, match="closed") as caught:
             listener.accept()
         assert caught.value.errno == errno.EBADF
-        assert wait_readable(listener.fileno())
+        assert not wait_readable(listener.fileno(), 0)
     with pytest.raises(ConnectionRefusedError):
         Peer(address)
     assert listener.stats()["v2"] == 3
