@@ -156,6 +156,9 @@ class Server(asyncio.AbstractServer):
         try:
             for sock in listener._take_up_to(_BATCH, self._socket_class):
                 self._serve(sock)
+                if self._listener is None:
+                    # A protocol factory has closed it; with the Listener goes what else was ready.
+                    break
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise

@@ -786,6 +786,26 @@ async def test_clients_are_closed_all_at_once(listener: Listener, method: str, k
         await server.wait_closed()
 
 
+async def test_a_factory_may_close_the_server(listener: Listener) -> None:
+    made: asyncio.Queue[Echo] = asyncio.Queue()
+
+    def factory() -> Echo:
+        server.close()
+        return Echo(made)
+
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(listener.getsockname(), V2)) for _ in range(5)]
+        await turn_until(lambda: listener.stats().ready == 5)
+        server = await listener.create_server(factory)
+        served = await made.get()
+        served.transport.close()
+        await served.lost
+        for peer in peers:
+            assert await asyncio.to_thread(peer.sees_the_end)
+        await server.wait_closed()
+    assert made.empty()
+
+
 async def test_closing_the_listener_closes_the_server(listener: Listener) -> None:
     server = await listener.create_server(asyncio.Protocol)
     serving = asyncio.create_task(server.serve_forever())
