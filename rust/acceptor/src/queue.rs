@@ -85,7 +85,7 @@ impl Queue {
             return Some(connection);
         }
         state.ready.push_back(connection);
-        self.show(&mut state);
+        state.show();
         None
     }
 
@@ -102,7 +102,7 @@ impl Queue {
         let mut state = self.lock();
         let count = most.min(state.ready.len());
         let connections = state.ready.drain(..count).collect();
-        self.show(&mut state);
+        state.show();
         let made_room = state.is_awaited && count > 0;
         state.is_awaited &= !made_room;
         Taken { connections, made_room, is_closed: state.is_closed }
@@ -111,13 +111,13 @@ impl Queue {
     pub(crate) fn refuse(&self, refusal: Refusal, now: Instant) {
         let mut state = self.lock();
         state.refusals.add(refusal, now);
-        self.tell(&mut state, now);
+        state.tell(now);
     }
 
     pub(crate) fn say(&self, severity: Severity, text: String, now: Instant) {
         let mut state = self.lock();
         state.refusals.say(severity, text);
-        self.tell(&mut state, now);
+        state.tell(now);
     }
 
     /// Takes what has been refused.
@@ -125,7 +125,7 @@ impl Queue {
         let mut state = self.lock();
         state.telling.is_due = false;
         let taken = state.refusals.take();
-        self.show(&mut state);
+        state.show();
         taken
     }
 
@@ -133,7 +133,7 @@ impl Queue {
     pub(crate) fn tick(&self, now: Instant) {
         let mut state = self.lock();
         state.refusals.tick(now);
-        self.tell(&mut state, now);
+        state.tell(now);
     }
 
     /// When [`Queue::tick`] will have something to do.
@@ -152,7 +152,7 @@ impl Queue {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
-        self.show(&mut state);
+        state.show();
     }
 
     /// Closes the connections that nobody has taken, and its own end of the wake fd.
@@ -164,22 +164,28 @@ impl Queue {
         drop(ended);
     }
 
-    fn tell(&self, state: &mut State, now: Instant) {
-        let may_tell = state.telling.last.is_none_or(|told| now >= told + REFUSALS_INTERVAL);
-        if may_tell && !state.telling.is_due && !state.refusals.is_empty() {
-            state.telling.last = Some(now);
-            state.telling.is_due = true;
+    // A panic while the lock is held would be a bug here; the queue is still a queue.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn tell(&mut self, now: Instant) {
+        let may_tell = self.telling.last.is_none_or(|last| now >= last + REFUSALS_INTERVAL);
+        if may_tell && !self.telling.is_due && !self.refusals.is_empty() {
+            self.telling = Telling { last: Some(now), is_due: true };
         }
-        self.show(state);
+        self.show();
     }
 
-    /// Makes the wake fd readable, or not, as the state says.
-    fn show(&self, state: &mut State) {
-        let should_be = !state.ready.is_empty() || state.telling.is_due || state.is_closed;
-        if should_be == state.is_readable {
+    /// Makes the wake fd readable, or not, as the rest says.
+    fn show(&mut self) {
+        let should_be = !self.ready.is_empty() || self.telling.is_due || self.is_closed;
+        if should_be == self.is_readable {
             return;
         }
-        let Some(wake) = &state.wake else { return };
+        let Some(wake) = &self.wake else { return };
         // Neither can fail: the counter goes from 0 to 1 and back, under the lock.
         let done = if should_be {
             rustix::io::write(wake, &1_u64.to_ne_bytes())
@@ -187,13 +193,8 @@ impl Queue {
             rustix::io::read(wake, &mut [0; 8])
         };
         if done.is_ok() {
-            state.is_readable = should_be;
+            self.is_readable = should_be;
         }
-    }
-
-    // A panic while the lock is held would be a bug here; the queue is still a queue.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
