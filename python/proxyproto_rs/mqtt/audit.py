@@ -66,7 +66,7 @@ class AuditLog:
         self._failing = False
         self._thread: threading.Thread | None = None
         if path is not None:
-            file = _open_first(path)
+            file = _open(path)
             self._thread = threading.Thread(target=self._run, args=(file,), name="mqtt-audit", daemon=True)
             self._thread.start()
 
@@ -186,13 +186,6 @@ class AuditLog:
 
 def _open(path: str | os.PathLike[str]) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-
-def _open_first(path: str | os.PathLike[str]) -> int:
-    try:
-        return _open(path)
-    except OSError as wrong:
-        raise OSError(wrong.errno, f"audit.file: {os.fspath(path)}: {wrong.strerror}") from None
 
 
 def _endpoint(address: Endpoint | None) -> dict[str, Any] | None:
