@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::net::{getsockname, sockopt};
@@ -21,7 +21,7 @@ pub struct Socket {
     bound_by_us: bool,
     backlog: usize,
     /// The file of a UNIX socket that we bound, to be removed at the end.
-    file: Option<PathBuf>,
+    file: Option<SocketFile>,
 }
 
 /// How to bind an internet address.
@@ -69,11 +69,12 @@ impl Socket {
             remove_stale(path)?;
         }
         socket.bind(&SockAddr::unix(path)?)?;
+        let file = if is_abstract { None } else { Some(SocketFile::of(path)?) };
         if let (Some(mode), false) = (mode, is_abstract) {
             // Before listen: nobody can connect while the file has the umask's permissions.
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
-        Self::listen(socket, backlog, (!is_abstract).then(|| path.to_path_buf()))
+        Self::listen(socket, backlog, file)
     }
 
     /// Takes a socket that is bound and listens already: from systemd, or from a parent process. `backlog` bounds only
@@ -109,10 +110,10 @@ impl Socket {
     }
 
     pub(crate) fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
-        (self.fd, self.file.map(SocketFile))
+        (self.fd, self.file)
     }
 
-    fn listen(socket: socket2::Socket, backlog: u32, file: Option<PathBuf>) -> io::Result<Self> {
+    fn listen(socket: socket2::Socket, backlog: u32, file: Option<SocketFile>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let fd = OwnedFd::from(socket);
@@ -126,14 +127,30 @@ fn queue_length(backlog: u32) -> usize {
     usize::try_from(backlog).unwrap_or(usize::MAX).max(1)
 }
 
-/// The file of a UNIX socket; removed when this is dropped.
+/// The file of a UNIX socket; removed when this is dropped, unless a successor has put another one in its place.
 #[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_path_buf(), device: metadata.dev(), inode: metadata.ino() })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Gone already, or not ours to remove any more: nothing is owed then.
-        let _ = fs::remove_file(&self.0);
+        // While we drain, nobody answers at the path, so a successor may have replaced the file. The socket holds the
+        // inode for as long as it is open, so the number is not the successor's.
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode));
+        if is_ours {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

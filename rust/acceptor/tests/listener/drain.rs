@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use proxyproto_acceptor::{BindOptions, Closed, Listener, Socket};
@@ -74,4 +75,26 @@ fn an_adopted_socket_is_left_to_its_other_holders() {
     let heir = Served { listener: heir, address: second.address };
     let _after = heir.peer(V1);
     heir.accept();
+}
+
+#[test]
+fn a_successor_at_the_same_path_keeps_its_file() {
+    let path = std::env::temp_dir().join(format!("proxyproto-successor-{}", std::process::id()));
+    let listen = || Listener::start(Socket::bind_unix(&path, 16, None).unwrap(), options()).unwrap();
+    let old = listen();
+    let mut late = UnixStream::connect(&path).unwrap();
+    late.write_all(&V1[..10]).unwrap();
+    while old.stats().unwrap().pending == 0 {
+        std::thread::yield_now();
+    }
+    old.drain().unwrap();
+    while UnixStream::connect(&path).is_ok() {
+        std::thread::yield_now();
+    }
+    let new = listen();
+    drop(late);
+    old.close();
+    UnixStream::connect(&path).unwrap();
+    new.close();
+    assert!(!path.exists());
 }
