@@ -18,9 +18,9 @@ use crate::error;
 /// name.
 pub(crate) fn to_python<'py>(py: Python<'py>, address: &Address<'_>) -> PyResult<Bound<'py, PyAny>> {
     Ok(match address {
-        Address::Inet(address) => (ipv4(py, *address.ip()), address.port()).into_pyobject(py)?.into_any(),
+        Address::Inet(address) => (ipv4(py, *address.ip())?, address.port()).into_pyobject(py)?.into_any(),
         Address::Inet6(address) => {
-            (ipv6(py, *address.ip()), address.port(), 0, 0).into_pyobject(py)?.into_any()
+            (ipv6(py, *address.ip())?, address.port(), 0, 0).into_pyobject(py)?.into_any()
         }
         Address::Unix(address) => unix(py, address)?,
     })
@@ -47,11 +47,11 @@ pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
 pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
     Ok(match peer {
         PeerAddr::Ip(SocketAddr::V4(address)) => {
-            (ipv4(py, *address.ip()), address.port()).into_pyobject(py)?.into_any()
+            (ipv4(py, *address.ip())?, address.port()).into_pyobject(py)?.into_any()
         }
         PeerAddr::Ip(SocketAddr::V6(address)) => {
             let (flowinfo, scope_id) = (address.flowinfo(), address.scope_id());
-            (ipv6(py, *address.ip()), address.port(), flowinfo, scope_id).into_pyobject(py)?.into_any()
+            (ipv6(py, *address.ip())?, address.port(), flowinfo, scope_id).into_pyobject(py)?.into_any()
         }
         PeerAddr::Unix(name) if name.is_abstract => {
             PyBytes::new(py, &[b"\0", &*name.bytes].concat()).into_any()
@@ -138,14 +138,14 @@ fn unix<'py>(py: Python<'py>, address: &UnixAddress<'_>) -> PyResult<Bound<'py, 
     })
 }
 
-fn ipv4(py: Python<'_>, ip: Ipv4Addr) -> Bound<'_, PyString> {
-    let mut text = Text::<15>::new();
+fn ipv4(py: Python<'_>, ip: Ipv4Addr) -> PyResult<Bound<'_, PyString>> {
+    let mut text = Text::<16>::new();
     text.ipv4(ip);
     text.into_python(py)
 }
 
-fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> Bound<'_, PyString> {
-    let mut text = Text::<45>::new();
+fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> PyResult<Bound<'_, PyString>> {
+    let mut text = Text::<40>::new();
     text.ipv6(ip);
     text.into_python(py)
 }
@@ -161,9 +161,8 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    fn into_python(self, py: Python<'_>) -> Bound<'_, PyString> {
-        let bytes = self.bytes.get(..self.len).unwrap_or_default();
-        PyString::new(py, std::str::from_utf8(bytes).unwrap_or_default())
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
+        PyString::from_bytes(py, self.bytes.get(..self.len).unwrap_or_default())
     }
 
     fn push(&mut self, byte: u8) {
@@ -174,24 +173,14 @@ impl<const N: usize> Text<N> {
     }
 
     fn ipv4(&mut self, ip: Ipv4Addr) {
-        let [a, b, c, d] = ip.octets();
-        self.octet(a);
-        self.push(b'.');
-        self.octet(b);
-        self.push(b'.');
-        self.octet(c);
-        self.push(b'.');
-        self.octet(d);
-    }
-
-    fn octet(&mut self, octet: u8) {
-        if octet >= 100 {
-            self.push(b'0' + octet / 100);
+        for octet in ip.octets() {
+            let (digits, len) = DIGITS.get(usize::from(octet)).copied().unwrap_or_default();
+            if let Some(room) = self.bytes.get_mut(self.len..self.len + digits.len()) {
+                room.copy_from_slice(&digits);
+                self.len += len;
+            }
         }
-        if octet >= 10 {
-            self.push(b'0' + octet / 10 % 10);
-        }
-        self.push(b'0' + octet % 10);
+        self.len -= 1; // the last dot
     }
 
     /// RFC 5952: `::` for the longest run of two or more zero groups, the first of several; dotted if IPv4-mapped.
@@ -233,6 +222,24 @@ impl<const N: usize> Text<N> {
         }
     }
 }
+
+/// Each octet in decimal with a dot behind it, and how many bytes of the four that takes.
+#[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "the compiler runs it, to 255")]
+static DIGITS: [([u8; 4], usize); 256] = {
+    let mut digits = [([0; 4], 0); 256];
+    let mut index = 0;
+    while index < digits.len() {
+        let octet = index as u8;
+        let (hundreds, tens, ones) = (b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10);
+        digits[index] = match octet {
+            100.. => ([hundreds, tens, ones, b'.'], 4),
+            10.. => ([tens, ones, b'.', 0], 3),
+            _ => ([ones, b'.', 0, 0], 2),
+        };
+        index += 1;
+    }
+    digits
+};
 
 fn longest_zero_run(groups: [u16; 8]) -> Range<usize> {
     let mut longest = 0..0;
