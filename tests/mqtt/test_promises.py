@@ -284,6 +284,27 @@ async def test_the_three_noisiest_addresses() -> None:
         assert sum(minute.refused.get("bad-credentials", 0) for minute in minutes) == 13
 
 
+# the table under attack
+
+
+async def test_a_thousand_failures_from_a_hundred_addresses_and_logins_between() -> None:
+    async with running(limits={"logins_at_once": 8}) as broker:
+
+        async def guess(number: int) -> None:
+            source = (f"198.51.100.{number % 100 + 1}", 1024 + number)
+            assert await answer(broker, source, client_id=f"dev-{number % 100}", **WRONG) == connack(5)
+
+        for first in range(0, 1000, 50):
+            guesses = asyncio.gather(*(guess(number) for number in range(first, first + 50)))
+            assert await answer(broker, CLIENT, client_id=f"good-{first}") == WELCOME
+            await guesses
+        page = await broker.service.unauthorized.find(UnauthorizedQuery(page_size=1000))
+        assert {(row.client_id, row.ip_address): row.attempts for row in page.data} == {
+            (f"dev-{number}", f"198.51.100.{number + 1}"): 10 for number in range(100)
+        }
+        assert broker.service.unauthorized.dropped == 0
+
+
 # sessions: list, filters, disconnect, remove
 
 
