@@ -175,10 +175,7 @@ impl<const N: usize> Text<N> {
     fn ipv4(&mut self, ip: Ipv4Addr) {
         for octet in ip.octets() {
             let (digits, len) = DIGITS.get(usize::from(octet)).copied().unwrap_or_default();
-            if let Some(room) = self.bytes.get_mut(self.len..self.len + digits.len()) {
-                room.copy_from_slice(&digits);
-                self.len += len;
-            }
+            self.append(digits, len);
         }
         self.len -= 1; // the last dot
     }
@@ -212,13 +209,21 @@ impl<const N: usize> Text<N> {
     }
 
     fn group(&mut self, group: u16) {
-        let mut started = false;
-        for shift in [12, 8, 4, 0] {
+        let digits = [12, 8, 4, 0].map(|shift| {
             let digit = (group >> shift & 0xf) as u8;
-            started |= digit != 0 || shift == 0;
-            if started {
-                self.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
-            }
+            if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+        });
+        // Without leading zeros, of which the last digit is none.
+        let zeros = (group | 1).leading_zeros() / 4;
+        let len = 4 - zeros as usize;
+        self.append((u32::from_le_bytes(digits) >> (8 * zeros)).to_le_bytes(), len);
+    }
+
+    /// Appends the first `len` bytes, and leaves the others where the next will be written.
+    fn append(&mut self, bytes: [u8; 4], len: usize) {
+        if let Some(room) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            room.copy_from_slice(&bytes);
+            self.len += len;
         }
     }
 }
