@@ -110,7 +110,8 @@ class Reader:
 
 READERS = {
     "ours": Reader("header, length = parse(data); header.source", parse=proxyproto_rs.parse),
-    "by hand": Reader("source, length = parse(data)", parse=hand_written.parse),
+    "by hand": Reader("source, destination, length = parse(data)", parse=hand_written.parse),
+    "by hand, source only": Reader("source, length = parse(data)", parse=hand_written.parse_source),
     "icgood": Reader("read(data)", read=icgood),
     "aiosmtpd": Reader("read(data)", read=aiosmtpd),
     "gunicorn": Reader("read(data)", read=gunicorn),
