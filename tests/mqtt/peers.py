@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from proxyproto_rs import Header
+from proxyproto_rs import Header, open_connection
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService, UnauthorizedQuery
 from proxyproto_rs.mqtt.connect import Connect, Will, encode_length
 
@@ -149,15 +149,19 @@ async def dial(
     local: str | None = None,
 ) -> AsyncIterator[Client]:
     """Open a connection; the header is `source`'s, or the bytes given; None for both sends none."""
-    bound = None if local is None else (local, 0)
-    reader, writer = await asyncio.open_connection(*address, local_addr=bound)
+    named = None
     if header is None and source is not None:
-        destination = ("2001:db8::1", 1883) if ":" in source[0] else ("198.51.100.1", 1883)
-        header = Header.v2(source, destination).encode()
-    writer.write(header or b"")
+        named = Header.v2(source, ("2001:db8::1", 1883) if ":" in source[0] else ("198.51.100.1", 1883))
+        header = named.encode()
+    if ssl is not None:
+        assert named is not None
+        reader, writer = await open_connection(*address, header=named, ssl=ssl, server_hostname="localhost")
+    else:
+        reader, writer = await asyncio.open_connection(
+            *address, local_addr=None if local is None else (local, 0)
+        )
+        writer.write(header or b"")
     try:
-        if ssl is not None:
-            await _start_tls(writer, ssl)
         writer.write(b"".join(first))
         yield Client(reader, writer)
     finally:
@@ -236,13 +240,3 @@ def _length_bytes(raw: bytes) -> bytes:
     while raw[end] & 0x80:
         end += 1
     return raw[1 : end + 1]
-
-
-async def _start_tls(writer: asyncio.StreamWriter, context: ssl.SSLContext) -> None:
-    loop = asyncio.get_running_loop()
-    protocol = writer.transport.get_protocol()
-    transport = await loop.start_tls(writer.transport, protocol, context, server_hostname="localhost")
-    assert transport is not None
-    writer._transport = transport  # type: ignore[attr-defined]
-    protocol._replace_writer(writer)  # type: ignore[attr-defined]
-    protocol._over_ssl = True  # type: ignore[attr-defined]

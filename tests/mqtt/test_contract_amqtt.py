@@ -17,7 +17,7 @@ from amqtt.plugins.manager import PluginManager
 from amqtt.session import ApplicationMessage, Session
 
 from . import plugins
-from .peers import WELCOME, WELCOME_BACK, connect, publish, subscribe, will
+from .peers import PINGREQ, PINGRESP, WELCOME, WELCOME_BACK, connect, publish, subscribe, will
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -116,6 +116,8 @@ def test_adapters_have_these_methods_and_no_others() -> None:
 async def test_external_connected_carries_until_the_end(broker: Broker) -> None:
     async with carried(broker, connect()) as adapter:
         assert await adapter.written.get() == WELCOME
+        adapter.feed(PINGREQ)  # an end before it has begun to serve leaves the session connected for ever
+        assert await adapter.written.get() == PINGRESP
     assert adapter.closed
     assert broker.sessions["dev"][0].transitions.state == "disconnected"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MANY, _FEW = 1000, 500  # messages of all; above the first who publishes is not read until the second
 _MANY_OF_ONE, _FEW_OF_ONE = 100, 50  # of one client, which amqtt takes one by one
 _IN_A_ROW = 64  # packets of one client before the others have a turn
+_BEGIN_GRACE = 0.1  # seconds for amqtt to begin to serve a client that has already gone
 _DELIVER_GRACE = 2.0  # seconds for amqtt to pass on what an ended client has published
 
 
@@ -44,6 +45,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         self._held: bytes | None = None
         self._refused: int | None = None
         self._closed = False
+        self._serving: asyncio.Future[None] | bool = False
         self._flushing = False
         self._backlog = 0
         self._from_queue = 0
@@ -142,6 +144,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
             return
         if self._link.reason == "disconnect":
             session.will_flag = False  # amqtt takes a DISCONNECT that comes too soon for a broken connection
+        await self._until_served()
         for _ in range(2):
             await asyncio.sleep(0)  # the tasks of the packets it has read put their messages into the queue
         if self._published.qsize():
@@ -149,6 +152,17 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
                 await asyncio.wait_for(self._published.shrunk_to(0), _DELIVER_GRACE)
             except asyncio.TimeoutError:
                 self._backend.lost += self._published.qsize()
+
+    async def _until_served(self) -> None:
+        """An end that amqtt learns of before it serves the client is an end it waits for ever after."""
+        assert self._handler is not None
+        if self._serving is True:
+            return
+        serving = self._serving = asyncio.get_running_loop().create_future()
+        await asyncio.wait((serving,), timeout=_BEGIN_GRACE)
+        if not serving.done():
+            await self._handler.stop()  # it waits for answers to what it has sent, and nobody will give them
+            await asyncio.wait((serving,), timeout=_DELIVER_GRACE)
 
     # WriterAdapter
 
@@ -207,6 +221,9 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
     def _logged_in(self) -> Any:
         """Called when amqtt begins to serve the client: from here on it may see everybody's subscriptions."""
         self._backend.subscribers.logging_in.pop(self._task, None)
+        serving, self._serving = self._serving, True
+        if isinstance(serving, asyncio.Future) and not serving.done():
+            serving.set_result(None)
         return self._wait()
 
     async def _deliver(

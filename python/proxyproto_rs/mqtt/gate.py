@@ -158,8 +158,6 @@ class Gate:
             self._tell_refused(client, Refuse("busy", f"{door.unauthenticated} have not logged in yet"))
             wire.abort()
             return
-        if door.tls is not None:
-            wire.hold()
         door.unauthenticated += 1
         self._clients.add(client)
         client.task = wire.loop.create_task(self._serve(client))

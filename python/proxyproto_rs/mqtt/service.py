@@ -57,7 +57,7 @@ class BrokerService:
     Args:
         config: What `BrokerConfig.load` gives, or `BrokerConfig` with keywords of the file's shape.
         source: Reads the configuration anew, for `reload()` without an argument.
-        store: Instead of the SQLite file that the configuration names.
+        store: Instead of the SQLite file that the configuration names; closed at the end like that.
     """
 
     broker: Broker
@@ -219,8 +219,10 @@ class BrokerService:
         for name, listener in new.listeners.items():
             self.listening[name].change(listener, contexts[name])
         if audit is not None:
-            self._audit.close()
-            self._audit = self._recorder.audit = self.sources.audit = audit
+            replaced, self._audit = self._audit, audit
+            self._recorder.audit = self.sources.audit = audit
+            # Its queue may have to be written first; nobody waits for that.
+            asyncio.get_running_loop().run_in_executor(None, replaced.close)
         self._audit.reopen()
         self._checks.rules = rules
         self.gate.mqtt = new.mqtt

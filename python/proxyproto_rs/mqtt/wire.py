@@ -113,6 +113,7 @@ class Wire(asyncio.Protocol):
         if self._transport is None:  # told twice, after a failed TLS handshake
             return
         self.eof = True
+        self._transport.close()  # TLS of Python 3.10 does not know otherwise that it is
         self._transport = None
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
@@ -159,14 +160,16 @@ class Wire(asyncio.Protocol):
         self.buffer.clear()
         self.buffer += self._decode(waiting)
 
-    def hold(self) -> None:
-        """Read nothing before `start_tls`."""
-        self._transport.pause_reading()
-
     async def start_tls(self, context: Any, timeout: float) -> None:
-        """Do the server's side of the handshake. Where `loop.start_tls` raises, the connection is gone."""
+        """Do the server's side of the handshake. Where `loop.start_tls` raises, the connection is gone.
+
+        Must be called before anything is awaited in the task that `connection_made` has begun.
+        """
         # uvloop takes no wrapper around its transports.
         plain = self._transport.get_extra_info("wrapped_transport", self._transport)
+        # Not in connection_made: asyncio of Python 3.10 begins to read after that whatever was said in it. The task's
+        # first step still runs before the first bytes are given out.
+        plain.pause_reading()
         try:
             transport = await self.loop.start_tls(
                 plain, self, context, server_side=True, ssl_handshake_timeout=timeout
