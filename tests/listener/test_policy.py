@@ -92,7 +92,7 @@ def test_a_denied_client_is_answered_with_nothing() -> None:
     refusals: list[Refusal] = []
     with (
         Listener("127.0.0.1", 0, **TRUSTED, deny=["192.0.2.0/24"], on_refused=refusals.append) as listener,
-        Peer(listener.getsockname(), V2, b"\x16\x03\x01 a ClientHello") as peer,
+        Peer(listener.getsockname(), V2 + b"\x16\x03\x01 a ClientHello") as peer,
     ):
         assert peer.receive() == b""
         refusal = next_refusal(listener, refusals)
