@@ -190,12 +190,12 @@ class Client:
                     await self.wire.more()
                 continue
             kind = packet[0] >> 4
+            self.door.counts.packets_in[kind] += 1
             if kind == DISCONNECT:
                 self.end("disconnect")
                 break
             if kind == PUBLISH and self.rate is not None:
                 self.rate.spend(self.wire.loop.time())
-            self.door.counts.packets_in[kind] += 1
             return packet
         return None
 

@@ -22,6 +22,7 @@ from .faults import Faults
 from .id_locks import IdLocks
 from .identity import Identity
 from .metrics import ListenerCounts
+from .packets import CONNACK, CONNECT
 from .rates import PublishRate
 from .reasons import REASONS
 from .sessions import Sessions
@@ -232,6 +233,7 @@ class Gate:
                     raise Refuse("closed-early", f"after {len(wire.buffer)} bytes")
                 await client.more()
         client.greeted = True
+        client.door.counts.packets_in[CONNECT] += 1
         client.connect = decode_connect(wire.take(size))
         client.username = client.connect.username
 
@@ -334,7 +336,8 @@ class Gate:
         if known is None:  # ended by us: shutdown
             return
         if client.greeted and known.connack is not None:
-            client.wire.write(bytes((0x20, 2, 0, known.connack)))
+            client.door.counts.packets_out[CONNACK] += 1
+            client.wire.write(bytes((CONNACK << 4, 2, 0, known.connack)))
         self._tell_refused(client, refused)
 
     def _tell_refused(self, client: Client, refused: Refuse) -> None:

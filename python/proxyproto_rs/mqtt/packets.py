@@ -5,9 +5,8 @@ The backend's parser never sees less than a packet, nor one whose inner lengths 
 
 from __future__ import annotations
 
-CONNACK = 0x20
-PUBLISH, SUBSCRIBE, DISCONNECT = 3, 8, 14
-_CONNECT, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _UNSUBSCRIBE, _PINGREQ = 1, 4, 5, 6, 7, 10, 12
+CONNECT, CONNACK, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 2, 3, 8, 14
+_PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _UNSUBSCRIBE, _PINGREQ = 4, 5, 6, 7, 10, 12
 
 _FLAGS = {
     _PUBACK: 0,
@@ -80,7 +79,7 @@ def check_packet(packet: bytes) -> int:
 
 def _wrong_first_byte(byte: int) -> tuple[str, str]:
     kind, flags = byte >> 4, byte & 0x0F
-    if byte == _CONNECT << 4:
+    if byte == CONNECT << 4:
         return "second-connect", "a CONNECT in an open session"  # MQTT-3.1.0-2
     if kind in _FLAGS:
         return "malformed-packet", f"packet type {kind} with flags {flags:#x}"  # MQTT-2.2.2-2

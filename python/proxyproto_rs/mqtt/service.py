@@ -147,7 +147,8 @@ class BrokerService:
             for name, listener in config.listeners.items()
         }
         await self.blocked.start()
-        for open_port in self.listening.values():
+        for name, open_port in self.listening.items():
+            open_port.door.counts = self.metrics.listener(name)
             stack.callback(open_port.close)
             open_port.bind()
         self.sources = self._make_sources()
