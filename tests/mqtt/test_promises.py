@@ -88,44 +88,6 @@ async def test_allow_and_deny_are_of_the_real_client() -> None:
         }
 
 
-async def test_a_block_ends_the_sessions_it_covers_and_others_go_on() -> None:
-    async with running() as broker:
-        async with (
-            log_in(broker.address(), connect("one")) as one,
-            log_in(broker.address(), connect("two"), source=OTHER) as two,
-        ):
-            await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value="192.0.2.0/24"))
-            assert await one.packet() == b""
-            assert await two.ask(PINGREQ) == PINGRESP
-        assert await answer(broker, CLIENT, client_id="three") == b""
-        (row,) = await broker.rows()
-        assert (row.reason_code, row.ip_address, row.client_id) == ("blocked", CLIENT[0], "")
-        (block,) = (await broker.service.blocked.find(BlockQuery())).data
-        assert block.hits == 1
-        await broker.service.blocked.remove("IP_ADDRESS", "192.0.2.0/24")
-        assert await answer(broker, CLIENT, client_id="three") == WELCOME
-
-
-BLOCKS = [
-    BlockedClient(type="CLIENT_ID", value="dev"),
-    BlockedClient(type="USERNAME", value="user"),
-    BlockedClient(type="REGEX", value="d.v", regex_match_target="BY_CLIENT_ID"),
-    BlockedClient(type="REGEX", value=r"192\.0\.2\..*", regex_match_target="BY_IP_ADDRESS"),
-]
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=[block.key for block in BLOCKS])
-async def test_blocks_that_need_the_connect_answer_it(block: BlockedClient) -> None:
-    async with running() as broker:
-        async with log_in(broker.address()) as client:
-            await broker.service.blocked.add(block)
-            assert await client.packet() == b""
-        assert await answer(broker, CLIENT) == connack(5)
-        (row,) = await broker.rows()
-        assert (row.reason_code, row.client_id, row.ip_address) == ("blocked", "dev", CLIENT[0])
-        assert broker.service.sessions.record("dev") is None
-
-
 async def test_a_block_expires() -> None:
     async with running() as broker:
         until = int((time.time() + 0.3) * 1000)
@@ -137,12 +99,6 @@ async def test_a_block_expires() -> None:
         assert await answer(broker, CLIENT) == WELCOME
         (block,) = (await broker.service.blocked.find(BlockQuery())).data
         assert block.status == "EXPIRED"
-
-
-async def test_a_proxy_is_not_blocked() -> None:
-    async with running() as broker:
-        with pytest.raises(ValueError, match="would block the trusted proxy"):
-            await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value="127.0.0.1"))
 
 
 # bans
@@ -282,27 +238,6 @@ async def test_the_three_noisiest_addresses() -> None:
         minutes = await broker.service.history()
         assert sum(minute.accepted for minute in minutes) == 2
         assert sum(minute.refused.get("bad-credentials", 0) for minute in minutes) == 13
-
-
-# the table under attack
-
-
-async def test_a_thousand_failures_from_a_hundred_addresses_and_logins_between() -> None:
-    async with running(limits={"logins_at_once": 8}) as broker:
-
-        async def guess(number: int) -> None:
-            source = (f"198.51.100.{number % 100 + 1}", 1024 + number)
-            assert await answer(broker, source, client_id=f"dev-{number % 100}", **WRONG) == connack(5)
-
-        for first in range(0, 1000, 50):
-            guesses = asyncio.gather(*(guess(number) for number in range(first, first + 50)))
-            assert await answer(broker, CLIENT, client_id=f"good-{first}") == WELCOME
-            await guesses
-        page = await broker.service.unauthorized.find(UnauthorizedQuery(page_size=1000))
-        assert {(row.client_id, row.ip_address): row.attempts for row in page.data} == {
-            (f"dev-{number}", f"198.51.100.{number + 1}"): 10 for number in range(100)
-        }
-        assert broker.service.unauthorized.dropped == 0
 
 
 # sessions: list, filters, disconnect, remove
