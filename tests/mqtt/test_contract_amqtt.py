@@ -295,6 +295,18 @@ async def test_a_stopped_handler_can_be_detached_and_its_session_moved(broker: B
 
 
 @with_broker
+async def test_waiting_for_answers_can_be_given_up(broker: Broker) -> None:
+    async with carried(broker, connect(clean_session=False)) as adapter:
+        await adapter.written.get()
+        adapter.feed(publish("a", b"x", 2))
+        await adapter.written.get()
+        _, handler = broker.sessions["dev"]
+        (waiter,) = handler._pubrel_waiters.values()
+        handler._stop_waiters()
+        assert waiter.cancelled()
+
+
+@with_broker
 async def test_wills_can_be_taken_back_and_sent(broker: Broker) -> None:
     async with carried(broker, connect("heir")) as heir, carried(broker, connect(will=will())) as adapter:
         await heir.written.get()

@@ -165,11 +165,11 @@ class AmqttBackend:
         return admitted.answer_auth(session)
 
     async def _watch_topic(self, *, session: Session, topic: str, action: Action) -> dict[Any, Any]:
+        answers: dict[Any, Any] = {None: False}
         try:
-            answers = await self._ask_topic(session=session, topic=topic, action=action)
+            answers = dict(await self._ask_topic(session=session, topic=topic, action=action))
         except Exception as wrong:
             self._faults.note(wrong, f"a topic plugin failed, which is taken as a no: topic={topic[:100]!r}")
-            return {None: False}
         if action is not Action.RECEIVE and not all(answers.values()):
             self.denied(
                 session.client_id or "", "publish" if action is Action.PUBLISH else "subscribe", topic

@@ -161,7 +161,8 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         serving = self._serving = asyncio.get_running_loop().create_future()
         await asyncio.wait((serving,), timeout=_BEGIN_GRACE)
         if not serving.done():
-            await self._handler.stop()  # it waits for answers to what it has sent, and nobody will give them
+            # It waits for answers to what it has sent, and nobody will give them. `stop` would end this reader too.
+            self._handler._stop_waiters()
             await asyncio.wait((serving,), timeout=_DELIVER_GRACE)
 
     # WriterAdapter
