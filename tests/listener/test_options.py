@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from peers import V1, Peer, until
 from proxyproto_rs import AddressSet, ClientLimits, Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WRONG_VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
@@ -131,6 +134,23 @@ def test_an_update_can_take_a_limit_away() -> None:
             assert listener.options[option] is None
 
 
+def test_the_burst_goes_with_the_rate_unless_given() -> None:
+    def limits(listener: Listener) -> tuple[float | None, int | None]:
+        return listener.options["max_rate_per_client"], listener.options["burst_per_client"]
+
+    with Listener("127.0.0.1", 0, max_rate_per_client=2) as listener:
+        listener.update(max_rate_per_client=50)
+        assert limits(listener) == (50, 50)
+        listener.update(burst_per_client=7)
+        listener.update(max_rate_per_client=60)
+        assert limits(listener) == (60, 7)
+        with pytest.raises(ValueError, match="burst_per_client means nothing without max_rate_per_client"):
+            listener.update(max_rate_per_client=None)
+        listener.update(burst_per_client=None)
+        listener.update(max_rate_per_client=None)
+        assert limits(listener) == (None, None)
+
+
 def test_the_options_show_the_shared_objects() -> None:
     deny, limits = AddressSet(["192.0.2.1"]), ClientLimits(max_connections=1)
     with Listener("127.0.0.1", 0, deny=deny, client_limits=limits) as listener:
@@ -152,6 +172,25 @@ def test_an_update_from_another_thread_is_live() -> None:
         with Peer(listener.getsockname(), V1) as peer:
             assert peer.sees_the_end()
         assert listener.stats()["denied"] == 1
+
+
+def test_whoever_reads_the_options_does_not_wait_for_an_update() -> None:
+    def proxies() -> Iterator[str]:
+        half_read.set()
+        assert read.wait(10), "the options wait for the update"
+        yield "127.0.0.0/8"
+
+    half_read, read = threading.Event(), threading.Event()
+    with Listener("127.0.0.1", 0, trusted=[]) as listener:
+        thread = threading.Thread(target=listener.update, kwargs={"trusted": proxies()})
+        thread.start()
+        half_read.wait()
+        assert list(listener.options["trusted"]) == []
+        listener.update(max_pending=7)
+        read.set()
+        thread.join()
+        assert list(listener.options["trusted"]) == ["127.0.0.0/8"]
+        assert listener.options["max_pending"] == 7
 
 
 def test_an_update_from_required_to_off_lets_silent_peers_in() -> None:

@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::address;
 use crate::connection::Connection;
-use crate::listener_options::{self, Given};
+use crate::listener_options::{self, Changes, Given};
 
 /// A listening socket served by the background thread. All methods are thread-safe.
 ///
@@ -128,9 +128,11 @@ impl Acceptor {
     }
 
     /// Replace options by their keywords, all or nothing.
-    fn update(&self, changes: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn update(&self, py: Python<'_>, changes: &Bound<'_, PyDict>) -> PyResult<()> {
+        // Whoever waits for the lock holds the interpreter, so nothing under it may run Python, which would wait for that.
+        let changes = Changes::read(changes)?;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let (options, now_given) = listener_options::apply(changes, &self.listener.options(), &given)?;
+        let (options, now_given) = changes.apply(py, &self.listener.options(), &given)?;
         self.listener.update(options).map_err(|error| PyValueError::new_err(error.to_string()))?;
         *given = now_given;
         Ok(())
@@ -138,8 +140,11 @@ impl Acceptor {
 
     /// The options in force, by their keywords.
     fn options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        listener_options::to_python(py, &self.listener.options(), &given)
+        let (options, given) = {
+            let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+            (self.listener.options(), given.clone_ref(py))
+        };
+        listener_options::to_python(py, &options, &given)
     }
 
     /// Accept no more; what is accepted may complete its header and be taken, then the acceptor closes.
@@ -155,9 +160,10 @@ impl Acceptor {
 }
 
 impl Acceptor {
-    fn serve(options: &Bound<'_, PyDict>, socket: impl FnOnce() -> io::Result<Socket>) -> PyResult<Self> {
+    fn serve(keywords: &Bound<'_, PyDict>, socket: impl FnOnce() -> io::Result<Socket>) -> PyResult<Self> {
         // Options first: a mistake in them must not leave a socket file behind.
-        let (options, given) = listener_options::apply(options, &Options::default(), &Given::new())?;
+        let (options, given) =
+            Changes::read(keywords)?.apply(keywords.py(), &Options::default(), &Given::new())?;
         let listener = socket().and_then(|socket| Listener::start(socket, options)).map_err(os_error)?;
         Ok(Self { listener, given: Mutex::new(given) })
     }

@@ -15,82 +15,111 @@ use crate::options::{MaxHeaderSize, Versions};
 pub(crate) struct Given {
     /// Counts for the `..._per_client` keywords; kept over updates, so that who is connected stays counted.
     own_limits: acceptor::ClientLimits,
+    /// `burst_per_client`, if it was given; else it goes with the rate.
+    burst: Option<usize>,
     /// The object given as `client_limits`.
     shared_limits: Option<Py<ClientLimits>>,
 }
 
 impl Given {
     pub(crate) fn new() -> Self {
-        Self { own_limits: acceptor::ClientLimits::new(acceptor::PerClient::default()), shared_limits: None }
+        let own_limits = acceptor::ClientLimits::new(acceptor::PerClient::default());
+        Self { own_limits, burst: None, shared_limits: None }
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        let shared_limits = self.shared_limits.as_ref().map(|limits| limits.clone_ref(py));
+        Self { own_limits: self.own_limits.clone(), burst: self.burst, shared_limits }
     }
 }
 
-/// Applies `changes` to `options`; if it fails, neither `options` nor `given` has changed.
-pub(crate) fn apply(
-    changes: &Bound<'_, PyDict>,
-    options: &Options,
-    given: &Given,
-) -> PyResult<(Options, Given)> {
-    let mut options = options.clone();
-    let mut per_client = PerClient::of(given.own_limits.limits());
-    let mut shared_limits = given.shared_limits.as_ref().map(|limits| limits.clone_ref(changes.py()));
-    for (name, value) in changes {
-        let name =
-            name.cast::<PyString>().map_err(|_| error::wrong_type("a keyword", "str", &name))?.to_cow()?;
-        match &*name {
-            "client_limits" if value.is_none() => shared_limits = None,
-            "client_limits" => {
-                let limits = value
-                    .cast::<ClientLimits>()
-                    .map_err(|_| error::wrong_type("client_limits", "a ClientLimits or None", &value))?;
-                shared_limits = Some(limits.clone().unbind());
-            }
-            "max_connections_per_client" => {
-                per_client.max_connections = optional(&name, &value, limits::count)?;
-            }
-            "max_rate_per_client" => per_client.max_rate = optional(&name, &value, limits::per_second)?,
-            "burst_per_client" => per_client.burst = optional(&name, &value, limits::count)?,
-            _ => apply_one(&name, &value, &mut options)?,
+/// Keywords as they were given, read once. Reading may run any Python; applying runs none, so it can be done under a lock.
+pub(crate) struct Changes(Vec<Change>);
+
+type Change = Box<dyn FnOnce(&mut Draft)>;
+
+/// What the changes are applied to.
+struct Draft {
+    options: Options,
+    per_client: PerClient,
+    shared_limits: Option<Py<ClientLimits>>,
+}
+
+/// Reads the value now; sets the field when the change is applied.
+macro_rules! set {
+    ($($field:ident).+ = $value:expr) => {{
+        let value = $value;
+        Box::new(move |draft: &mut Draft| draft.$($field).+ = value)
+    }};
+}
+
+impl Changes {
+    pub(crate) fn read(keywords: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let read = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+            let name = name.cast::<PyString>().map_err(|_| error::wrong_type("a keyword", "str", &name))?;
+            read_one(&name.to_cow()?, &value)
+        };
+        keywords.iter().map(read).collect::<PyResult<_>>().map(Self)
+    }
+
+    /// What comes of `options`; if they do not fit together, nothing has changed.
+    pub(crate) fn apply(
+        self,
+        py: Python<'_>,
+        options: &Options,
+        given: &Given,
+    ) -> PyResult<(Options, Given)> {
+        let Given { own_limits, burst, shared_limits } = given.clone_ref(py);
+        let per_client = PerClient::of(own_limits.limits(), burst);
+        let mut draft = Draft { options: options.clone(), per_client, shared_limits };
+        for change in self.0 {
+            change(&mut draft);
         }
+        let Draft { mut options, per_client, shared_limits } = draft;
+        let own = per_client.limits()?;
+        if shared_limits.is_some() && own != acceptor::PerClient::default() {
+            return Err(PyValueError::new_err(
+                "client_limits stands in place of max_connections_per_client, max_rate_per_client and \
+                 burst_per_client: give one or the other",
+            ));
+        }
+        let own_limits = own_limits.with_limits(own);
+        options.client_limits = match &shared_limits {
+            Some(limits) => limits.get().0.clone(),
+            None => own_limits.clone(),
+        };
+        options.check().map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok((options, Given { own_limits, burst: per_client.burst, shared_limits }))
     }
-    let own = per_client.limits()?;
-    if shared_limits.is_some() && own != acceptor::PerClient::default() {
-        return Err(PyValueError::new_err(
-            "client_limits stands in place of max_connections_per_client, max_rate_per_client and burst_per_client: \
-             give one or the other",
-        ));
-    }
-    let own_limits = given.own_limits.with_limits(own);
-    options.client_limits = match &shared_limits {
-        Some(limits) => limits.get().0.clone(),
-        None => own_limits.clone(),
-    };
-    options.check().map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok((options, Given { own_limits, shared_limits }))
 }
 
-fn apply_one(name: &str, value: &Bound<'_, PyAny>, options: &mut Options) -> PyResult<()> {
-    match name {
-        "proxy_protocol" => options.proxy_protocol = word(name, value)?,
-        "trusted" => options.trusted = optional(name, value, limits::address_set)?,
-        "untrusted" => options.untrusted = word(name, value)?,
-        "versions" => options.codec.versions = value.extract::<Versions>()?.0,
-        "max_header_size" => options.codec.max_header_size = value.extract::<MaxHeaderSize>()?.0,
-        "allow_mixed_families" => options.codec.allow_mixed_families = flag(name, value)?,
-        "reject_unspec" => options.codec.reject_unspec = flag(name, value)?,
-        "ignore_malformed_tlvs" => options.codec.ignore_malformed_tlvs = flag(name, value)?,
-        "header_timeout" => options.header_timeout = header_timeout(name, value)?,
-        "max_pending" => options.max_pending = limits::count(name, value)?,
-        "defer_accept" => options.defer_accept = optional(name, value, flag)?,
-        "health_checks" => options.health_checks = word(name, value)?,
-        "allow" => options.allow = optional(name, value, limits::address_set)?,
-        "deny" => options.deny = optional(name, value, limits::address_set)?,
-        "max_connections" => options.max_connections = optional(name, value, limits::count)?,
-        "require_tls" => options.require_tls = flag(name, value)?,
-        "require_client_cert" => options.require_client_cert = flag(name, value)?,
+fn read_one(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Change> {
+    Ok(match name {
+        "proxy_protocol" => set!(options.proxy_protocol = word(name, value)?),
+        "trusted" => set!(options.trusted = optional(name, value, limits::address_set)?),
+        "untrusted" => set!(options.untrusted = word(name, value)?),
+        "versions" => set!(options.codec.versions = value.extract::<Versions>()?.0),
+        "max_header_size" => set!(options.codec.max_header_size = value.extract::<MaxHeaderSize>()?.0),
+        "allow_mixed_families" => set!(options.codec.allow_mixed_families = flag(name, value)?),
+        "reject_unspec" => set!(options.codec.reject_unspec = flag(name, value)?),
+        "ignore_malformed_tlvs" => set!(options.codec.ignore_malformed_tlvs = flag(name, value)?),
+        "header_timeout" => set!(options.header_timeout = header_timeout(name, value)?),
+        "max_pending" => set!(options.max_pending = limits::count(name, value)?),
+        "defer_accept" => set!(options.defer_accept = optional(name, value, flag)?),
+        "health_checks" => set!(options.health_checks = word(name, value)?),
+        "allow" => set!(options.allow = optional(name, value, limits::address_set)?),
+        "deny" => set!(options.deny = optional(name, value, limits::address_set)?),
+        "max_connections" => set!(options.max_connections = optional(name, value, limits::count)?),
+        "max_connections_per_client" => {
+            set!(per_client.max_connections = optional(name, value, limits::count)?)
+        }
+        "max_rate_per_client" => set!(per_client.max_rate = optional(name, value, limits::per_second)?),
+        "burst_per_client" => set!(per_client.burst = optional(name, value, limits::count)?),
+        "client_limits" => set!(shared_limits = optional(name, value, shared_limits)?),
+        "require_tls" => set!(options.require_tls = flag(name, value)?),
+        "require_client_cert" => set!(options.require_client_cert = flag(name, value)?),
         _ => return Err(PyTypeError::new_err(format!("unexpected keyword argument '{name}'"))),
-    }
-    Ok(())
+    })
 }
 
 /// The options in force, by their keywords; `trusted`, `allow` and `deny` as the live sets.
@@ -142,12 +171,9 @@ struct PerClient {
 }
 
 impl PerClient {
-    fn of(limits: acceptor::PerClient) -> Self {
-        Self {
-            max_connections: limits.max_connections,
-            max_rate: limits.rate.map(|rate| rate.per_second),
-            burst: limits.rate.and_then(|rate| usize::try_from(rate.burst).ok()),
-        }
+    fn of(limits: acceptor::PerClient, burst: Option<usize>) -> Self {
+        let max_rate = limits.rate.map(|rate| rate.per_second);
+        Self { max_connections: limits.max_connections, max_rate, burst }
     }
 
     fn limits(&self) -> PyResult<acceptor::PerClient> {
@@ -162,6 +188,13 @@ fn optional<'py, T>(
     convert: impl Fn(&str, &Bound<'py, PyAny>) -> PyResult<T>,
 ) -> PyResult<Option<T>> {
     if value.is_none() { Ok(None) } else { convert(name, value).map(Some) }
+}
+
+fn shared_limits(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Py<ClientLimits>> {
+    match value.cast::<ClientLimits>() {
+        Ok(limits) => Ok(limits.clone().unbind()),
+        Err(_) => Err(error::wrong_type(name, "a ClientLimits or None", value)),
+    }
 }
 
 fn word<T: std::str::FromStr<Err = acceptor::UnknownWord>>(
