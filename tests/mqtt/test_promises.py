@@ -181,10 +181,14 @@ async def test_one_audit_line_for_each_event_with_the_real_address(tmp_path: Pat
             await stranger.end()
         await broker.service.blocked.add(BlockedClient(type="CLIENT_ID", value="x"), by="operator")
         await broker.service.blocked.remove("CLIENT_ID", "x", by="operator")
+        async with log_in(broker.address(), connect("kept", clean_session=False)):
+            await broker.service.sessions.disconnect("kept", by="operator")
+        await broker.service.sessions.remove("kept", by="operator")
+        await broker.service.unauthorized.delete("dev", by="operator")
         with pytest.raises(ConfigError):
             await broker.service.reload(loaded(broker, store="sqlite:elsewhere"))
         await broker.service.reload(loaded(broker, limits={"max_sessions": 9}))
-        await broker.rows(2)
+        await broker.rows(1)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["event"] for line in lines if line["event"] != "connection.refused"] == [
         "broker.started",
@@ -195,11 +199,16 @@ async def test_one_audit_line_for_each_event_with_the_real_address(tmp_path: Pat
         "client.refused",
         "block.added",
         "block.removed",
+        "client.connected",
+        "session.disconnect",
+        "client.disconnected",
+        "session.remove",
+        "unauthorized.delete",
         "config.rejected",
         "config.reloaded",
         "broker.stopping",
     ]
-    by_event = {line["event"]: line for line in lines}
+    by_event = {line["event"]: line for line in reversed(lines)}
     real = {"ip": CLIENT[0], "port": CLIENT[1]}
     for event in ("client.connected", "client.disconnected", "subscribe.denied", "publish.denied"):
         assert (by_event[event]["client"], by_event[event]["proxy"]["ip"]) == (real, "127.0.0.1")
@@ -209,6 +218,16 @@ async def test_one_audit_line_for_each_event_with_the_real_address(tmp_path: Pat
     assert by_event["connection.refused"]["reason"] == "missing-header"
     assert by_event["connection.refused"]["client"]["ip"] == "127.0.0.1"
     assert by_event["connection.refused"]["count"] == 1
+    for event in ("session.disconnect", "session.remove"):
+        assert (by_event[event]["by"], by_event[event]["clientId"]) == ("operator", "kept")
+        assert by_event[event]["client"] == real
+    deleted = by_event["unauthorized.delete"]
+    assert (deleted["by"], deleted["clientId"], deleted["ip"], deleted["count"]) == (
+        "operator",
+        "dev",
+        None,
+        1,
+    )
     assert by_event["block.added"]["by"] == "operator"
     assert by_event["block.added"]["block"]["value"] == "x"
     assert "store" in by_event["config.rejected"]["detail"]

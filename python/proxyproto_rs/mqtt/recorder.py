@@ -6,7 +6,7 @@ The gate and the acceptors tell it; it returns at once, whatever the store and t
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import logs
 from .connection import address_text
@@ -164,6 +164,21 @@ class Recorder:
     def asked(self, seconds: float) -> None:
         """See events.Observer."""
         self._metrics.auth_seconds.observe(seconds)
+
+    # operators
+
+    def operated(
+        self,
+        event: Literal["session.disconnect", "session.remove", "unauthorized.delete"],
+        *,
+        by: str,
+        client_id: str | None = None,
+        session: SessionRecord | None = None,
+        **extra: Any,
+    ) -> None:
+        """See events.Operated."""
+        whose = {} if session is None else {**_whose(session.connection), "username": session.username}
+        self.audit.write(event, **whose, client_id=client_id, by=by, **extra)
 
     # the acceptors
 

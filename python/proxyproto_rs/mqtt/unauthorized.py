@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from .config import UnauthorizedConfig
+from .events import Operated, nobody_told
 from .records import MAX_TEXT, UnauthorizedQuery
 from .store import StoreError
 from .wakeup import Wakeup
@@ -50,6 +51,8 @@ class Unauthorized:
     ) -> None:
         self.config = config or UnauthorizedConfig()
         """May be replaced while running."""
+        self.operated: Operated = nobody_told
+        """Told what operators do."""
         self.dropped = 0
         """Refusals that are in no row, because the queue was full or the store failed."""
         self.rows = 0
@@ -105,18 +108,25 @@ class Unauthorized:
         await self.flush()
         return await self._store.find_unauthorized(query)
 
-    async def delete(self, client_id: str, ip: str | None = None) -> int:
-        """Delete the rows of a client id, of one address or of all; return how many. Raises StoreError."""
+    async def delete(self, client_id: str, ip: str | None = None, *, by: str = "api") -> int:
+        """Delete the rows of a client id, of one address or of all; return how many. Raises StoreError.
+
+        `by` is for the audit log.
+        """
         await self.flush()
         for key in [key for key in self._attempts if key[0] == client_id and ip in (None, key[1])]:
             del self._attempts[key]
-        return await self._store.delete_unauthorized(client_id, ip)
+        count = await self._store.delete_unauthorized(client_id, ip)
+        self.operated("unauthorized.delete", by=by, client_id=client_id, ip=ip, count=count)
+        return count
 
-    async def delete_all(self) -> int:
+    async def delete_all(self, *, by: str = "api") -> int:
         """Delete every row; return how many there were. Raises StoreError."""
         await self.flush()
         self._attempts.clear()
-        return await self._store.delete_unauthorized(None, None)
+        count = await self._store.delete_unauthorized(None, None)
+        self.operated("unauthorized.delete", by=by, ip=None, count=count)
+        return count
 
     async def flush(self) -> None:
         """Write everything that waits. Does not raise: what the store does not take is counted."""

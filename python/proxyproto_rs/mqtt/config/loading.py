@@ -62,6 +62,10 @@ def load(
     overlay.apply()
     if allow_anonymous:
         overlay.warnings += _let_everybody_in(source.tree)
+    if source.tree.get("http") is not None:
+        overlay.warnings.append(
+            "http: this version serves no HTTP; the section is validated and nothing else"
+        )
     config = _validate(source, usable=usable)
     return Loaded(config, source.origins, tuple(overlay.warnings))
 
