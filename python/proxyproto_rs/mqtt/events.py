@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -56,6 +56,25 @@ class Observer(Protocol):
 
     def asked(self, seconds: float) -> None:
         """The operator's auth plugins took so long over a login, whatever they said."""
+
+
+class Operated(Protocol):
+    """Told when an operator has done something, in the event loop; it must return at once and must not raise."""
+
+    def __call__(
+        self,
+        event: Literal["session.disconnect", "session.remove", "unauthorized.delete"],
+        *,
+        by: str,
+        client_id: str | None = None,
+        session: SessionRecord | None = None,
+        **extra: Any,
+    ) -> None:
+        """`by` is whoever did it; `extra` are fields of the audit line, named as in JSON."""
+
+
+def nobody_told(event: str, **said: Any) -> None:
+    """An Operated that nobody listens to."""
 
 
 class Silent:

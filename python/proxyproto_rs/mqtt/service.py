@@ -136,6 +136,7 @@ class BrokerService:
             session_expiry=config.amqtt.session_expiry_interval,
         )
         self.sessions = self.gate.sessions
+        self.sessions.operated = self.unauthorized.operated = self._recorder.operated
         self.listening = {
             name: Listening(
                 listener,

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .events import Operated, nobody_told
 from .paging import camel_case
 from .session_query import SessionQuery, matching
 
@@ -137,6 +138,8 @@ class Sessions:
         self._node_id = node_id
         self._expiry = expiry
         self._records: dict[str, SessionRecord] = {}
+        self.operated: Operated = nobody_told
+        """Told what operators do."""
         self._clients: dict[str, Client] = {}
         self._by_address: dict[str, int] = {}
 
@@ -229,19 +232,20 @@ class Sessions:
         record.subscriptions_count = len(subscriptions)
         return SessionView(record, subscriptions)
 
-    async def disconnect(self, client_id: str, session_id: str | None = None) -> bool:
-        """End the connection of a client and wait until it is closed.
+    async def disconnect(self, client_id: str, session_id: str | None = None, *, by: str = "api") -> bool:
+        """End the connection of a client and wait until it is closed. `by` is for the audit log.
 
         False where no such client is connected, or it is another connection than `session_id` by now.
         """
         client = self._clients.get(client_id)
         if client is None or session_id not in (None, client.connection.session_id):
             return False
+        self.operated("session.disconnect", by=by, client_id=client_id, session=client.record)
         client.end("administrative")
         await client.wait_settled()
         return True
 
-    async def remove(self, client_id: str) -> bool:
+    async def remove(self, client_id: str, *, by: str = "api") -> bool:
         """Forget a kept session, its subscriptions and its queued messages; False where there is none.
 
         Raises:
@@ -249,10 +253,12 @@ class Sessions:
         """
         if client_id in self._clients:
             raise ValueError(f"client {client_id!r} is connected: disconnect it first")
-        known = self._records.pop(client_id, None) is not None or self._kept.has_session(client_id)
-        if known:
-            await self._kept.forget(client_id)
-        return known
+        record = self._records.pop(client_id, None)
+        if record is None and not self._kept.has_session(client_id):
+            return False
+        self.operated("session.remove", by=by, client_id=client_id, session=record)
+        await self._kept.forget(client_id)
+        return True
 
     def end_where(self, reason: str, covers: Callable[[SessionRecord], bool]) -> int:
         """End every connection that a new rule covers; how many there were."""
