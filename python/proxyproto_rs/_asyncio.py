@@ -7,6 +7,7 @@ they are wrapped (`_wrapped_loop`).
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -50,14 +51,14 @@ async def open_streams(
             or uvloop.
 
     Raises:
-        TypeError: `conn` is not a ProxiedSocket.
+        TypeError: `conn` is not a ProxiedSocket, or `ssl_shutdown_timeout` is not known.
         OSError: The TLS handshake failed (`ssl.SSLError` is one), or the peer is gone. The connection is
             closed, as it is by cancellation.
     """
     if not isinstance(conn, ProxiedSocket):
         raise TypeError(f"open_streams() wants a ProxiedSocket, not {type(conn).__name__}")
     security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-    loop = asyncio.get_running_loop()
+    loop = _running_loop(security)
     # The protocol makes the writer, and with the callback it knows that it is a server's (for
     # `writer.start_tls`).
     made: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -79,7 +80,7 @@ async def create_server(
     listener: Listener, protocol_factory: ProtocolFactory, security: Tls | None, start_serving: bool
 ) -> Server:
     """Make the server for the running loop."""
-    loop = asyncio.get_running_loop()
+    loop = _running_loop(security)
     server: Server
     if selector_loop.can_serve(loop):
         server = selector_loop.SelectorServer(listener, loop, protocol_factory, security)
@@ -94,7 +95,7 @@ async def start_server(
     listener: Listener, connected: ClientConnected, limit: int, security: Tls | None, start_serving: bool
 ) -> Server:
     """Make the server for the running loop."""
-    loop = asyncio.get_running_loop()
+    loop = _running_loop(security)
     server: Server
     if selector_loop.can_serve(loop):
         server = selector_loop.SelectorServer(
@@ -124,6 +125,15 @@ async def wait_readable(wake_fd: WakeFd) -> None:
             loop.remove_reader(own.fileno())
     finally:
         own.close()
+
+
+def _running_loop(security: Tls | None) -> asyncio.AbstractEventLoop:
+    """Return the running loop, which has to know what is asked of its TLS: the first handshake is too late."""
+    loop = asyncio.get_running_loop()
+    is_asyncio = isinstance(loop, asyncio.BaseEventLoop)
+    if sys.version_info < (3, 11) and is_asyncio and security and security.shutdown_timeout is not None:
+        raise TypeError("ssl_shutdown_timeout needs Python 3.11, or uvloop")
+    return loop
 
 
 def _started(server: Server, start_serving: bool) -> Server:

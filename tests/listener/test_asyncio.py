@@ -84,7 +84,6 @@ async def test_a_protocol_sees_the_client(listener: Listener) -> None:
             assert (sock.getpeername(), sock.getsockname()) == (CLIENT, SERVER)
             assert transport.get_extra_info("no such thing", "default") == "default"
             assert transport.get_protocol() is protocol
-            assert isinstance(transport, asyncio.Transport) or hasattr(transport, "get_extra_info")
         assert await protocol.lost is None
         assert extra_info(transport) == expected_info(writer)
         assert get_header(transport) == HEADER
@@ -380,6 +379,9 @@ async def test_tls_behind_the_header_in_one_segment(
     listener: Listener, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext], kind: str
 ) -> None:
     server_context, client_context = tls_contexts
+    options: dict[str, Any] = {"ssl": server_context, "ssl_handshake_timeout": 30.0}
+    if sys.version_info >= (3, 11):
+        options["ssl_shutdown_timeout"] = 30.0
     seen: asyncio.Queue[tuple[dict[str, Any], bool]] = asyncio.Queue()
 
     def see(holder: Any) -> None:
@@ -410,12 +412,12 @@ async def test_tls_behind_the_header_in_one_segment(
 
     async with contextlib.AsyncExitStack() as stack:
         if kind == "create_server":
-            await stack.enter_async_context(await listener.create_server(Protocol, ssl=server_context))
+            await stack.enter_async_context(await listener.create_server(Protocol, **options))
         elif kind == "start_server":
-            await stack.enter_async_context(await listener.start_server(handler, ssl=server_context))
+            await stack.enter_async_context(await listener.start_server(handler, **options))
         talking = asyncio.create_task(asyncio.to_thread(client))
         if kind == "open_streams":
-            await handler(*await open_streams(await anext(listener), ssl=server_context))
+            await handler(*await open_streams(await anext(listener), **options))
         assert await talking == b"ping"
         info, is_tls = await seen.get()
     assert is_tls
@@ -570,6 +572,23 @@ async def test_tls_options_are_checked_as_asyncio_does(
         await listener.start_server(lambda reader, writer: None, **keywords)
 
 
+@on_asyncio
+@pytest.mark.skipif(
+    sys.version_info >= (3, 11), reason="asyncio has ssl_shutdown_timeout from Python 3.11 on"
+)
+async def test_what_asyncio_does_not_know_is_said_before_the_first_handshake(
+    listener: Listener, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    context = tls_contexts[0]
+    with pytest.raises(TypeError, match="ssl_shutdown_timeout"):
+        await listener.create_server(asyncio.Protocol, ssl=context, ssl_shutdown_timeout=1.0)
+    with pytest.raises(TypeError, match="ssl_shutdown_timeout"):
+        await listener.start_server(lambda reader, writer: None, ssl=context, ssl_shutdown_timeout=1.0)
+    async with connected(listener.getsockname(), V2):
+        with await anext(listener) as conn, pytest.raises(TypeError, match="ssl_shutdown_timeout"):
+            await open_streams(conn, ssl=context, ssl_shutdown_timeout=1.0)
+
+
 # --- Given away as sock= ---
 
 
@@ -685,7 +704,9 @@ async def test_the_server_is_asyncios(listener: Listener) -> None:
     assert isinstance(server, asyncio.AbstractServer)
     assert server.get_loop() is asyncio.get_running_loop()
     assert server.is_serving()
-    assert [sock.getsockname() for sock in server.sockets] == [listener.getsockname()]
+    (shown,) = server.sockets
+    assert shown.getsockname() == listener.getsockname()
+    assert shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     assert str(listener.getsockname()[1]) in repr(server)
     await server.start_serving()
     server.close()
@@ -952,7 +973,3 @@ def test_a_new_loop_serves_after_another_has_ended(listener: Listener) -> None:
     loop = asyncio.SelectorEventLoop()
     assert loop.run_until_complete(serve()) == b"x"
     loop.close()
-
-
-def test_the_listening_socket_itself_is_what_server_sockets_show(listener: Listener) -> None:
-    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
