@@ -84,7 +84,7 @@ impl Acceptor {
             tokio::select! {
                 () = self.shared.changed.notified() => {}
                 batch = self.backlog.ready(room.min(BATCH)), if room > 0 => self.receive(batch),
-                events = self.late.ready(), if self.late.pending.len() > 0 => match events {
+                events = self.late.ready(), if self.late.len() > 0 => match events {
                     Ok(events) => self.examine(&events),
                     Err(error) => self.give_up(&error),
                 },
@@ -129,7 +129,7 @@ impl Acceptor {
                 break;
             }
         }
-        self.shared.pending.store(self.late.pending.len() + self.held.len(), Ordering::Relaxed);
+        self.shared.pending.store(self.late.len() + self.held.len(), Ordering::Relaxed);
     }
 
     /// Everything whose time has come.
@@ -142,7 +142,7 @@ impl Acceptor {
             self.examine(&self.late.second_look());
         }
         let options = self.shared.options();
-        while let Some(waiting) = self.late.pending.remove_expired(options.header_timeout.get(), now) {
+        while let Some(waiting) = self.late.take_expired(options.header_timeout.get(), now) {
             self.expire(waiting, &options, now);
         }
         self.shared.queue.tick(now);
@@ -153,7 +153,7 @@ impl Acceptor {
         let deadlines = [
             self.paused_until,
             self.late.next_second_look(self.last_second_look),
-            self.late.pending.next_deadline(header_timeout),
+            self.late.next_deadline(header_timeout),
             self.shared.queue.next_tick(),
         ];
         deadlines.into_iter().flatten().min()
@@ -187,7 +187,7 @@ impl Acceptor {
     fn is_over(&self) -> bool {
         match self.shared.phase() {
             Phase::Serving => false,
-            Phase::Draining => self.is_swept && self.late.pending.len() == 0 && self.held.is_empty(),
+            Phase::Draining => self.is_swept && self.late.len() == 0 && self.held.is_empty(),
             Phase::Closed => true,
         }
     }

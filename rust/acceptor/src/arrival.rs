@@ -40,13 +40,13 @@ impl Acceptor {
     /// A late connection has something to show.
     pub(crate) fn look_again(&mut self, event: Event, options: &Options, now: Instant) {
         // It may have been refused or evicted since the event.
-        let Some(waiting) = self.late.pending.get(event.token) else { return };
+        let Some(waiting) = self.late.get(event.token) else { return };
         match inspect(waiting.fd.as_fd(), waiting.approach, event.is_closed, &mut self.buffer, options) {
             Finding { seen, judgement: Judgement::Wait { needed } } => {
                 self.late.keep(event.token, seen, needed);
             }
             finding => {
-                if let Some(waiting) = self.late.pending.remove(event.token) {
+                if let Some(waiting) = self.late.take(event.token) {
                     self.settle(waiting, finding, options, now);
                 }
             }
@@ -64,8 +64,8 @@ impl Acceptor {
     }
 
     fn wait(&mut self, waiting: Waiting, needed: usize, options: &Options, now: Instant) {
-        while self.late.pending.len() >= options.max_pending {
-            let Some(longest) = self.late.pending.remove_longest_waiting() else { break };
+        while self.late.len() >= options.max_pending {
+            let Some(longest) = self.late.take_longest_waiting() else { break };
             self.refuse(&longest.peer, None, (Outcome::PendingOverflow, Detail::Plain), 0, now);
         }
         let peer = waiting.peer.clone();

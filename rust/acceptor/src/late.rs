@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use crate::pending::{Pending, Waiting};
@@ -16,7 +17,7 @@ const BATCH: usize = 64;
 /// The connections whose header is not complete, and the readiness of their sockets.
 pub(crate) struct Late {
     epoll: AsyncFd<OwnedFd>,
-    pub(crate) pending: Pending,
+    pending: Pending,
 }
 
 /// A connection that has something to show.
@@ -32,6 +33,15 @@ impl Late {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = sys::register_readable(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
         Ok(Self { epoll, pending: Pending::default() })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The one with this token, unless it has gone since the event.
+    pub(crate) fn get(&self, token: u64) -> Option<&Waiting> {
+        self.pending.get(token)
     }
 
     /// Waits for `waiting`, which wants `needed` more bytes; gives it back closed if the kernel has no memory for it.
@@ -57,6 +67,29 @@ impl Late {
         }
     }
 
+    /// Takes out the one with this token.
+    pub(crate) fn take(&mut self, token: u64) -> Option<Waiting> {
+        let waiting = self.pending.remove(token)?;
+        Some(self.forget(waiting))
+    }
+
+    /// Takes out the one that has waited longest.
+    pub(crate) fn take_longest_waiting(&mut self) -> Option<Waiting> {
+        let waiting = self.pending.remove_longest_waiting()?;
+        Some(self.forget(waiting))
+    }
+
+    /// Takes out the one that has waited longest if that is at least `limit`.
+    pub(crate) fn take_expired(&mut self, limit: Duration, now: Instant) -> Option<Waiting> {
+        let waiting = self.pending.remove_expired(limit, now)?;
+        Some(self.forget(waiting))
+    }
+
+    /// When the next one runs out.
+    pub(crate) fn next_deadline(&self, limit: Duration) -> Option<Instant> {
+        self.pending.next_deadline(limit)
+    }
+
     /// Completes when some connections may have something to show.
     pub(crate) async fn ready(&self) -> io::Result<Vec<Event>> {
         loop {
@@ -64,10 +97,12 @@ impl Late {
             let mut events = Vec::with_capacity(BATCH);
             let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
             let spare = rustix::buffer::spare_capacity(&mut events);
-            if epoll::wait(self.epoll.get_ref(), spare, Some(&no_wait))? > 0 {
-                return Ok(events.into_iter().map(Event::from).collect());
+            match epoll::wait(self.epoll.get_ref(), spare, Some(&no_wait)) {
+                Ok(0) => guard.clear_ready(),
+                Ok(_) => return Ok(events.into_iter().map(Event::from).collect()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-            guard.clear_ready();
         }
     }
 
@@ -82,6 +117,14 @@ impl Late {
     /// How long until the next second look is worth it.
     pub(crate) fn next_second_look(&self, last: Instant) -> Option<Instant> {
         self.pending.has_begun().then(|| last + SECOND_LOOK_INTERVAL)
+    }
+
+    /// Watches this one no more. It may live on, and each of its bytes would wake this thread: 20,000 small messages on one
+    /// late connection cost 58 ms of it. Closing it is not enough either where a forked child holds it too.
+    fn forget(&self, waiting: Waiting) -> Waiting {
+        // It fails only for what is not watched.
+        let _ = epoll::delete(self.epoll.get_ref(), waiting.fd.as_fd());
+        waiting
     }
 }
 
@@ -102,5 +145,43 @@ impl From<epoll::Event> for Event {
         let gone = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         let epoll::Event { flags, data } = event;
         Self { token: data.u64(), is_closed: flags.intersects(gone) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addresses::{PeerAddr, UnixName};
+    use crate::trust::Approach;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    fn waiting() -> (Waiting, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let peer = PeerAddr::Unix(UnixName::default());
+        let waiting =
+            Waiting { fd: ours.into(), peer, approach: Approach::Header, since: Instant::now(), seen: 0 };
+        (waiting, theirs)
+    }
+
+    fn watched(late: &Late) -> usize {
+        let path = format!("/proc/self/fdinfo/{}", late.epoll.get_ref().as_raw_fd());
+        std::fs::read_to_string(path).unwrap().lines().filter(|line| line.starts_with("tfd:")).count()
+    }
+
+    #[test]
+    fn whoever_is_taken_out_is_watched_no_more() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _runtime = runtime.enter();
+        let mut late = Late::new().unwrap();
+        let (first, second, third) = (waiting(), waiting(), waiting());
+        for waiting in [first.0, second.0, third.0] {
+            late.add(waiting, 1).unwrap();
+        }
+        assert_eq!(watched(&late), 3);
+        let kept =
+            [late.take(1), late.take_longest_waiting(), late.take_expired(Duration::ZERO, Instant::now())];
+        assert!(kept.iter().all(Option::is_some));
+        assert_eq!(watched(&late), 0);
     }
 }
