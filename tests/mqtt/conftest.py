@@ -51,3 +51,11 @@ def opens_something(item: pytest.Item) -> bool:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """An authority, a server's certificate and a client's."""
     return make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_unhandled(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nobody writes that something was not handled: amqtt does so where it goes on as if nothing were."""
+    yield
+    lines = [record.getMessage() for record in caplog.get_records("call")]
+    assert not [line for line in lines if "nhandled" in line or "never retrieved" in line]
