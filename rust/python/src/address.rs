@@ -141,13 +141,13 @@ fn unix<'py>(py: Python<'py>, address: &UnixAddress<'_>) -> PyResult<Bound<'py, 
 fn ipv4(py: Python<'_>, ip: Ipv4Addr) -> PyResult<Bound<'_, PyString>> {
     let mut text = Text::<16>::new();
     text.ipv4(ip);
-    text.into_python(py)
+    text.to_python(py)
 }
 
 fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> PyResult<Bound<'_, PyString>> {
     let mut text = Text::<40>::new();
     text.ipv6(ip);
-    text.into_python(py)
+    text.to_python(py)
 }
 
 /// Up to `N` ASCII characters. Writing addresses into it by hand, and not through `fmt`, halves the time of `source`.
@@ -161,7 +161,7 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyString>> {
+    fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         PyString::from_bytes(py, self.bytes.get(..self.len).unwrap_or_default())
     }
 

@@ -25,7 +25,7 @@ impl Connection {
         connection: acceptor::Connection,
     ) -> PyResult<(i32, i32, Py<Self>)> {
         let family = address::family_of(&connection.peer);
-        let header = connection.header.map(|header| Py::new(py, Header::new(header))).transpose()?;
+        let header = connection.header.map(|header| Py::new(py, Header::new(py, header)?)).transpose()?;
         let permit = Mutex::new(Some(connection.permit));
         let known = Py::new(py, Self { header, peer: connection.peer, permit })?;
         // From here on the fd is Python's; before, an error would have closed it.
@@ -43,8 +43,8 @@ impl Connection {
 
     /// The header's source, or None where the TCP peer applies.
     #[getter]
-    fn peername<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
-        self.header.as_ref().map_or(Ok(None), |header| header.get().source(py))
+    fn peername<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyAny>> {
+        self.header.as_ref()?.get().source(py)
     }
 
     /// The header's destination, or None where the TCP connection's own end applies.

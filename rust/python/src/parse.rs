@@ -6,7 +6,7 @@ use codec::Status;
 use proxyproto_codec as codec;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::error;
 use crate::header::Header;
@@ -43,19 +43,19 @@ use crate::options::{self, Keyword};
     text_signature = "(data, /, *, versions=(1, 2), max_header_size=4096, allow_mixed_families=False, \
                       reject_unspec=False, ignore_malformed_tlvs=False)"
 )]
-pub(crate) fn parse(
-    data: &Bound<'_, PyAny>,
+pub(crate) fn parse<'py>(
+    data: &Bound<'py, PyAny>,
     versions: Keyword<'_, '_>,
     max_header_size: Keyword<'_, '_>,
     allow_mixed_families: Keyword<'_, '_>,
     reject_unspec: Keyword<'_, '_>,
     ignore_malformed_tlvs: Keyword<'_, '_>,
-) -> PyResult<(Header, usize)> {
+) -> PyResult<Bound<'py, PyTuple>> {
     let options =
         options::new(versions, max_header_size, allow_mixed_families, reject_unspec, ignore_malformed_tlvs)?;
     let input = Input::new("data", data, options.max_header_size.get())?;
     match codec::decode(input.as_bytes(), &options) {
-        Ok(Status::Complete(header)) => Ok(with_length(header)),
+        Ok(Status::Complete(header)) => with_length(data.py(), header),
         Ok(Status::Partial { needed }) => Err(error::incomplete(needed)),
         Err(error) => Err(error::invalid(data.py(), error, input.as_bytes())),
     }
@@ -82,26 +82,27 @@ pub(crate) fn parse(
     text_signature = "(data, /, *, versions=(1, 2), max_header_size=4096, allow_mixed_families=False, \
                       reject_unspec=False, ignore_malformed_tlvs=False)"
 )]
-pub(crate) fn parse_datagram(
-    data: &Bound<'_, PyAny>,
+pub(crate) fn parse_datagram<'py>(
+    data: &Bound<'py, PyAny>,
     versions: Keyword<'_, '_>,
     max_header_size: Keyword<'_, '_>,
     allow_mixed_families: Keyword<'_, '_>,
     reject_unspec: Keyword<'_, '_>,
     ignore_malformed_tlvs: Keyword<'_, '_>,
-) -> PyResult<(Header, usize)> {
+) -> PyResult<Bound<'py, PyTuple>> {
     let options =
         options::new(versions, max_header_size, allow_mixed_families, reject_unspec, ignore_malformed_tlvs)?;
     let input = Input::new("data", data, options.max_header_size.get())?;
     match codec::decode_datagram(input.as_bytes(), &options) {
-        Ok(header) => Ok(with_length(header)),
+        Ok(header) => with_length(data.py(), header),
         Err(error) => Err(error::invalid(data.py(), error, input.as_bytes())),
     }
 }
 
-fn with_length(header: codec::Header<&[u8]>) -> (Header, usize) {
+/// The header and its length. The tuple is made here, as each return of a whole `Header` copies it once more.
+fn with_length<'py>(py: Python<'py>, header: codec::Header<&[u8]>) -> PyResult<Bound<'py, PyTuple>> {
     let length = header.raw().len();
-    (Header::new(header.to_owned()), length)
+    (Bound::new(py, Header::new(py, header.to_owned())?)?, length).into_pyobject(py)
 }
 
 /// Reads a header that comes in pieces.
@@ -227,7 +228,7 @@ impl Decoding {
         if self.header.is_none()
             && let Some(header) = self.decoder.header()
         {
-            self.header = Some(Py::new(py, Header::new(header.to_owned()))?);
+            self.header = Some(Py::new(py, Header::new(py, header.to_owned())?)?);
         }
         Ok(self.header.as_ref().map(|header| header.clone_ref(py)))
     }
@@ -247,7 +248,7 @@ pub(crate) fn header_from_raw(raw: &Bound<'_, PyBytes>) -> PyResult<Header> {
         ignore_malformed_tlvs: true,
     };
     match codec::decode_datagram(bytes, &options) {
-        Ok(header) => Ok(Header::new(header.to_owned())),
+        Ok(header) => Header::new(raw.py(), header.to_owned()),
         Err(error) => Err(error::invalid(raw.py(), error, bytes)),
     }
 }
