@@ -83,7 +83,9 @@ impl Acceptor {
             let deadline = self.next_deadline();
             tokio::select! {
                 () = self.shared.changed.notified() => {}
-                batch = self.backlog.ready(room.min(BATCH)), if room > 0 => self.receive(batch),
+                batch = self.backlog.ready(room.min(BATCH)), if room > 0 => {
+                    self.receive(batch);
+                }
                 events = self.late.ready(), if self.late.len() > 0 => match events {
                     Ok(events) => self.examine(&events),
                     Err(error) => self.give_up(&error),
@@ -93,7 +95,8 @@ impl Acceptor {
         }
     }
 
-    fn receive(&mut self, batch: Batch) {
+    /// Returns whether the kernel's queue was empty after the batch.
+    fn receive(&mut self, batch: Batch) -> bool {
         let options = self.shared.options();
         let now = Instant::now();
         for (fd, peer) in batch.connections {
@@ -101,10 +104,11 @@ impl Acceptor {
         }
         match batch.end {
             None => {}
-            Some(End::Empty) => self.is_swept = self.shared.phase() != Phase::Serving,
+            Some(End::Empty) => return true,
             Some(End::Exhausted(error)) => self.pause(&error, now),
             Some(End::Broken(error)) => self.give_up(&error),
         }
+        false
     }
 
     fn examine(&mut self, events: &[Event]) {
@@ -174,7 +178,7 @@ impl Acceptor {
             if room == 0 {
                 return;
             }
-            self.receive(self.backlog.take(room));
+            self.is_swept = self.receive(self.backlog.take(room));
         }
         if self.is_swept {
             self.is_stopped = true;

@@ -29,12 +29,8 @@ impl Acceptor {
             return self.refuse(&peer, None, (Outcome::Untrusted, Detail::Plain), 0, now);
         };
         let waiting = Waiting { fd, peer, approach, since: now, seen: 0 };
-        match inspect(waiting.fd.as_fd(), approach, false, &mut self.buffer, options) {
-            Finding { seen, judgement: Judgement::Wait { needed } } => {
-                self.wait(Waiting { seen, ..waiting }, needed, options, now);
-            }
-            finding => self.settle(waiting, finding, options, now),
-        }
+        let finding = inspect(waiting.fd.as_fd(), approach, false, &mut self.buffer, options);
+        self.settle(waiting, finding, options, now);
     }
 
     /// A late connection has something to show.
@@ -81,7 +77,9 @@ impl Acceptor {
             Judgement::Refuse(outcome, detail) => {
                 self.refuse(&waiting.peer, None, (outcome, detail), finding.seen, now);
             }
-            Judgement::Wait { needed } => self.wait(waiting, needed, options, now),
+            Judgement::Wait { needed } => {
+                self.wait(Waiting { seen: finding.seen, ..waiting }, needed, options, now);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use proxyproto_acceptor::{BindOptions, Closed, Listener, Socket};
+use proxyproto_acceptor::{BindOptions, Closed, Listener, Options, Socket};
 
 use crate::pair::{Served, V1, finish, options, read_all, v1_of};
 
@@ -57,6 +57,21 @@ fn the_kernels_queue_is_emptied_before_the_end() {
         served.accept();
     }
     until_drained(&served);
+}
+
+#[test]
+fn who_has_connected_before_the_drain_is_served_however_close() {
+    let not_deferred = Options { defer_accept: Some(false), ..options() };
+    for _ in 0..500 {
+        let served = Served::new(not_deferred.clone());
+        // The thread is busy with the first when the second comes, and the drain right behind it.
+        let first = served.peer(V1);
+        let second = served.peer(V1);
+        served.listener.drain().unwrap();
+        for _ in [first, second] {
+            served.accept();
+        }
+    }
 }
 
 #[test]
