@@ -19,7 +19,7 @@ from proxyproto_rs import AddressSet, Listener
 # What benches/soak_traffic.py relies on.
 OPTIONS = {
     "trusted": ["127.0.0.0/9"],
-    "header_timeout": 2.0,
+    "header_timeout": 5.0,
     "max_pending": 500,
     "max_rate_per_client": 50.0,
     "burst_per_client": 100,

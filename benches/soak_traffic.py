@@ -134,7 +134,7 @@ async def in_pieces(traffic: Traffic) -> None:
     header = Header.v2(random_client(), SERVER, tlvs=[(0x04, bytes(1000))], checksum=True)
     cuts = sorted(random.sample(range(len(header.raw)), 3))
     pieces = [header.raw[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)]
-    await traffic.client(header, *pieces, pause=0.05)
+    await traffic.client(header, *pieces, pause=0.02)
 
 
 async def health_check(traffic: Traffic) -> None:
@@ -142,8 +142,8 @@ async def health_check(traffic: Traffic) -> None:
 
 
 async def one_greedy_client(traffic: Traffic) -> None:
-    with contextlib.suppress(WrongAnswer, ConnectionError):  # served, or refused for its rate
-        await traffic.client(Header.v2(("192.0.2.1", 1), SERVER))
+    with contextlib.suppress(WrongAnswer, OSError):  # served, or refused for its rate
+        await traffic.client(Header.v2(("198.51.100.1", 1), SERVER))
 
 
 async def denied(traffic: Traffic) -> None:
