@@ -41,6 +41,10 @@ class AmqttBackend:
     """
 
     def __init__(self, broker: Broker) -> None:
+        if broker.transitions.state != "new":
+            raise RuntimeError(
+                "the broker has been started: make its Gate before, so that nothing passes beside it"
+            )
         self.broker = broker
         self.denied: Callable[[str, Any, str], None] = _nobody_asked
         self.subscribers = Subscriptions()

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from .connect import Connect
     from .connection import Connection
-    from .gate import Door, Gate
+    from .door import Door
+    from .gate import Gate
     from .rates import PublishRate
     from .sessions import SessionRecord
     from .wire import Wire

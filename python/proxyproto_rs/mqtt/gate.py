@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from proxyproto_rs import get_header
 
+from .admission import check_limits, check_owner
 from .client import Client
 from .config import IdentityConfig, LimitsConfig, MqttConfig, WebSocketConfig
 from .connect import connect_length, decode_connect
 from .connection import connection_of
-from .events import Observer, Refuse, RefusedClient, Silent
+from .door import Door
+from .events import Observer, Refuse, Silent
 from .faults import Faults
 from .id_locks import IdLocks
 from .identity import Identity
-from .metrics import ListenerCounts
 from .packets import CONNACK, CONNECT
 from .rates import PublishRate
 from .reasons import REASONS
+from .refusing import refused_client
 from .sessions import Sessions
 from .tls import ProxyTls, info_of, why_failed
 from .websocket import open_websocket
@@ -32,14 +33,12 @@ from .wire import Wire
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Container, Sequence
 
     from proxyproto_rs import Listener
 
     from .backend import Backend
-
-    Check = Callable[[Client], None]
-    """Raises Refuse where the client may not come in."""
+    from .door import Check
 
 logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -47,27 +46,11 @@ _BEHIND = 16 * 1024  # bytes
 _END_GRACE = 2.0  # seconds for everybody's last bytes when the gate closes
 
 
-@dataclass
-class Door:
-    """What holds for the connections of one listener. Its values may change while it is open."""
-
-    name: str
-    tls: ssl.SSLContext | None = None
-    websocket: WebSocketConfig | None = None
-    identity: Identity = field(default_factory=lambda: Identity(IdentityConfig()))
-    trusted: Container[str] = ()
-    """Peers whose health checks may close without a byte and leave no trace."""
-    check_address: Check | None = None
-    """For an address from X-Forwarded-For, which the acceptor has not seen. Raises Refuse."""
-    unauthenticated: int = 0
-    counts: ListenerCounts = field(default_factory=ListenerCounts)
-
-
 class Gate:
     """Lets clients in to a backend.
 
     Args:
-        backend: A Backend, or an amqtt Broker that has not been started.
+        backend: A Backend, or an amqtt Broker that is started after this: `await gate.backend.start()`.
         mqtt: Deadlines and sizes.
         limits: How many, how often.
         checks: Who may come in, asked in this order before any plugin.
@@ -156,7 +139,8 @@ class Gate:
         header, proxy = get_header(transport), transport.get_extra_info("proxy_peername")
         client = Client(wire, connection_of(transport, door.name, header, proxy), self, door)
         if self.limits.max_unauthenticated and door.unauthenticated >= self.limits.max_unauthenticated:
-            self._tell_refused(client, Refuse("busy", f"{door.unauthenticated} have not logged in yet"))
+            busy = Refuse("busy", f"{door.unauthenticated} have not logged in yet")
+            self.observer.refused(refused_client(client, busy))
             wire.abort()
             return
         door.unauthenticated += 1
@@ -195,8 +179,7 @@ class Gate:
         await self._authenticate(client)
         await self._locks.acquire(client.connect.client_id)
         client.locked = True
-        self._check_owner(client)
-        self._check_limits(client)
+        self._check_again(client)
         await self._take_over(client)
         await self.backend.carry(client)
 
@@ -248,7 +231,7 @@ class Gate:
     def _check(self, client: Client) -> None:
         for check in self.checks:
             check(client)
-        self._check_limits(client)
+        check_limits(client, self.limits, self.sessions)
 
     async def _authenticate(self, client: Client) -> None:
         try:
@@ -267,26 +250,11 @@ class Gate:
             if client.connect.will is not None:
                 await self.backend.check_will(client)
 
-    def _check_owner(self, client: Client) -> None:
-        if self.mqtt.client_id_owner != "refuse":
-            return
-        record = self.sessions.record(client.connect.client_id)
-        if record is None or record.username == client.username:
-            return
-        if record.connected or self.backend.has_session(record.client_id):
-            raise Refuse("access-denied", "the session of this client id belongs to another user")
-
-    def _check_limits(self, client: Client) -> None:
-        limits, sessions = self.limits, self.sessions
-        address = client.connection.client[0]
-        old = sessions.client(client.connect.client_id)
-        if limits.max_sessions and old is None and sessions.connected >= limits.max_sessions:
-            raise Refuse("too-many-sessions", f"{sessions.connected} are connected")
-        most = limits.max_sessions_per_client
-        if most and (old is None or old.connection.client[0] != address):
-            mine = sessions.connected_from(address)
-            if mine >= most:
-                raise Refuse("too-many-sessions", f"{mine} are connected from {address}")
+    def _check_again(self, client: Client) -> None:
+        """Ask what others may have changed while the plugins thought about it; from here on the id is ours."""
+        if self.mqtt.client_id_owner == "refuse":
+            check_owner(client, self.sessions, self.backend)
+        check_limits(client, self.limits, self.sessions)
 
     async def _take_over(self, client: Client) -> None:
         old = self.sessions.client(client.connect.client_id)
@@ -338,22 +306,7 @@ class Gate:
         if client.greeted and known.connack is not None:
             client.door.counts.packets_out[CONNACK] += 1
             client.wire.write(bytes((CONNACK << 4, 2, 0, known.connack)))
-        self._tell_refused(client, refused)
-
-    def _tell_refused(self, client: Client, refused: Refuse) -> None:
-        connect = getattr(client, "connect", None)
-        self.observer.refused(
-            RefusedClient(
-                connection=client.connection,
-                reason=refused.reason,
-                detail=refused.detail,
-                client_id=refused.client_id if connect is None else connect.client_id,
-                username=client.username,
-                password_provided=connect is not None and connect.password is not None,
-                quiet=_is_nobodys(client, refused),
-                seconds=client.age(),
-            )
-        )
+        self.observer.refused(refused_client(client, refused))
 
     def _check_forwarded(self, client: Client) -> None:
         if client.connection.address_source == "forwarded" and client.door.check_address is not None:
@@ -363,20 +316,6 @@ class Gate:
         record = self.sessions.record(client_id)
         if record is not None and record.connected:
             self.observer.denied(record, action, topic)
-
-
-def _is_nobodys(client: Client, refused: Refuse) -> bool:
-    connection = client.connection
-    if connection.is_proxy_itself:
-        return True
-    silent = (refused.reason == "closed-early" and not client.wire.traffic.bytes_in) or (
-        refused.reason == "tls-failed" and refused.detail == "closed"
-    )
-    if not silent:
-        return False
-    # HAProxy's v1 checks name the proxy itself as the client.
-    host = connection.client[0]
-    return host in client.door.trusted or (connection.proxy is not None and connection.proxy[0] == host)
 
 
 def _backend_of(given: Any) -> Backend:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from proxyproto_rs import AddressSet, Listener
 
 from .config import ConfigError, Problem
+from .door import Door
 from .events import Refuse
-from .gate import Door
 from .identity import Identity
 from .logs import endpoint
 from .networks import parse_address

@@ -1,0 +1,40 @@
+"""What is told of a refused client, and whether it was anybody's attempt at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .events import Refuse, RefusedClient
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+def refused_client(client: Client, refused: Refuse) -> RefusedClient:
+    """Gather what is known at the end of a login."""
+    connect = client.connect if client.greeted and hasattr(client, "connect") else None
+    return RefusedClient(
+        connection=client.connection,
+        reason=refused.reason,
+        detail=refused.detail,
+        client_id=refused.client_id if connect is None else connect.client_id,
+        username=client.username,
+        password_provided=connect is not None and connect.password is not None,
+        quiet=is_nobodys(client, refused),
+        seconds=client.age(),
+    )
+
+
+def is_nobodys(client: Client, refused: Refuse) -> bool:
+    """Whether this was a health check: a header that names nobody, or a proxy that closes without a byte."""
+    connection = client.connection
+    if connection.is_proxy_itself:
+        return True
+    silent = (refused.reason == "closed-early" and not client.wire.traffic.bytes_in) or (
+        refused.reason == "tls-failed" and refused.detail == "closed"
+    )
+    if not silent:
+        return False
+    # HAProxy's v1 checks name the proxy itself as the client.
+    host = connection.client[0]
+    return host in client.door.trusted or (connection.proxy is not None and connection.proxy[0] == host)
