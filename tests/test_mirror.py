@@ -20,15 +20,10 @@ SOURCES = sorted(
 # What has no face of its own is tested through the one that users see.
 TESTED_BY = {
     "python/proxyproto_rs/__init__.py": "test_exports.py",
-    "python/proxyproto_rs/_closed_acceptor.py": "listener/test_close.py",
     "python/proxyproto_rs/_extra_info.py": "listener/test_asyncio.py",
-    "python/proxyproto_rs/_listener.py": "listener/test_accept.py",
-    "python/proxyproto_rs/_listening_socket.py": "listener/test_accept.py",
     "python/proxyproto_rs/_refusals.py": "listener/test_outcomes.py",
     "python/proxyproto_rs/_selector_loop.py": "listener/test_asyncio.py",
-    "python/proxyproto_rs/_server.py": "listener/test_asyncio.py",
-    "python/proxyproto_rs/_tls.py": "listener/test_asyncio.py",
-    "python/proxyproto_rs/_uvloop.py": "listener/test_asyncio.py",
+    "python/proxyproto_rs/_uvloop.py": "listener/test_as_sock.py",
     "python/proxyproto_rs/_wake_fd.py": "listener/test_close.py",
     "python/proxyproto_rs/_wrapped_transport.py": "listener/test_wrapped_loop.py",
     "rust/python/src/connection.rs": "listener/test_proxied_socket.py",

@@ -1,10 +1,9 @@
-"""accept() in its three modes, with threads, selectors and socketserver; and what else a listening socket answers."""
+"""accept() in its three modes, with threads, selectors and socketserver."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import pickle
 import selectors
 import signal
 import socket
@@ -20,7 +19,6 @@ from proxyproto_rs import Listener, ProxiedSocket, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -296,146 +294,3 @@ def test_a_callback_can_be_set_later(listener: Listener) -> None:
         assert listener.try_accept() is None
     assert len(refused) == 1
     assert listener.refusals_dropped == 0
-
-
-def test_it_answers_as_the_listening_socket_it_is(listener: Listener) -> None:
-    assert listener.family == socket.AF_INET
-    assert listener.type == socket.SOCK_STREAM
-    assert listener.proto == socket.IPPROTO_TCP
-    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
-    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
-    listener.listen()
-    listener.listen(5)
-    assert "Listener fd=" in repr(listener)
-    assert f"laddr={listener.getsockname()!r}" in repr(listener)
-
-
-def test_inheritance_is_that_of_the_listening_socket(listener: Listener) -> None:
-    assert not listener.get_inheritable()
-    listener.set_inheritable(True)
-    assert listener.get_inheritable()
-    listener.set_inheritable(False)
-
-
-MEANINGLESS: dict[str, tuple[Any, ...]] = {
-    "bind": (("127.0.0.1", 0),),
-    "connect": (("127.0.0.1", 1),),
-    "connect_ex": (("127.0.0.1", 1),),
-    "dup": (),
-    "detach": (),
-    "share": (1,),
-}
-
-
-@pytest.mark.parametrize("method", MEANINGLESS)
-def test_what_cannot_mean_anything_says_so(listener: Listener, method: str) -> None:
-    with pytest.raises(TypeError, match="a Listener"):
-        getattr(listener, method)(*MEANINGLESS[method])
-    assert listener.fileno() >= 0
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_it_cannot_be_pickled(listener: Listener, protocol: int) -> None:
-    with pytest.raises(TypeError, match=r"cannot.* pickle"):
-        pickle.dumps(listener, protocol)
-
-
-@pytest.mark.parametrize("host", ["", None])
-def test_no_host_is_every_address_of_both_families(host: str | None) -> None:
-    with Listener(host, 0, trusted=["127.0.0.1", "::1"]) as listener:
-        port = listener.getsockname()[1]
-        for address in ("127.0.0.1", "::1"):
-            with Peer((address, port), V2):
-                sock, client = listener.accept()
-                sock.close()
-                assert client == CLIENT
-
-
-def test_an_ipv6_address_is_of_one_family_unless_told() -> None:
-    with Listener("::1", 0, trusted=["::1"]) as listener:
-        assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
-    with Listener("::", 0, dualstack=True, trusted=["::1"]) as listener:
-        assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
-    with Listener("", 0, dualstack=False, trusted=["::1"]) as listener:
-        assert listener.family == socket.AF_INET
-    with pytest.raises(ValueError, match="dualstack"):
-        Listener("127.0.0.1", 0, dualstack=True)
-
-
-def test_a_host_name_is_resolved() -> None:
-    with Listener("localhost", 0, trusted=["127.0.0.1", "::1"]) as listener, Peer(listener.getsockname(), V2):
-        sock, _ = listener.accept()
-        sock.close()
-
-
-def test_ports_are_shared_when_told() -> None:
-    with Listener("127.0.0.1", 0, reuse_port=True, trusted=["127.0.0.1"]) as first:
-        port = first.getsockname()[1]
-        with Listener("127.0.0.1", port, reuse_port=True, trusted=["127.0.0.1"]) as second:
-            assert second.getsockname() == first.getsockname()
-        with pytest.raises(OSError, match=str(port)) as caught:
-            Listener("127.0.0.1", port, trusted=["127.0.0.1"])
-        assert caught.value.errno == errno.EADDRINUSE
-
-
-BAD_ARGUMENTS: list[tuple[tuple[Any, Any], dict[str, Any], type[Exception], str]] = [
-    (("127.0.0.1", "80"), {}, TypeError, "port"),
-    (("127.0.0.1", 65536), {}, OverflowError, "65536"),
-    (("127.0.0.1", -1), {}, OverflowError, "-1"),
-    (("127.0.0.1", 0), {"proxy_protokol": "off"}, TypeError, "proxy_protokol"),
-    (("127.0.0.1", 0), {"proxy_protocol": "on"}, ValueError, "proxy_protocol.*'on'"),
-    (("127.0.0.1", 0), {"proxy_protocol": "optional"}, ValueError, "trusted"),
-    (("127.0.0.1", 0), {"trusted": ["10.0.0.0/33"]}, ValueError, "10.0.0.0/33"),
-    (("127.0.0.1", 0), {"trusted": "10.0.0.0/8"}, TypeError, "trusted"),
-    (("127.0.0.1", 0), {"max_connections": 0}, ValueError, "max_connections"),
-    (("127.0.0.1", 0), {"header_timeout": -1}, ValueError, "header_timeout.*-1"),
-]
-
-
-@pytest.mark.parametrize(("address", "options", "error", "text"), BAD_ARGUMENTS, ids=str)
-def test_a_bad_argument_is_named(
-    address: tuple[Any, Any], options: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    with pytest.raises(error, match=text):
-        Listener(*address, **options)
-
-
-def test_an_unresolvable_host_is_an_os_error() -> None:
-    with pytest.raises(socket.gaierror):
-        Listener("no such host", 0)
-
-
-def test_a_unix_listener_believes_its_peers(tmp_path: Path) -> None:
-    path = tmp_path / "listener.sock"
-    with Listener.unix(path, mode=0o600) as listener:
-        assert listener.getsockname() == str(path)
-        assert path.stat().st_mode & 0o777 == 0o600
-        with Peer(str(path), V2, b"payload"):
-            sock, address = listener.accept()
-            with sock:
-                assert address == CLIENT
-                assert sock.recv(100) == b"payload"
-                assert (sock.family, sock.proxy_sockname) == (socket.AF_UNIX, str(path))
-    assert not path.exists()
-
-
-def test_an_adopted_socket_belongs_to_the_listener() -> None:
-    sock = socket.create_server(("127.0.0.1", 0))
-    with Listener.adopt(sock, trusted=["127.0.0.1"]) as listener:
-        assert listener.getsockname() == sock.getsockname()
-        with Peer(sock.getsockname(), V2):
-            conn, address = listener.accept()
-            conn.close()
-            assert address == CLIENT
-    assert sock.fileno() == -1
-
-
-def test_only_a_listening_stream_socket_is_adopted(listener: Listener) -> None:
-    with pytest.raises(TypeError, match="Listener"):
-        Listener.adopt(listener)
-    with pytest.raises(TypeError, match="int"):
-        Listener.adopt(3)  # type: ignore[arg-type]
-    with socket.socket() as sock:
-        with pytest.raises(OSError, match="listening"):
-            Listener.adopt(sock)
-        assert sock.fileno() >= 0
