@@ -12,8 +12,9 @@ import threading
 import time
 from pathlib import Path
 
-from proxyproto_rs import Header, Listener
 from rounds import ratio, table
+
+from proxyproto_rs import Header, Listener
 
 ROUNDS = 11
 CONNECTIONS = 2_000
@@ -23,7 +24,9 @@ HEADER = Header.v2(("192.0.2.1", 1), ("198.51.100.1", 2)).encode()
 
 def networks(count: int) -> list[str]:
     """So many entries, of which the last denies the client."""
-    return [f"10.{n >> 14 & 255}.{n >> 6 & 255}.{(n & 63) << 2}/30" for n in range(count - 1)] + ["192.0.2.0/24"]
+    return [f"10.{n >> 14 & 255}.{n >> 6 & 255}.{(n & 63) << 2}/30" for n in range(count - 1)] + [
+        "192.0.2.0/24"
+    ]
 
 
 def acceptor_cpu() -> int:
