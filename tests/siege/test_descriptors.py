@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -44,6 +45,19 @@ def test_running_out_of_descriptors_and_recovering(caplog: pytest.LogCaptureFixt
         assert (stats["v2"], stats.accepted, stats.refused) == (CLIENTS, CLIENTS, 0)
     lines = [record.getMessage() for record in caplog.records if "file" in record.getMessage()]
     assert len(lines) == 1
+
+
+def test_a_listener_that_finds_too_few_descriptors_leaves_none() -> None:
+    """It takes about nine; wherever it fails, it says why, and the watch over this directory finds nothing."""
+    errors = []
+    for left in range(16):
+        with only(left):
+            try:
+                Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]).close()
+            except OSError as error:
+                errors.append(error.errno)
+    assert set(errors) == {errno.EMFILE}
+    assert len(errors) < 16
 
 
 def close_all(served: list[ProxiedSocket]) -> None:

@@ -91,7 +91,7 @@ impl Acceptor {
 
     /// A new fd that is readable while there is something to take, and for ever once the acceptor is closed or drained.
     fn dup_wake_fd(&self) -> PyResult<i32> {
-        Ok(self.listener.wake_fd()?.into_raw_fd())
+        Ok(self.listener.wake_fd().map_err(os_error)?.into_raw_fd())
     }
 
     /// Take one connection: its fd (non-blocking, the caller's from now on), its address family and the rest; or None.
