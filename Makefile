@@ -23,6 +23,7 @@ test: lint $(STAMPS)/peers $(STAMPS)/fuzzer
 
 lint: $(STAMPS)/built $(STAMPS)/test-venv
 	cargo fmt --all --check
+	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check --quiet python tests benches
 	$(BIN)/ruff check --quiet python tests benches
