@@ -28,7 +28,7 @@ def create_connection(
     header: Header,
     **options: Any,
 ) -> socket.socket:
-    """Do what `socket.create_connection` does, and send the header.
+    """Do what `socket.create_connection` does, and send the header. TLS, if any, is wrapped around the result.
 
     Args:
         address: As in `socket.create_connection`.

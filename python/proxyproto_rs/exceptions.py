@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ._core import _reasons
+from ._core import _looks_like, _reasons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,9 @@ class InvalidHeader(ProxyProtocolError):
 
     def __str__(self) -> str:
         text = f"invalid PROXY header at byte {self.offset}: {_TEXTS.get(self.reason, self.reason)}"
-        if self.first_bytes:
-            text += f" (it starts with {self.first_bytes.hex(' ')})"
-        return text
+        if not self.first_bytes:
+            return text
+        text += f" (it starts with {self.first_bytes.hex(' ')}"
+        if REASONS.get(self.reason) == "missing-header":
+            text += f", which looks like {_looks_like(self.first_bytes)}"
+        return text + ")"

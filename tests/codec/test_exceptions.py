@@ -163,11 +163,17 @@ def test_tree() -> None:
         (InvalidHeader("port-leading-zero", 27), "invalid PROXY header at byte 27: leading zero in a port"),
         (
             InvalidHeader("bad-signature", 0, b"\x10\x1e"),
-            "invalid PROXY header at byte 0: no PROXY signature (it starts with 10 1e)",
+            "invalid PROXY header at byte 0: no PROXY signature"
+            " (it starts with 10 1e, which looks like an MQTT CONNECT)",
+        ),
+        (
+            InvalidHeader("oversized", 14, b"\r\n\r\n"),
+            "invalid PROXY header at byte 14: longer than the largest header accepted here"
+            " (it starts with 0d 0a 0d 0a)",
         ),
         (InvalidHeader("of-a-later-version", 3), "invalid PROXY header at byte 3: of-a-later-version"),
     ],
-    ids=["one-byte", "bytes", "invalid", "first-bytes", "unknown-reason"],
+    ids=["one-byte", "bytes", "invalid", "stranger", "first-bytes", "unknown-reason"],
 )
 def test_text(error: ProxyProtocolError, text: str) -> None:
     assert str(error) == text
@@ -200,7 +206,7 @@ def test_parse_says_what_is_wrong() -> None:
     assert error.first_bytes == b"\x10\x1e\x00\x04MQTT\x04\x02\x00\x3c\x00\x12cl"
     assert str(error) == (
         "invalid PROXY header at byte 0: no PROXY signature"
-        " (it starts with 10 1e 00 04 4d 51 54 54 04 02 00 3c 00 12 63 6c)"
+        " (it starts with 10 1e 00 04 4d 51 54 54 04 02 00 3c 00 12 63 6c, which looks like an MQTT CONNECT)"
     )
 
 

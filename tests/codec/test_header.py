@@ -164,7 +164,7 @@ class TestTlvs:
         header = with_tlvs((0xE1, b"a"), (0x04, b""), (0xE1, b"b"))
         assert header.tlvs == ((0xE1, b"a"), (0x04, b""), (0xE1, b"b"))
         assert header.get_tlv(0xE1) == b"a"
-        assert header.get_tlv(0x04) == b""
+        assert header.get_tlv(type=0x04) == b""
         assert header.get_tlv(0x05) is None
 
     def test_v1_has_none(self) -> None:

@@ -70,3 +70,10 @@ pub(crate) fn reasons() -> Vec<(&'static str, &'static str, &'static str)> {
         .map(|reason| (reason.code(), reason.text(), Outcome::from(reason.fault()).name()))
         .collect()
 }
+
+/// What a stranger's first bytes look like, with its article: `an MQTT CONNECT`.
+#[pyfunction]
+#[pyo3(name = "_looks_like", signature = (first_bytes, /))]
+pub(crate) fn looks_like(first_bytes: &[u8]) -> String {
+    codec::FirstBytes::of(first_bytes).to_string()
+}

@@ -188,7 +188,7 @@ impl Header {
     /// Raises:
     ///     ValueError: No type has this number.
     ///     TypeError: `type` is not an int.
-    #[pyo3(signature = (r#type, /))]
+    #[pyo3(signature = (r#type))]
     fn get_tlv<'py>(
         &self,
         py: Python<'py>,

@@ -29,7 +29,7 @@ mod _core {
     #[pymodule_export]
     use crate::connection::Connection;
     #[pymodule_export]
-    use crate::error::reasons;
+    use crate::error::{looks_like, reasons};
     #[pymodule_export]
     use crate::header::Header;
     #[pymodule_export]
