@@ -106,7 +106,10 @@ class Gate:
         return door
 
     async def open(self, listener: Listener, door: Door) -> None:
-        """Serve a Listener under the rules of `door`."""
+        """Serve a Listener under the rules of `door`. Raises RuntimeError for TLS on another loop than asyncio's."""
+        if door.tls is not None and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+            # uvloop loses a ClientHello now and then between connection_made and start_tls.
+            raise RuntimeError(f"listener {door.name} has TLS: it needs asyncio's own event loop")
         accepted = partial(self._accepted, door)
         self._servers.append(await listener.create_server(lambda: Wire(accepted, self._room())))
 
@@ -143,6 +146,8 @@ class Gate:
             self.observer.refused(refused_client(client, busy))
             wire.abort()
             return
+        if door.tls is not None:
+            wire.hold()
         door.unauthenticated += 1
         self._clients.add(client)
         client.task = wire.loop.create_task(self._serve(client))

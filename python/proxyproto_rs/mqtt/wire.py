@@ -6,6 +6,7 @@ It knows nothing of MQTT. A `codec` (WebSocket) may stand between the transport 
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -160,16 +161,22 @@ class Wire(asyncio.Protocol):
         self.buffer.clear()
         self.buffer += self._decode(waiting)
 
-    async def start_tls(self, context: Any, timeout: float) -> None:
-        """Do the server's side of the handshake. Where `loop.start_tls` raises, the connection is gone.
+    def hold(self) -> None:
+        """Read nothing before `start_tls`; called in `connected`."""
+        self._transport.pause_reading()
 
-        Must be called before anything is awaited in the task that `connection_made` has begun.
+    async def start_tls(self, context: Any, timeout: float) -> None:
+        """Do the server's side of the handshake, `hold` before. Where `loop.start_tls` raises, the connection is gone.
+
+        Must be called before anything is awaited in the task that `connected` has begun.
         """
         # uvloop takes no wrapper around its transports.
         plain = self._transport.get_extra_info("wrapped_transport", self._transport)
-        # Not in connection_made: asyncio of Python 3.10 begins to read after that whatever was said in it. The task's
-        # first step still runs before the first bytes are given out.
-        plain.pause_reading()
+        if sys.version_info < (3, 11):
+            # It begins to read after connection_made whatever was said in it. The first bytes are not given out
+            # before this task's first step, and these two calls take them back.
+            plain.resume_reading()
+            plain.pause_reading()
         try:
             transport = await self.loop.start_tls(
                 plain, self, context, server_side=True, ssl_handshake_timeout=timeout
