@@ -195,9 +195,11 @@ def test_tls_on_another_loop_is_refused(certificates: Certificates) -> None:
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
 
     async def serve() -> None:
-        with Listener("127.0.0.1", 0, trusted=TRUSTED) as listener:
-            with pytest.raises(RuntimeError, match="needs asyncio's own event loop"):
-                await Gate(Echo()).serve(listener, name="ssl", ssl=certificates.server_context())
+        with (
+            Listener("127.0.0.1", 0, trusted=TRUSTED) as listener,
+            pytest.raises(RuntimeError, match="needs asyncio's own event loop"),
+        ):
+            await Gate(Echo()).serve(listener, name="ssl", ssl=certificates.server_context())
 
     loop = uvloop.new_event_loop()
     loop.run_until_complete(serve())
