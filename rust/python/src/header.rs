@@ -14,9 +14,9 @@ use crate::enums;
 use crate::options::Keyword;
 use crate::ssl::SslInfo;
 
-// Fields are native and turned into Python's when asked for: with `parse` such a header costs 57 ns, a tuple of all its
-// fields 341 and a frozen dataclass 825. Only the source, which everybody asks for, is there from the start, where the
-// interpreter reads it without a call, 20 ns sooner (CPython 3.11, 2 cores).
+// Fields are native, and Python's when asked for: a frozen class with native fields costs 57 ns to return, with a tuple
+// of Python objects 341, and a frozen dataclass 825. Only the source, which everybody asks for, is made at once: the
+// interpreter reads it without a call, 20 ns sooner than through a getter (CPython 3.11, 2 cores).
 /// One PROXY header, as received or to be sent: immutable, hashable, picklable.
 ///
 /// Two headers are equal when their `raw` is. There is no constructor: `parse` and `Decoder` read headers, `v1`, `v2`,
