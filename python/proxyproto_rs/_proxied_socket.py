@@ -27,7 +27,7 @@ class ProxiedSocket(socket.socket):
     back.
     """
 
-    __slots__ = ("_connection", "_copies", "_proxy_sockname", "family")
+    __slots__ = ("_connection", "_copies", "_proxy_sockname", "_reads_much", "family")
 
     _proxy_sockname: Any
 
@@ -43,6 +43,7 @@ class ProxiedSocket(socket.socket):
         self.family = _FAMILIES[family]
         self._connection = connection
         self._copies: list[None] | None = None
+        self._reads_much = False
 
     @property
     def header(self) -> Header | None:
@@ -93,10 +94,15 @@ class ProxiedSocket(socket.socket):
         return self.proxy_sockname if sockname is None else sockname
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Receive what is there, up to `bufsize` bytes; without flags, no more than 120 KiB at once."""
-        if bufsize > _READ_SIZE and not flags:
-            bufsize = _READ_SIZE
-        return _recv(self, bufsize, flags)
+        """Receive what is there, up to `bufsize` bytes; up to 120 KiB where the last read gave less than that.
+
+        With flags it is up to `bufsize` always.
+        """
+        if bufsize <= _READ_SIZE or flags:
+            return _recv(self, bufsize, flags)
+        data = _recv(self, bufsize if self._reads_much else _READ_SIZE)
+        self._reads_much = len(data) >= _READ_SIZE
+        return data
 
     def dup(self) -> ProxiedSocket:
         """Return a second socket of the same connection, with the same header and addresses.
@@ -143,8 +149,8 @@ _GIVEN_BACK: list[None] = []
 _NON_BLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 # asyncio offers each read 256 KiB. What is larger than 128 KiB gets a mapping of its own from malloc, given back
-# after the read: three system calls and page faults, 16 us of a short connection's 64 (CPython 3.11, glibc). A
-# long stream costs about the same either way.
+# after the read: three system calls and page faults, 16 us of a short connection's 64 (CPython 3.11, glibc). Who
+# has more to read is better off with it.
 _READ_SIZE = 120 * 1024
 _recv = socket.socket.recv
 
