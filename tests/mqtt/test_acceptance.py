@@ -350,9 +350,14 @@ async def test_a_spoofed_header_bans_nobody() -> None:
 
 async def test_a_late_header_is_in_time_or_not() -> None:
     header = Header.v2(CLIENT, OTHER).encode()
-    async with running(proxy={"trusted": ["127.0.0.0/8"], "header_timeout": "200ms"}) as broker:
-        async with dial(broker.address(), header=header[:5]) as client:
-            assert await client.end() == b""
+    listeners = {"tcp": {"proxy": {"header_timeout": "200ms"}}, "patient": {"type": "tcp"}}
+    async with running(listeners=listeners) as broker:
+        async with dial(broker.address("patient"), header=header[:5]) as late:
+            async with dial(broker.address(), header=header[:5]) as client:
+                assert await client.end() == b""
+            # By now it is later than the other listener has patience.
+            late.send(header[5:] + connect().encode())
+            assert await late.packet() == WELCOME
         (row,) = await broker.rows()
         assert (row.reason_code, row.ip_address) == ("timeout", "127.0.0.1")
 
