@@ -61,7 +61,7 @@ class ServedSocket(ProxiedSocket):
 class WrappedServer(Server):
     """Serves through `connect_accepted_socket`, without a task for each connection.
 
-    With uvloop on CPython 3.11 that is 25 us of the loop's time for each, and 29 with a task.
+    A task would cost a seventh more of the loop's time (uvloop, CPython 3.11: 29 us a connection, not 25).
     """
 
     _socket_class = ServedSocket
