@@ -10,30 +10,12 @@ pub(crate) fn matches(header: &[u8], field: usize) -> bool {
     header.get(field..field + LEN).is_some_and(|value| *value == checksum(header, field).to_be_bytes())
 }
 
-/// The checksum over the whole header with the four bytes at `field` taken as zero.
-///
-/// The arithmetic takes eight aligned bytes at a time, and single ones at both ends of what it is given. A copy
-/// of a short header has fewer ends than its three pieces: 22 ns and not 27 for the 100 bytes of an AWS load
-/// balancer.
+/// The checksum over the whole header with the four bytes at `field` taken as zero, without a copy of it.
 pub(crate) fn checksum(header: &[u8], field: usize) -> u32 {
-    let mut copy = Aligned([0; SHORT]);
-    if let Some(copy) = copy.0.get_mut(..header.len()) {
-        copy.copy_from_slice(header);
-        if let Some(field) = copy.get_mut(field..field + LEN) {
-            field.fill(0);
-        }
-        return crc32c_append(0, copy);
-    }
     let before = header.get(..field).unwrap_or_default();
     let behind = header.get(field + LEN..).unwrap_or_default();
     crc32c_append(crc32c_append(crc32c_append(0, before), &[0; LEN]), behind)
 }
-
-/// Enough for what load balancers send without a client's certificate.
-const SHORT: usize = 128;
-
-#[repr(align(8))]
-struct Aligned([u8; SHORT]);
 
 #[cfg(test)]
 mod tests {
@@ -42,12 +24,10 @@ mod tests {
     #[test]
     fn the_field_counts_as_zeros_wherever_it_stands() {
         let header: Vec<u8> = (0..=255).collect();
-        for header in [&header[..], &header[..=SHORT], &header[..SHORT], &header[..100]] {
-            for field in 0..=header.len() - LEN {
-                let mut zeroed = header.to_vec();
-                zeroed[field..field + LEN].fill(0);
-                assert_eq!(checksum(header, field), bit_by_bit(&zeroed), "{field} of {}", header.len());
-            }
+        for field in 0..=header.len() - LEN {
+            let mut zeroed = header.clone();
+            zeroed[field..field + LEN].fill(0);
+            assert_eq!(checksum(&header, field), bit_by_bit(&zeroed), "{field}");
         }
     }
 
