@@ -100,10 +100,7 @@ class ListeningSocket(socket.socket):
         except OSError:
             self._public_fd.mute()
             raise
-        if taken is None:
-            return None
-        fd, family, connection = taken
-        return ProxiedSocket(fd, family, self.proto, connection)
+        return None if taken is None else ProxiedSocket(taken, self.proto)
 
     def _take_up_to(self, most: int, socket_class: type[_Socket]) -> Iterator[_Socket]:
         """Tell of refusals, then give the connections that are there, non-blocking.
@@ -112,15 +109,8 @@ class ListeningSocket(socket.socket):
         """
         self._refusals.tell(*self._acceptor.take_refusals())
         proto = self.proto
-        taken = self._acceptor.take_all(most)
-        taken.reverse()
-        try:
-            while taken:
-                fd, family, connection = taken.pop()
-                yield socket_class(fd, family, proto, connection)
-        finally:
-            for fd, _, _ in taken:
-                os.close(fd)
+        for connection in self._acceptor.take_all(most):
+            yield socket_class(connection, proto)
 
     def fileno(self) -> int:
         """Return an fd that is readable while there is something to take: a connection, or refusals to tell

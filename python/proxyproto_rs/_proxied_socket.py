@@ -27,7 +27,7 @@ class ProxiedSocket(socket.socket):
     back.
     """
 
-    __slots__ = ("_connection", "_copies", "_proxy_sockname", "_reads_much", "family")
+    __slots__ = ("_connection", "_proxy_sockname", "_reads_much", "family")
 
     _proxy_sockname: Any
 
@@ -35,14 +35,13 @@ class ProxiedSocket(socket.socket):
     family: socket.AddressFamily
     type = socket.SOCK_STREAM
 
-    def __init__(self, fd: int, family: int, proto: int, connection: Connection) -> None:
-        """Take over `fd`, which is non-blocking. Listeners call this; the signature may change."""
+    def __init__(self, connection: Connection, proto: int) -> None:
+        """Become the socket of `connection`, non-blocking. Listeners call this; the signature may change."""
         # Told so, the socket module costs one system call and 1.2 us; asked to find out by itself, four and
         # 2.3 us.
-        super().__init__(family, _NON_BLOCKING_STREAM, proto, fd)
-        self.family = _FAMILIES[family]
+        connection.initialize_socket(_initialize, self, _NON_BLOCKING_STREAM, proto)
+        self.family = _FAMILIES[connection.family]
         self._connection = connection
-        self._copies: list[None] | None = None
         self._reads_much = False
 
     @property
@@ -75,7 +74,7 @@ class ProxiedSocket(socket.socket):
         Raises:
             OSError: The socket is closed.
         """
-        if self._copies is _GIVEN_BACK:
+        if _fileno(self) < 0:
             raise _closed()
         connection = self._connection
         peername = connection.peername
@@ -88,7 +87,7 @@ class ProxiedSocket(socket.socket):
         Raises:
             OSError: The socket is closed.
         """
-        if self._copies is _GIVEN_BACK:
+        if _fileno(self) < 0:
             raise _closed()
         sockname = self._connection.sockname
         return self.proxy_sockname if sockname is None else sockname
@@ -109,12 +108,8 @@ class ProxiedSocket(socket.socket):
 
         The client's place is given back when both are closed.
         """
-        copy = ProxiedSocket(os.dup(self.fileno()), self.family, self.proto, self._connection)
+        copy = ProxiedSocket(self._connection.dup(self.fileno()), self.proto)
         copy.settimeout(self.gettimeout())
-        if self._copies is None:
-            self._copies = [None]
-        self._copies.append(None)
-        copy._copies = self._copies
         return copy
 
     def close(self) -> None:
@@ -130,14 +125,7 @@ class ProxiedSocket(socket.socket):
         return fd
 
     def _give_back(self) -> None:
-        copies, self._copies = self._copies, _GIVEN_BACK
-        if copies is None:
-            self._connection.release()
-        elif copies:
-            # Two copies may be closed by two threads at once; releasing twice does no harm.
-            copies.pop()
-            if not copies:
-                self._connection.release()
+        self._connection.release()
 
 
 def _closed() -> OSError:
@@ -145,7 +133,6 @@ def _closed() -> OSError:
 
 
 _FAMILIES = {int(family): family for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)}
-_GIVEN_BACK: list[None] = []
 _NON_BLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 # asyncio offers each read 256 KiB. What is larger than 128 KiB gets a mapping of its own from malloc, given back
@@ -153,6 +140,8 @@ _NON_BLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 # has more to read is better off with it.
 _READ_SIZE = 120 * 1024
 _recv = socket.socket.recv
+_fileno = socket.socket.fileno
+_initialize = socket.socket.__init__
 
 
 def get_header(x: object, /) -> Header | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -25,7 +26,8 @@ class WakeFd:
         """Take over `fd`."""
         self._fd = fd
         self._closed = False
-        self._lock = threading.Lock()
+        # Signal handlers run in the middle of all this, and close Listeners.
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         self._waiting = 0
 
@@ -35,19 +37,18 @@ class WakeFd:
     def wait(self, timeout: float | None) -> bool:
         """Block until it is readable, at most `timeout` seconds; say whether it is. Closed is readable."""
         with self._lock:
-            if self._closed:
-                return True
             self._waiting += 1
         try:
+            if self._closed:
+                return True
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
             # A caller that has more time than poll can count comes again.
-            return bool(poll.poll(None if timeout is None else min(math.ceil(timeout * 1000), _LONGEST_POLL)))
+            return bool(poll.poll(None if timeout is None else math.ceil(min(timeout * 1000, _LONGEST_POLL))))
         finally:
             with self._lock:
                 self._waiting -= 1
-                if self.fileno() < 0 and not self._waiting:
-                    os.close(self._fd)
+                self._let_go()
 
     def dup(self) -> WakeFd:
         """Return another one, for an event loop to register and to close in its own time.
@@ -62,24 +63,23 @@ class WakeFd:
 
     def close(self) -> None:
         if os.getpid() != self._pid:
-            self._close_in_child()
-            return
+            # Who waited, or held the lock, did so in the parent.
+            self._lock = threading.RLock()
+            self._pid = os.getpid()
+            self._waiting = 0
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-            if not self._waiting:
-                os.close(self._fd)
+            self._let_go()
 
-    def _close_in_child(self) -> None:
-        # Who waited, or held the lock, did so in the parent.
-        if not self._closed:
-            self._closed = True
-            os.close(self._fd)
+    def _let_go(self) -> None:
+        if self._closed and self._fd >= 0 and not self._waiting:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     def __del__(self) -> None:
-        if not self._closed:
-            self.close()
+        # Nobody waits any more, but an exception may have come between a wait and its `try`.
+        self._waiting = 0
+        self.close()
 
 
 class PublicFd:
@@ -90,30 +90,41 @@ class PublicFd:
     epoll fd can be polled like any other, and what it watches can be taken out of it.
     """
 
-    __slots__ = ("_epoll", "_lock", "_muted", "_wake_fd")
+    __slots__ = ("_closed", "_epoll", "_lock", "_muted", "_wake_fd", "_watched")
 
     def __init__(self, wake_fd: WakeFd) -> None:
         self._wake_fd = wake_fd
-        self._lock = threading.Lock()
+        self._watched = -1
+        self._lock = threading.RLock()
         self._epoll: select.epoll | None = None
         self._muted = False
+        self._closed = False
 
     def fileno(self) -> int:
         """Return the fd, which is opened when it is first asked for: threads and our own servers do without."""
         with self._lock:
-            if self._epoll is None:
-                self._epoll = select.epoll()
-                if not self._muted:
-                    self._epoll.register(self._wake_fd.fileno(), select.EPOLLIN)
-            return self._epoll.fileno()
+            try:
+                if self._epoll is None:
+                    self._epoll = select.epoll()
+                    if not self._muted:
+                        self._watched = self._wake_fd.fileno()
+                        self._epoll.register(self._watched, select.EPOLLIN)
+                return self._epoll.fileno()
+            except (OSError, ValueError):
+                if self._closed:
+                    return -1
+                raise
 
     def mute(self) -> None:
         """Make it unreadable for good."""
         with self._lock:
             if self._epoll is not None and not self._muted:
-                self._epoll.unregister(self._wake_fd.fileno())
+                # Where it has been closed meanwhile, it watches nothing any more.
+                with contextlib.suppress(OSError, ValueError):
+                    self._epoll.unregister(self._watched)
             self._muted = True
 
     def close(self) -> None:
+        self._closed = True
         if self._epoll is not None:
             self._epoll.close()

@@ -1,8 +1,10 @@
-//! What is known of one connection that was handed over, and its place among the open ones.
+//! One connection that was handed over: what is known of it, its fd until a socket has it, its place among the open ones.
 
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxyproto_acceptor as acceptor;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use crate::address;
@@ -10,31 +12,72 @@ use crate::header::Header;
 
 /// What the acceptor knows of one connection that it handed over.
 ///
-/// It holds the client's place among the open connections until `release` is called or it is collected.
+/// It holds the client's place among the open connections until `release` is called or it is collected, and the fd
+/// until a socket has it.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Connection {
+    fd: Mutex<Option<OwnedFd>>,
     header: Option<Py<Header>>,
     peer: acceptor::PeerAddr,
-    permit: Mutex<Option<acceptor::Permit>>,
+    /// Shared with duplicates; the last one gives it back.
+    permit: Mutex<Option<Arc<acceptor::Permit>>>,
 }
 
 impl Connection {
-    /// The connection's fd, its address family and the rest, as `take` returns them.
-    pub(crate) fn hand_over(
-        py: Python<'_>,
-        connection: acceptor::Connection,
-    ) -> PyResult<(i32, i32, Py<Self>)> {
-        let family = address::family_of(&connection.peer);
+    pub(crate) fn hand_over(py: Python<'_>, connection: acceptor::Connection) -> PyResult<Py<Self>> {
         let header = connection.header.map(|header| Py::new(py, Header::new(py, header)?)).transpose()?;
-        let permit = Mutex::new(Some(connection.permit));
-        let known = Py::new(py, Self { header, peer: connection.peer, permit })?;
-        // From here on the fd is Python's; before, an error would have closed it.
-        Ok((std::os::fd::IntoRawFd::into_raw_fd(connection.fd), family, known))
+        let fd = Mutex::new(Some(connection.fd));
+        let permit = Mutex::new(Some(Arc::new(connection.permit)));
+        Py::new(py, Self { fd, header, peer: connection.peer, permit })
     }
 }
 
 #[pymethods]
 impl Connection {
+    /// Let `initialize`, the `__init__` of `socket.socket`, make `sock` this connection's socket.
+    ///
+    /// Python raises KeyboardInterrupt between any two of its instructions; an fd that is a mere number then would stay
+    /// open for ever, and its client would wait as long.
+    fn initialize_socket(
+        &self,
+        initialize: &Bound<'_, PyAny>,
+        sock: &Bound<'_, PyAny>,
+        kind: i32,
+        proto: i32,
+    ) -> PyResult<()> {
+        let fd = lock(&self.fd).take().ok_or_else(bad_fd)?;
+        let number = fd.as_raw_fd();
+        let done = initialize.call1((sock, address::family_of(&self.peer), kind, proto, number));
+        // An interruption may come before the socket has the fd, or after.
+        if done.is_ok() || sock.call_method0("fileno")?.extract::<i32>()? == number {
+            let _ = fd.into_raw_fd();
+        }
+        done.map(drop)
+    }
+
+    /// The same connection with a duplicate of `fd`, which is its socket's.
+    fn dup(&self, py: Python<'_>, fd: i32) -> PyResult<Self> {
+        if fd < 0 {
+            return Err(bad_fd());
+        }
+        // SAFETY: -1 is excluded above. The number may still be of no open file, or be closed by another thread while it
+        // is duplicated; the kernel then answers EBADF or duplicates what has come in its place, as it would for os.dup.
+        #[expect(unsafe_code, reason = "Python hands over a number")]
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+        Ok(Self {
+            fd: Mutex::new(Some(fd)),
+            header: self.header(py),
+            peer: self.peer.clone(),
+            permit: Mutex::new(lock(&self.permit).clone()),
+        })
+    }
+
+    /// The address family, as the socket module numbers it.
+    #[getter]
+    fn family(&self) -> i32 {
+        address::family_of(&self.peer)
+    }
+
     /// The header, or None where the peer is served without one.
     #[getter]
     fn header(&self, py: Python<'_>) -> Option<Py<Header>> {
@@ -61,6 +104,15 @@ impl Connection {
 
     /// Give the place among the open connections back. Doing it again changes nothing.
     fn release(&self) {
-        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let permit = lock(&self.permit).take();
+        drop(permit);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bad_fd() -> PyErr {
+    PyOSError::new_err((libc::EBADF, "Bad file descriptor"))
 }

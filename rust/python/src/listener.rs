@@ -28,7 +28,6 @@ pub(crate) struct Acceptor {
     given: Mutex<Given>,
 }
 
-type TakenConnection = (i32, i32, Py<Connection>);
 type RefusalFields<'py> = (
     &'static str,
     Bound<'py, PyAny>,
@@ -94,17 +93,17 @@ impl Acceptor {
         Ok(self.listener.wake_fd().map_err(os_error)?.into_raw_fd())
     }
 
-    /// Take one connection: its fd (non-blocking, the caller's from now on), its address family and the rest; or None.
+    /// Take one connection, or None.
     ///
     /// Raises:
     ///     OSError: EBADF: the acceptor is closed, or drained and empty.
-    fn take(&self, py: Python<'_>) -> PyResult<Option<TakenConnection>> {
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Py<Connection>>> {
         Ok(self.take_at_most(py, 1)?.pop())
     }
 
     /// Take at most `most` of the connections that are ready, the first ready first.
     #[pyo3(signature = (most=usize::MAX, /), text_signature = "($self, most=..., /)")]
-    fn take_all(&self, py: Python<'_>, most: usize) -> PyResult<Vec<TakenConnection>> {
+    fn take_all(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Py<Connection>>> {
         self.take_at_most(py, most)
     }
 
@@ -168,7 +167,7 @@ impl Acceptor {
         Ok(Self { listener, given: Mutex::new(given) })
     }
 
-    fn take_at_most(&self, py: Python<'_>, most: usize) -> PyResult<Vec<TakenConnection>> {
+    fn take_at_most(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Py<Connection>>> {
         let connections = self.listener.take(most).map_err(|closed| match closed {
             Closed::Inherited => inherited(Inherited),
             Closed::Closed => PyOSError::new_err((libc::EBADF, "the listener is closed")),

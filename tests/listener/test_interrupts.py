@@ -1,0 +1,106 @@
+"""Signals: their handlers run between any two instructions of accept(), raise there, or close the Listener there."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from peers import V2, Peer, wait_readable
+from proxyproto_rs import Listener, ProxiedSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Interrupt:
+    """Runs a handler before the n-th instruction of what is called under it, as the interpreter does on a signal."""
+
+    def __init__(self, number: int, handler: Callable[[], None]) -> None:
+        self._left = number
+        self._handler = handler
+        self.has_run = False
+
+    def __call__(self, frame: Any, event: str, _: Any) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode" and not self.has_run:
+            self._left -= 1
+            if self._left < 0:
+                self.has_run = True
+                self._handler()
+        return self
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            return function()
+        finally:
+            sys.settrace(before)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def accept(listener: Listener, interruption: Interrupt) -> ProxiedSocket | None:
+    """What accept() gives; None if it was interrupted or the Listener was closed meanwhile."""
+    try:
+        sock, _ = interruption.call(listener.accept)
+    except (KeyboardInterrupt, TimeoutError):
+        return None
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return None
+    assert isinstance(sock, ProxiedSocket)
+    return sock
+
+
+def test_an_interruption_loses_no_connection() -> None:
+    for number in itertools.count():
+        with (
+            Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener,
+            Peer(listener.getsockname(), V2) as peer,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter(
+                "ignore", ResourceWarning
+            )  # nobody could close what accept() did not return
+            assert wait_readable(listener.fileno())
+            interruption = Interrupt(number, interrupt)
+            sock = accept(listener, interruption)
+            if not interruption.has_run:
+                assert sock is not None
+                sock.close()
+                break
+            del sock
+            stats = listener.stats()
+            assert stats.open == stats.ready, number
+            if not stats.ready:
+                assert peer.sees_the_end()
+    assert number > 100
+
+
+@pytest.mark.parametrize("data", [(), (V2,)], ids=["waiting", "ready"])
+def test_a_handler_may_close_the_listener(data: tuple[bytes, ...]) -> None:
+    for number in itertools.count():
+        with (
+            Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"], defer_accept=False) as listener,
+            Peer(listener.getsockname(), *data),
+        ):
+            assert not data or wait_readable(listener.fileno())
+            listener.settimeout(0.01)
+            interruption = Interrupt(number, listener.close)
+            sock = accept(listener, interruption)
+            if sock is not None:
+                sock.close()
+            if not interruption.has_run:
+                break
+            assert listener._wake_fd._fd == -1
+            assert listener.stats().open == 0
+    assert number > 100
