@@ -145,7 +145,7 @@ fn ipv4(py: Python<'_>, ip: Ipv4Addr) -> PyResult<Bound<'_, PyString>> {
 }
 
 fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> PyResult<Bound<'_, PyString>> {
-    let mut text = Text::<40>::new();
+    let mut text = Text::<48>::new();
     text.ipv6(ip);
     text.to_python(py)
 }
@@ -190,24 +190,22 @@ impl<const N: usize> Text<N> {
         }
         let groups = ip.segments();
         let zeros = longest_zero_run(groups);
-        let mut separate = false;
         for (index, group) in groups.into_iter().enumerate() {
-            if zeros.contains(&index) {
-                if index == zeros.start {
-                    self.push(b':');
+            if !zeros.contains(&index) {
+                self.group(group);
+            } else if index == zeros.start {
+                self.push(b':');
+                if index == 0 {
                     self.push(b':');
                 }
-                separate = false;
-                continue;
             }
-            if separate {
-                self.push(b':');
-            }
-            self.group(group);
-            separate = true;
+        }
+        if zeros.end < groups.len() {
+            self.len -= 1; // the last colon
         }
     }
 
+    /// Up to four digits and a colon.
     fn group(&mut self, group: u16) {
         let digits = [12, 8, 4, 0].map(|shift| {
             let digit = (group >> shift & 0xf) as u8;
@@ -215,13 +213,15 @@ impl<const N: usize> Text<N> {
         });
         // Without leading zeros, of which the last digit is none.
         let zeros = (group | 1).leading_zeros() / 4;
-        let len = 4 - zeros as usize;
-        self.append((u32::from_le_bytes(digits) >> (8 * zeros)).to_le_bytes(), len);
+        let len = 4 - zeros;
+        let digits = u64::from(u32::from_le_bytes(digits) >> (8 * zeros));
+        let text = digits | u64::from(b':') << (8 * len);
+        self.append(text.to_le_bytes(), len as usize + 1);
     }
 
     /// Appends the first `len` bytes, and leaves the others where the next will be written.
-    fn append(&mut self, bytes: [u8; 4], len: usize) {
-        if let Some(room) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+    fn append<const M: usize>(&mut self, bytes: [u8; M], len: usize) {
+        if let Some(room) = self.bytes.get_mut(self.len..self.len + M) {
             room.copy_from_slice(&bytes);
             self.len += len;
         }
@@ -246,21 +246,17 @@ static DIGITS: [([u8; 4], usize); 256] = {
     digits
 };
 
+/// The first of the longest runs of zero groups, if it has two or more.
 fn longest_zero_run(groups: [u16; 8]) -> Range<usize> {
-    let mut longest = 0..0;
-    let mut current = 0..0;
-    for (index, group) in groups.into_iter().enumerate() {
-        if group != 0 {
-            continue;
-        }
-        if current.end == index {
-            current.end = index + 1;
-        } else {
-            current = index..index + 1;
-        }
-        if current.len() > longest.len() {
-            longest = current.clone();
-        }
+    let bit_if_zero = |(index, group)| u32::from(group == 0) << index;
+    let zeros: u32 = groups.into_iter().enumerate().map(bit_if_zero).sum();
+    // Each time around, there is a bit where a run of `len` starts.
+    let (mut starts, mut longer, mut len) = (0, zeros, 0);
+    while longer != 0 {
+        starts = longer;
+        longer &= longer >> 1;
+        len += 1;
     }
-    if longest.len() < 2 { 0..0 } else { longest }
+    let start = starts.trailing_zeros() as usize;
+    if len < 2 { 0..0 } else { start..start + len }
 }
