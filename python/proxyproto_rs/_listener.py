@@ -315,6 +315,8 @@ def _resolve(host: str | None, port: int, dualstack: bool | None) -> tuple[Any, 
     """Return the address to bind, and whether it is to serve both families."""
     if not isinstance(port, int):
         raise TypeError(f"port must be an int, not {type(port).__name__}")
+    if not isinstance(dualstack, bool | None):
+        raise TypeError(f"dualstack must be a bool or None, not {type(dualstack).__name__}")
     if not 0 <= port <= _LARGEST_PORT:
         raise OverflowError(f"port must be 0-{_LARGEST_PORT}, not {port}")
     if not host:

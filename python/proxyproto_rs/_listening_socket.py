@@ -37,6 +37,7 @@ class ListeningSocket(socket.socket):
 
     def _begin(self, acceptor: Acceptor, on_refused: OnRefused | None) -> None:
         try:
+            self._refusals = Refusals(on_refused)
             super().__init__(fileno=acceptor.dup_listening())
             self._wake_fd = WakeFd(acceptor.dup_wake_fd())
             self._public_fd = PublicFd(self._wake_fd)
@@ -46,7 +47,6 @@ class ListeningSocket(socket.socket):
                 super().close()
             raise
         self._acceptor = acceptor
-        self._refusals = Refusals(on_refused)
         # Kept here: O_NONBLOCK belongs to the file description, which the acceptor shares and wants
         # non-blocking.
         self._timeout = socket.getdefaulttimeout()
@@ -194,8 +194,10 @@ class ListeningSocket(socket.socket):
 
     def __del__(self) -> None:
         if self._is_open:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            self.close()
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()
 
     def bind(self, _address: Any, /) -> NoReturn:
         """Raise TypeError: it is bound."""

@@ -40,20 +40,31 @@ OnRefused = Callable[[Refusal], object]
 class Refusals:
     """Tells the log and ``on_refused`` what the acceptor has gathered."""
 
-    __slots__ = ("dropped", "on_refused")
+    __slots__ = ("_on_refused", "dropped")
 
     def __init__(self, on_refused: OnRefused | None) -> None:
         self.on_refused = on_refused
         self.dropped = 0
+
+    @property
+    def on_refused(self) -> OnRefused | None:
+        return self._on_refused
+
+    @on_refused.setter
+    def on_refused(self, callback: OnRefused | None) -> None:
+        if not (callback is None or callable(callback)):
+            raise TypeError(f"on_refused must be callable or None, not {type(callback).__name__}")
+        self._on_refused = callback
 
     def tell(self, records: list[Any], lines: list[tuple[int, str]], dropped: int) -> None:
         """Write the lines, call the callback: in the calling thread, which is one that accepts."""
         for level, line in lines:
             logger.log(level, "%s", line)
         self.dropped += dropped
-        if records and self.on_refused is not None:
+        on_refused = self.on_refused
+        if on_refused is not None:
             for record in records:
-                self._tell(self.on_refused, Refusal(*record))
+                self._tell(on_refused, Refusal(*record))
 
     def _tell(self, on_refused: OnRefused, refusal: Refusal) -> None:
         try:

@@ -89,6 +89,11 @@ def test_what_is_no_network_is_an_error(method: str, network: Any, error: type[E
         getattr(AddressSet(), method)(network)
 
 
+def test_an_end_is_a_number() -> None:
+    with pytest.raises(TypeError, match="expires must be a number of seconds or None, not str"):
+        AddressSet().add("192.0.2.1", expires="1s")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("expires", [0, -1, float("nan")])
 def test_an_end_in_the_past_is_an_error(expires: float) -> None:
     with pytest.raises(ValueError, match="expires must be greater than 0 seconds"):

@@ -64,6 +64,11 @@ BAD_ARGUMENTS: list[tuple[tuple[Any, Any], dict[str, Any], type[Exception], str]
     (("127.0.0.1", 0), {"trusted": "10.0.0.0/8"}, TypeError, "trusted"),
     (("127.0.0.1", 0), {"max_connections": 0}, ValueError, "max_connections"),
     (("127.0.0.1", 0), {"header_timeout": -1}, ValueError, "header_timeout.*-1"),
+    (("127.0.0.1", 0), {"backlog": -1}, ValueError, "backlog must be from 0 to .*, not -1"),
+    (("127.0.0.1", 0), {"backlog": "many"}, TypeError, "backlog must be int, not str"),
+    (("127.0.0.1", 0), {"reuse_port": 1}, TypeError, "reuse_port must be bool, not int"),
+    (("127.0.0.1", 0), {"dualstack": "yes"}, TypeError, "dualstack must be a bool or None, not str"),
+    (("127.0.0.1", 0), {"on_refused": "log"}, TypeError, "on_refused must be callable or None, not str"),
 ]
 
 
@@ -94,6 +99,15 @@ def test_a_unix_listener_believes_its_peers(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("mode", [-1, 0o10000, "rw"])
+def test_a_bad_mode_is_named(tmp_path: Path, mode: Any) -> None:
+    with pytest.raises(
+        (TypeError, ValueError), match=f"mode must be .*, not {mode if mode != 'rw' else 'str'}"
+    ):
+        Listener.unix(tmp_path / "listener.sock", mode=mode)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_adopted_socket_belongs_to_the_listener() -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     with Listener.adopt(sock, trusted=["127.0.0.1"]) as listener:
@@ -113,4 +127,6 @@ def test_only_a_listening_stream_socket_is_adopted(listener: Listener) -> None:
     with socket.socket() as sock:
         with pytest.raises(OSError, match="listening"):
             Listener.adopt(sock)
+        with pytest.raises(ValueError, match="backlog"):
+            Listener.adopt(sock, backlog=-1)
         assert sock.fileno() >= 0

@@ -1,5 +1,6 @@
 //! How often one client may connect: a virtual-scheduling (GCRA) meter per client network, in a bounded table.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use hashlink::LruCache;
@@ -15,10 +16,38 @@ const REMEMBERED_CLIENTS: usize = 65_536;
 /// A rate in connections per second, and how many may come at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Connections per second in the long run; finite and greater than 0.
-    pub per_second: f64,
-    /// Connections that may come at once; at least 1.
-    pub burst: u32,
+    per_second: f64,
+    burst: u32,
+}
+
+impl Rate {
+    /// The rates that can be counted, in connections per second. Once in 30 years is never; a meter that runs more slowly
+    /// would overflow its clock.
+    pub const RANGE: RangeInclusive<f64> = 1e-9..=1e9;
+
+    /// `per_second` in the long run, `burst` at once; by default as many as come in a second. At least one.
+    ///
+    /// `None` if the rate is not in [`Rate::RANGE`].
+    #[must_use]
+    pub fn new(per_second: f64, burst: Option<u32>) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and at most 1e9")]
+        let default = || per_second.ceil() as u32;
+        Self::RANGE
+            .contains(&per_second)
+            .then(|| Self { per_second, burst: burst.unwrap_or_else(default).max(1) })
+    }
+
+    /// Connections per second in the long run.
+    #[must_use]
+    pub const fn per_second(self) -> f64 {
+        self.per_second
+    }
+
+    /// Connections that may come at once.
+    #[must_use]
+    pub const fn burst(self) -> u32 {
+        self.burst
+    }
 }
 
 /// For each client the time at which its meter would be empty again.
@@ -41,7 +70,8 @@ impl RateTable {
             self.0.insert(client, now + interval);
             return true;
         };
-        let wait = empty_at.saturating_duration_since(now);
+        // Under one rate it is never more; what a slower rate has left behind must not outlast it.
+        let wait = empty_at.saturating_duration_since(now).min(tolerance.saturating_add(interval));
         if wait > tolerance {
             return false;
         }
@@ -66,7 +96,7 @@ mod tests {
     #[test]
     fn a_burst_then_the_rate() {
         let mut table = RateTable::new();
-        let rate = Rate { per_second: 2.0, burst: 3 };
+        let rate = Rate::new(2.0, Some(3)).unwrap();
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let admitted: Vec<bool> = [0, 0, 0, 0, 499, 500, 500, 1000, 5000, 5000, 5000, 5000]
@@ -78,7 +108,7 @@ mod tests {
     #[test]
     fn clients_do_not_share_a_meter() {
         let mut table = RateTable::new();
-        let rate = Rate { per_second: 1.0, burst: 1 };
+        let rate = Rate::new(1.0, Some(1)).unwrap();
         let now = Instant::now();
         assert!(table.admit(client(1), rate, now));
         assert!(!table.admit(client(1), rate, now));
@@ -88,16 +118,50 @@ mod tests {
     #[test]
     fn a_clock_that_stands_still_or_runs_back_is_no_gift() {
         let mut table = RateTable::new();
-        let rate = Rate { per_second: 1.0, burst: 1 };
+        let rate = Rate::new(1.0, Some(1)).unwrap();
         let earlier = Instant::now();
         assert!(table.admit(client(1), rate, earlier + Duration::from_secs(5)));
         assert!(!table.admit(client(1), rate, earlier));
     }
 
     #[test]
+    fn a_faster_rate_holds_for_who_was_counted_under_a_slower_one() {
+        let mut table = RateTable::new();
+        let slow = Rate::new(0.001, Some(5)).unwrap();
+        let fast = Rate::new(10.0, Some(1)).unwrap();
+        let now = Instant::now();
+        for _ in 0..5 {
+            assert!(table.admit(client(1), slow, now));
+        }
+        assert!(!table.admit(client(1), fast, now));
+        assert!(table.admit(client(1), fast, now + Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn no_rate_overflows_the_clock() {
+        for (per_second, burst) in [(1e-9, Some(u32::MAX)), (1e9, None), (1e9, Some(1)), (0.5, Some(0))] {
+            let rate = Rate::new(per_second, burst).unwrap();
+            let mut table = RateTable::new();
+            for _ in 0..3 {
+                table.admit(client(1), rate, Instant::now());
+            }
+        }
+        for per_second in [0.0, -1.0, 1e-10, 1.1e9, f64::NAN, f64::INFINITY] {
+            assert_eq!(Rate::new(per_second, None), None, "{per_second}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_a_seconds_worth_unless_given() {
+        let bursts = [(0.1, None), (2.0, None), (2.1, None), (5.0, Some(1))]
+            .map(|(per_second, burst)| Rate::new(per_second, burst).unwrap().burst());
+        assert_eq!(bursts, [1, 2, 3, 1]);
+    }
+
+    #[test]
     fn the_table_is_bounded_and_keeps_whoever_is_busy() {
         let mut table = RateTable::new();
-        let rate = Rate { per_second: 0.001, burst: 1 };
+        let rate = Rate::new(0.001, Some(1)).unwrap();
         let now = Instant::now();
         assert!(table.admit(client(0), rate, now));
         for number in 1..200_000 {

@@ -39,21 +39,9 @@ impl AddressSet {
     /// Raises:
     ///     ValueError: As for the constructor; or `expires` is not greater than 0.
     #[pyo3(signature = (network, /, *, expires=None))]
-    fn add(&self, network: &Bound<'_, PyAny>, expires: Option<f64>) -> PyResult<()> {
+    fn add(&self, network: &Bound<'_, PyAny>, expires: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let network = parse("network", &text("network", network)?)?;
-        let expires = match expires {
-            None => None,
-            Some(seconds) if seconds > 0.0 => {
-                let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-                Some(Instant::now() + time.min(acceptor::LONGEST_EXPIRY))
-            }
-            Some(seconds) => {
-                return Err(PyValueError::new_err(format!(
-                    "expires must be greater than 0 seconds, not {seconds}"
-                )));
-            }
-        };
-        self.0.add(network, expires);
+        self.0.add(network, expires.map(expiry).transpose()?);
         Ok(())
     }
 
@@ -118,6 +106,17 @@ pub(crate) fn address_set(option: &str, given: &Bound<'_, PyAny>) -> PyResult<ac
     given.py().detach(|| texts.iter().map(|text| parse(option, text)).collect())
 }
 
+fn expiry(given: &Bound<'_, PyAny>) -> PyResult<Instant> {
+    let seconds: f64 =
+        given.extract().map_err(|_| error::wrong_type("expires", "a number of seconds or None", given))?;
+    // A NaN is not greater either.
+    if seconds > 0.0 {
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        return Ok(Instant::now() + time.min(acceptor::LONGEST_EXPIRY));
+    }
+    Err(error::out_of_range("expires", "greater than 0 seconds", given))
+}
+
 fn text(option: &str, network: &Bound<'_, PyAny>) -> PyResult<String> {
     if let Ok(text) = network.cast::<PyString>() {
         return Ok(text.to_cow()?.into_owned());
@@ -149,17 +148,17 @@ pub(crate) struct ClientLimits(pub(crate) acceptor::ClientLimits);
 #[pymethods]
 impl ClientLimits {
     #[new]
-    #[pyo3(signature = (max_connections=None, max_rate=None, burst=None, ipv6_prefix=64))]
+    #[pyo3(
+        signature = (max_connections=None, max_rate=None, burst=None, ipv6_prefix=None),
+        text_signature = "(max_connections=None, max_rate=None, burst=None, ipv6_prefix=64)"
+    )]
     fn new(
         max_connections: Option<&Bound<'_, PyAny>>,
         max_rate: Option<&Bound<'_, PyAny>>,
         burst: Option<&Bound<'_, PyAny>>,
-        ipv6_prefix: u16,
+        ipv6_prefix: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let ipv6_prefix =
-            u8::try_from(ipv6_prefix).ok().filter(|prefix| (1..=128).contains(prefix)).ok_or_else(|| {
-                PyValueError::new_err(format!("ipv6_prefix must be from 1 to 128, not {ipv6_prefix}"))
-            })?;
+        let ipv6_prefix = ipv6_prefix.map_or(Ok(acceptor::PerClient::default().ipv6_prefix), prefix)?;
         let max_connections = max_connections.map(|value| count("max_connections", value)).transpose()?;
         let max_rate = max_rate.map(|value| per_second("max_rate", value)).transpose()?;
         let burst = burst.map(|value| count("burst", value)).transpose()?;
@@ -174,12 +173,12 @@ impl ClientLimits {
 
     #[getter]
     fn max_rate(&self) -> Option<f64> {
-        self.0.limits().rate.map(|rate| rate.per_second)
+        self.0.limits().rate.map(acceptor::Rate::per_second)
     }
 
     #[getter]
     fn burst(&self) -> Option<u32> {
-        self.0.limits().rate.map(|rate| rate.burst)
+        self.0.limits().rate.map(acceptor::Rate::burst)
     }
 
     #[getter]
@@ -199,21 +198,30 @@ impl ClientLimits {
     }
 }
 
-/// Takes a number of things, of which 0 would be none and so a mistake.
+/// Takes a number of things, of which 0 would be none and so a mistake; where it is a limit, None is for no limit.
 pub(crate) fn count(option: &str, given: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let range = "at least 1 (None means no limit)";
+    at_least_one(option, given, "at least 1 (None means no limit)")
+}
+
+/// Takes an integer above 0.
+pub(crate) fn at_least_one(option: &str, given: &Bound<'_, PyAny>, range: &str) -> PyResult<usize> {
     let count: usize = error::int_argument(option, given, range)?;
     if count == 0 { Err(error::out_of_range(option, range, given)) } else { Ok(count) }
 }
 
-/// Takes a rate: a finite number above 0.
+fn prefix(given: &Bound<'_, PyAny>) -> PyResult<u8> {
+    let (option, range) = ("ipv6_prefix", "from 1 to 128");
+    let prefix: u8 = error::int_argument(option, given, range)?;
+    if (1..=128).contains(&prefix) { Ok(prefix) } else { Err(error::out_of_range(option, range, given)) }
+}
+
+/// Takes a rate, in connections per second.
 pub(crate) fn per_second(option: &str, given: &Bound<'_, PyAny>) -> PyResult<f64> {
     let rate: f64 = given.extract().map_err(|_| error::wrong_type(option, "a number", given))?;
-    // A client that may come once in 30 years may not come; a meter that runs so slowly would overflow its clock.
-    if (1e-9..=1e9).contains(&rate) {
+    if acceptor::Rate::RANGE.contains(&rate) {
         return Ok(rate);
     }
-    Err(error::out_of_range(option, "greater than 0 (None means no limit)", given))
+    Err(error::out_of_range(option, "greater than 0, from 1e-9 to 1e9 (None means no limit)", given))
 }
 
 /// The rate of these two options, named in errors as they are here.
@@ -227,14 +235,8 @@ pub(crate) fn rate(
             Err(PyValueError::new_err(format!("{} means nothing without {}", burst.0, max_rate.0)))
         }
         (Some(per_second), burst) => {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "saturates, from 1e-9 to 1e9"
-            )]
-            let default = per_second.ceil() as usize;
-            let burst = u32::try_from(burst.unwrap_or(default)).unwrap_or(u32::MAX).max(1);
-            Ok(Some(acceptor::Rate { per_second, burst }))
+            let burst = burst.map(|burst| u32::try_from(burst).unwrap_or(u32::MAX));
+            Ok(acceptor::Rate::new(per_second, burst))
         }
     }
 }

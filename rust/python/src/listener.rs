@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::address;
 use crate::connection::Connection;
+use crate::error;
 use crate::listener_options::{self, Changes, Given};
 
 /// A listening socket served by the background thread. All methods are thread-safe.
@@ -47,12 +48,14 @@ impl Acceptor {
     #[pyo3(signature = (address, *, backlog, reuse_port, dualstack, options))]
     fn bind(
         address: &Bound<'_, PyTuple>,
-        backlog: u32,
-        reuse_port: bool,
+        backlog: &Bound<'_, PyAny>,
+        reuse_port: &Bound<'_, PyAny>,
         dualstack: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let address = socket_address(address)?;
+        let backlog = queue_length(backlog)?;
+        let reuse_port = listener_options::flag("reuse_port", reuse_port)?;
         Self::serve(options, || Socket::bind(address, BindOptions { backlog, reuse_port, dualstack }))
     }
 
@@ -61,18 +64,21 @@ impl Acceptor {
     #[pyo3(signature = (path, *, backlog, mode, options))]
     fn bind_unix(
         path: &[u8],
-        backlog: u32,
-        mode: Option<u32>,
+        backlog: &Bound<'_, PyAny>,
+        mode: Option<&Bound<'_, PyAny>>,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let path = Path::new(OsStr::from_bytes(path));
+        let backlog = queue_length(backlog)?;
+        let mode = mode.map(permissions).transpose()?;
         Self::serve(options, || Socket::bind_unix(path, backlog, mode))
     }
 
     /// Serve a duplicate of a listening socket that somebody else has bound.
     #[staticmethod]
     #[pyo3(signature = (fd, *, backlog, options))]
-    fn adopt(fd: i32, backlog: u32, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+    fn adopt(fd: i32, backlog: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let backlog = queue_length(backlog)?;
         if fd < 0 {
             return Err(PyOSError::new_err((libc::EBADF, "Bad file descriptor")));
         }
@@ -186,6 +192,16 @@ fn socket_address(address: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> {
     }
     let (host, port) = address.extract()?;
     Ok(SocketAddr::new(host, port))
+}
+
+fn queue_length(backlog: &Bound<'_, PyAny>) -> PyResult<u32> {
+    error::int_argument("backlog", backlog, "from 0 to 4294967295")
+}
+
+fn permissions(mode: &Bound<'_, PyAny>) -> PyResult<u32> {
+    let range = "from 0 to 0o7777";
+    let permissions = error::int_argument("mode", mode, range)?;
+    if permissions > 0o7777 { Err(error::out_of_range("mode", range, mode)) } else { Ok(permissions) }
 }
 
 /// With errno, which makes it the right subclass of OSError; `From<io::Error>` gives a text only.

@@ -104,7 +104,7 @@ fn read_one(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Change> {
         "reject_unspec" => set!(options.codec.reject_unspec = flag(name, value)?),
         "ignore_malformed_tlvs" => set!(options.codec.ignore_malformed_tlvs = flag(name, value)?),
         "header_timeout" => set!(options.header_timeout = header_timeout(name, value)?),
-        "max_pending" => set!(options.max_pending = limits::count(name, value)?),
+        "max_pending" => set!(options.max_pending = limits::at_least_one(name, value, "at least 1")?),
         "defer_accept" => set!(options.defer_accept = optional(name, value, flag)?),
         "health_checks" => set!(options.health_checks = word(name, value)?),
         "allow" => set!(options.allow = optional(name, value, limits::address_set)?),
@@ -155,8 +155,8 @@ pub(crate) fn to_python<'py>(
     dict.set_item("deny", set(&options.deny)?)?;
     dict.set_item("max_connections", options.max_connections)?;
     dict.set_item("max_connections_per_client", own.max_connections)?;
-    dict.set_item("max_rate_per_client", own.rate.map(|rate| rate.per_second))?;
-    dict.set_item("burst_per_client", own.rate.map(|rate| rate.burst))?;
+    dict.set_item("max_rate_per_client", own.rate.map(acceptor::Rate::per_second))?;
+    dict.set_item("burst_per_client", own.rate.map(acceptor::Rate::burst))?;
     dict.set_item("client_limits", given.shared_limits.as_ref())?;
     dict.set_item("require_tls", options.require_tls)?;
     dict.set_item("require_client_cert", options.require_client_cert)?;
@@ -172,7 +172,7 @@ struct PerClient {
 
 impl PerClient {
     fn of(limits: acceptor::PerClient, burst: Option<usize>) -> Self {
-        let max_rate = limits.rate.map(|rate| rate.per_second);
+        let max_rate = limits.rate.map(acceptor::Rate::per_second);
         Self { max_connections: limits.max_connections, max_rate, burst }
     }
 
@@ -208,7 +208,7 @@ fn word<T: std::str::FromStr<Err = acceptor::UnknownWord>>(
     })
 }
 
-fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     match value.cast::<PyBool>() {
         Ok(flag) => Ok(flag.is_true()),
         Err(_) => Err(error::wrong_type(name, "bool", value)),

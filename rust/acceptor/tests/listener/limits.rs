@@ -58,7 +58,7 @@ fn a_client_is_counted_over_listeners_that_share_its_limits() {
 
 #[test]
 fn a_fast_client_is_refused_and_others_are_not() {
-    let rate = Some(Rate { per_second: 0.001, burst: 2 });
+    let rate = Rate::new(0.001, Some(2));
     let served = Served::new(per_client(PerClient { rate, ..PerClient::default() }));
     let _peers: Vec<_> = (0..2).map(|_| served.peer(&v1_of("192.0.2.7"))).collect();
     served.accept();
