@@ -70,8 +70,9 @@ impl RateTable {
             self.0.insert(client, now + interval);
             return true;
         };
-        // Under one rate it is never more; what a slower rate has left behind must not outlast it.
-        let wait = empty_at.saturating_duration_since(now).min(tolerance.saturating_add(interval));
+        // Under one rate it is never later; what a slower rate has left behind must not outlast it.
+        *empty_at = (*empty_at).min(now + tolerance.saturating_add(interval));
+        let wait = empty_at.saturating_duration_since(now);
         if wait > tolerance {
             return false;
         }
