@@ -1,9 +1,11 @@
-"""Signals: their handlers run between any two instructions of accept(), raise there, or close the Listener there."""
+"""Signals: they are Python's own; their handlers may raise or close the Listener at any instruction of accept()."""
 
 from __future__ import annotations
 
 import errno
 import itertools
+import signal
+import subprocess
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -104,3 +106,21 @@ def test_a_handler_may_close_the_listener(data: tuple[bytes, ...]) -> None:
             assert listener._wake_fd._fd == -1
             assert listener.stats().open == 0
     assert number > 100
+
+
+_WAITS_FOR_A_SIGNAL = """
+import os, signal
+from proxyproto_rs import Listener
+with Listener("127.0.0.1", 0, trusted=["127.0.0.1"]):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.sigpending() == {signal.SIGTERM}
+    assert signal.sigwait([signal.SIGTERM]) == signal.SIGTERM
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_that_the_program_waits_for_goes_to_nobody_else() -> None:
+    process = subprocess.run([sys.executable, "-c", _WAITS_FOR_A_SIGNAL], capture_output=True, check=False)
+    assert (process.returncode, process.stderr) == (-signal.SIGTERM, b"")

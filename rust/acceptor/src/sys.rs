@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "see the module's text; each block says what holds")]
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
@@ -40,6 +41,39 @@ pub(crate) fn set_receive_low_water(fd: BorrowedFd<'_>, bytes: usize) -> io::Res
 /// 0 undoes it.
 pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>, seconds: libc::c_int) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
+}
+
+/// Keeps signals from this thread, and from those that it starts, until it is dropped.
+///
+/// The kernel gives a signal of the process to any thread that does not block it, whatever the others wait for with
+/// `sigwait` or have put off.
+pub(crate) struct BlockedSignals {
+    before: libc::sigset_t,
+}
+
+impl BlockedSignals {
+    pub(crate) fn new() -> Self {
+        let mut all = MaybeUninit::uninit();
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: `sigfillset` initializes the set that the others take. `pthread_sigmask` fails only for an unknown first
+        // argument, so it initializes `before`.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            for fault in [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV] {
+                // What a thread does itself reaches it, blocked or not; unblocked, a handler may tell of it.
+                libc::sigdelset(all.as_mut_ptr(), fault);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            Self { before: before.assume_init() }
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is initialized, and the old one is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+    }
 }
 
 fn set_option(

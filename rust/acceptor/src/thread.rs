@@ -8,6 +8,8 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::sys::BlockedSignals;
+
 /// The thread that serves every listener of this process. It runs while somebody holds it.
 #[derive(Debug)]
 pub(crate) struct Thread {
@@ -48,6 +50,8 @@ impl Thread {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
+        // Signals are the program's, which may wait for them in a thread of its own.
+        let _blocked = BlockedSignals::new();
         let joined = thread::Builder::new()
             .name("proxyproto-rs".into())
             // The loop is flat; the default of 2 MiB is address space that a container's limit may count.
