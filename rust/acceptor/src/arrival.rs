@@ -182,7 +182,8 @@ fn inspect_first(
     let most = most.min(buffer.len());
     let buffer = buffer.get_mut(..most).unwrap_or_default();
     let (seen, is_closed) = match look(fd, buffer) {
-        Look::Bytes(seen) => (seen, is_closed),
+        // A full buffer may not be all that came before the end.
+        Look::Bytes(seen) => (seen, is_closed && seen < most),
         Look::Closed | Look::Broken => (0, true),
     };
     let judgement = match judge(approach, buffer.get(..seen).unwrap_or_default(), is_closed, options.codec) {

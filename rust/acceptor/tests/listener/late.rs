@@ -4,7 +4,7 @@ use std::io::Write;
 
 use proxyproto_acceptor::{HeaderTimeout, Options, Outcome};
 
-use crate::pair::{MQTT_CONNECT, Served, V1, finish, options, read_all, until_closed};
+use crate::pair::{MQTT_CONNECT, Served, V1, V2_LOCAL, finish, options, read_all, until_closed};
 
 #[test]
 fn a_header_may_come_in_two_parts() {
@@ -17,6 +17,21 @@ fn a_header_may_come_in_two_parts() {
         finish(&peer);
         assert_eq!(read_all(served.accept()), b"payload", "split at {split}");
     }
+}
+
+#[test]
+fn the_rest_of_a_long_header_may_come_with_the_peers_end() {
+    let header = [V2_LOCAL, &[0x04, 0x03, 0xe8], &[0; 1000]].concat();
+    let header = [&header[..14], &[0x03, 0xeb], &header[16..]].concat();
+    let served = Served::new(options());
+    let mut peer = served.peer(&header[..100]);
+    served.until_pending(1);
+    // One segment for the rest, the payload and the end.
+    rustix::net::sockopt::set_tcp_cork(&peer, true).unwrap();
+    peer.write_all(&header[100..]).unwrap();
+    peer.write_all(b"payload").unwrap();
+    finish(&peer);
+    assert_eq!(read_all(served.accept()), b"payload");
 }
 
 #[test]
