@@ -38,7 +38,7 @@ class ListenerOptions(TypedDict, total=False):
     has waited longest."""
     defer_accept: bool | None
     """Whether the kernel keeps a connection until it has sent something. None, the default: where a header is
-    required, on sockets we have bound."""
+    required of everybody, on sockets we have bound."""
     health_checks: Literal["deliver", "close"]
     """What becomes of connections in which the proxy itself speaks (LOCAL, UNKNOWN): served, as by
     default, or closed."""

@@ -23,7 +23,7 @@ pub struct Options {
     /// How many may wait for their header at once; when one more comes, the longest waiting is closed. At least 1.
     pub max_pending: usize,
     /// Whether the kernel holds a connection back until its first bytes are there. `None`: on TCP sockets that we bound,
-    /// while a header is required.
+    /// while a header is required of everybody.
     pub defer_accept: Option<bool>,
     /// What becomes of connections in which the proxy itself speaks (LOCAL, UNKNOWN).
     pub health_checks: HealthChecks,
@@ -83,7 +83,9 @@ impl Options {
     ///
     /// Where a header is not required the peer need not speak first, and would wait a second for nothing.
     pub(crate) fn defers_accept(&self, bound_by_us: bool) -> bool {
-        self.proxy_protocol == ProxyProtocol::Required && self.defer_accept.unwrap_or(bound_by_us)
+        let serves_strangers = self.trusted.is_some() && self.untrusted == Untrusted::Direct;
+        self.proxy_protocol == ProxyProtocol::Required
+            && self.defer_accept.unwrap_or(bound_by_us && !serves_strangers)
     }
 }
 
@@ -242,6 +244,11 @@ mod tests {
                 "{proxy_protocol:?} {defer_accept:?} {bound_by_us}"
             );
         }
+        let strangers =
+            Options { untrusted: Untrusted::Direct, trusted: Some(AddressSet::new()), ..Options::default() };
+        assert!(!strangers.defers_accept(true));
+        assert!(Options { trusted: None, ..strangers.clone() }.defers_accept(true));
+        assert!(Options { defer_accept: Some(true), ..strangers }.defers_accept(true));
     }
 
     #[test]
