@@ -12,9 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec.test_properties import DATA
-from peers import Peer
+from peers import SIGNATURE, Peer
 from proxyproto_rs import Header, IncompleteHeader, InvalidHeader, Listener, parse
 from proxyproto_rs.exceptions import REASONS
+
+# Longer than the first look, which is for usual headers.
+LONG = st.integers(500, 3_900).map(
+    lambda size: (
+        SIGNATURE
+        + b"\x20\0"
+        + (size + 3).to_bytes(2, "big")
+        + b"\x04"
+        + size.to_bytes(2, "big")
+        + bytes(size)
+    )
+)
 
 LENIENT = {"allow_mixed_families": True, "ignore_malformed_tlvs": True, "reject_unspec": True}
 
