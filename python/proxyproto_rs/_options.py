@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+    from typing import TypeAlias
 
     from ._core import AddressSet, ClientLimits
 
-Networks = "AddressSet | Iterable[str]"
+    Networks: TypeAlias = AddressSet | Iterable[str | IPv4Address | IPv6Address | IPv4Network | IPv6Network]
 
 
 class ListenerOptions(TypedDict, total=False):
@@ -22,7 +24,7 @@ class ListenerOptions(TypedDict, total=False):
     """Whether connections begin with a header (R3); "required" by default. "optional" needs `trusted`, and
     waits for the peer's first byte, so a protocol in which the server speaks first does not fit. "off"
     refuses headers."""
-    trusted: AddressSet | Iterable[str] | None
+    trusted: Networks | None
     """The proxies that are believed (R4): addresses and CIDRs. None, the default, believes every peer."""
     untrusted: Literal["refuse", "direct"]
     """What becomes of other peers: closed, as by default, or served as clients, whatever they send."""
@@ -43,9 +45,9 @@ class ListenerOptions(TypedDict, total=False):
     """What becomes of connections in which the proxy itself speaks (LOCAL, UNKNOWN): served, as by
     default, or closed."""
 
-    allow: AddressSet | Iterable[str] | None
+    allow: Networks | None
     """The clients that are served; None, the default, for all."""
-    deny: AddressSet | Iterable[str] | None
+    deny: Networks | None
     """The clients that are not, whatever `allow` says."""
     max_connections: int | None
     """How many connections of clients may be open; None, the default, for no limit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,12 @@ def test_an_update_changes_what_it_names_and_nothing_else() -> None:
     expected = {**before, **changes, "burst_per_client": 3}
     del expected["trusted"], expected["deny"]
     assert after == expected
+
+
+def test_networks_may_be_objects_of_ipaddress() -> None:
+    proxies = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_address("2001:db8::1")]
+    with Listener("127.0.0.1", 0, trusted=proxies) as listener:
+        assert list(listener.options["trusted"]) == ["10.0.0.0/8", "2001:db8::1"]
 
 
 def test_an_update_can_take_a_limit_away() -> None:
