@@ -2,6 +2,7 @@
 //!
 //! A misconfigured balancer, or ten thousand strangers, must not fill the disk. The counters stay exact.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::refusal::{LogLine, Refusal, Severity};
 /// How long repeats are counted before they are written.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many lines a window may have over all peers.
+/// How many lines may be written in this time over all peers, whenever it begins.
 const MOST_LINES: usize = 100;
 
 /// Of these, how many may be counts of repeats; the rest is for who is new.
@@ -25,7 +26,8 @@ pub(crate) struct LogLines {
     lines: Vec<LogLine>,
     /// When this window began; `None` while nothing is refused.
     window: Option<Instant>,
-    written: usize,
+    /// When the last lines were written, the oldest first.
+    written: VecDeque<Instant>,
     /// Who has had a line already, and how often since.
     repeats: LinkedHashMap<(Outcome, Option<IpAddr>), u64>,
     /// Refusals of others than those, which found no line.
@@ -42,9 +44,9 @@ impl LogLines {
         let key = (refusal.outcome, refusal.culprit());
         if let Some(count) = self.repeats.get_mut(&key) {
             *count += 1;
-        } else if self.written < MOST_LINES {
+        } else if self.room(now) > 1 {
             self.repeats.insert(key, 0);
-            self.write(first_line(refusal));
+            self.write(first_line(refusal), now);
         } else {
             self.unwritten += 1;
         }
@@ -62,24 +64,25 @@ impl LogLines {
         }
         // Lines that nobody has taken in all this time would pile up.
         self.lines.truncate(MOST_LINES);
-        self.written = 0;
         let repeats: Vec<_> = self.repeats.drain().filter(|(_, count)| *count > 0).collect();
         let mut unwritten = std::mem::take(&mut self.unwritten);
         for (index, ((outcome, culprit), count)) in repeats.into_iter().enumerate() {
-            if index < MOST_COUNTS {
-                self.write(self.count_line(outcome, culprit, count));
+            if index < MOST_COUNTS && self.room(now) > 1 {
+                self.write(self.count_line(outcome, culprit, count), now);
                 self.repeats.insert((outcome, culprit), 0);
             } else {
                 unwritten += count;
             }
         }
         if unwritten > 0 {
-            self.write(format!(
+            // All others have left one line, and the last of this kind is ten seconds old.
+            let text = format!(
                 "{} refused {unwritten} more connections in the last 10 s, from others or for other reasons",
                 self.listener_name()
-            ));
+            );
+            self.write(text, now);
         }
-        self.window = (self.written > 0).then_some(now);
+        self.window = (self.written.back() == Some(&now)).then_some(now);
     }
 
     /// When the window ends.
@@ -95,8 +98,16 @@ impl LogLines {
         std::mem::take(&mut self.lines)
     }
 
-    fn write(&mut self, text: String) {
-        self.written += 1;
+    /// How many lines may be written now.
+    fn room(&mut self, now: Instant) -> usize {
+        while self.written.front().is_some_and(|written| now >= *written + WINDOW) {
+            self.written.pop_front();
+        }
+        MOST_LINES.saturating_sub(self.written.len())
+    }
+
+    fn write(&mut self, text: String, now: Instant) {
+        self.written.push_back(now);
         self.lines.push(LogLine { severity: Severity::Warning, text });
     }
 
@@ -182,7 +193,7 @@ mod tests {
             }
             *written = texts(&mut lines).len();
         }
-        assert_eq!(written_in_window, [MOST_LINES; 4]);
+        assert_eq!(written_in_window, [MOST_LINES - 1; 4]);
     }
 
     #[test]
@@ -196,8 +207,32 @@ mod tests {
         lines.take();
         lines.tick(start + WINDOW);
         let expected =
-            "192.0.2.9:1883 refused 50 more connections in the last 10 s, from others or for other reasons";
+            "192.0.2.9:1883 refused 51 more connections in the last 10 s, from others or for other reasons";
         assert_eq!(texts(&mut lines), [expected]);
+    }
+
+    #[test]
+    fn no_ten_seconds_have_more_lines_wherever_they_begin() {
+        let mut lines = LogLines::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut written = Vec::new();
+        // The first window begins long before it is flooded; the next is flooded at once, by others and by the same.
+        for (second, strangers) in
+            [(0, 0..1), (9, 1..300), (10, 0..600), (19, 600..700), (20, 0..10), (29, 0..700)]
+        {
+            for number in strangers {
+                let peer = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
+                lines.add(&refusal(Outcome::Malformed, &format!("{peer}:1")), at(second));
+            }
+            written.push((second, texts(&mut lines).len()));
+        }
+        for (begin, _) in &written {
+            let within = |second: u64| (*begin..begin + 10).contains(&second);
+            let count: usize =
+                written.iter().filter(|(second, _)| within(*second)).map(|(_, count)| count).sum();
+            assert!((1..=MOST_LINES).contains(&count), "{count} in the 10 s from {begin}: {written:?}");
+        }
     }
 
     #[test]
