@@ -38,6 +38,8 @@ class Interrupt:
 
     def call(self, function: Callable[[], Any]) -> Any:
         before = sys.gettrace()
+        # Python 3.12 tells of opcodes only if some frame wants them before tracing begins.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self)
         try:
             return function()
