@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import _fork as _fork
 from ._asyncio import open_streams
 from ._connect import create_connection, open_connection
 from ._core import (

@@ -16,6 +16,9 @@ __all__ = [
     "Header",
     "SslInfo",
     "__version__",
+    "_after_fork_in_child",
+    "_after_fork_in_parent",
+    "_before_fork",
     "_header_from_raw",
     "_looks_like",
     "_reasons",
@@ -251,3 +254,9 @@ class Connection:
     @property
     def proxy_peername(self) -> Any: ...
     def release(self) -> None: ...
+
+# --- fork.rs ---
+
+def _before_fork() -> None: ...
+def _after_fork_in_parent() -> None: ...
+def _after_fork_in_child() -> None: ...

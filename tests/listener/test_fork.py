@@ -10,12 +10,12 @@ import subprocess
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from peers import CLIENT, V1, V2, Peer, wait_readable
-from proxyproto_rs import Listener
+from proxyproto_rs import AddressSet, ClientLimits, Listener, _core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +150,44 @@ def test_accepted_connections_are_the_childs_too(listener: Listener) -> None:
             in_child(child)
         assert peer.receive() == b"from the child"
     assert listener.stats().open == 0
+
+
+def test_the_thread_rests_while_a_process_forks(listener: Listener) -> None:
+    """It holds no lock then that a child would wait for."""
+    _core._before_fork()
+    try:
+        with Peer(listener.getsockname(), V2):
+            assert not wait_readable(listener.fileno(), 0.05)
+            _core._after_fork_in_parent()
+            listener.accept()[0].close()
+    finally:
+        _core._after_fork_in_parent()
+
+
+def test_a_child_goes_on_with_the_sets_and_limits_of_its_parent() -> None:
+    deny, limits = AddressSet(["198.51.100.0/24"]), ClientLimits(max_connections=1)
+    options: dict[str, Any] = {"trusted": ["127.0.0.1"], "deny": deny, "client_limits": limits}
+
+    def child() -> None:
+        deny.add("203.0.113.1")
+        with Listener("127.0.0.1", 0, **options) as own:
+            take_one(own)
+
+    with Listener("127.0.0.1", 0, **options) as listener:
+        in_child(child)
+        take_one(listener)
+    assert "203.0.113.1" not in deny
+
+
+def test_threads_may_fork_at_once(listener: Listener) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for forking in [pool.submit(in_child, lambda: None) for _ in range(12)]:
+            forking.result()
+    take_one(listener)
+
+
+def test_a_process_without_a_listener_forks_as_ever() -> None:
+    in_child(lambda: None)
 
 
 def test_a_program_that_is_executed_inherits_nothing() -> None:

@@ -31,5 +31,6 @@ mod socket;
 pub use socket::{BindOptions, Socket};
 mod sys;
 mod thread;
+pub use thread::{Paused, pause};
 mod trust;
 mod verdict;

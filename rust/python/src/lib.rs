@@ -12,6 +12,7 @@ mod connection;
 mod encode;
 mod enums;
 mod error;
+mod fork;
 mod header;
 mod input;
 mod limits;
@@ -30,6 +31,8 @@ mod _core {
     use crate::connection::Connection;
     #[pymodule_export]
     use crate::error::{looks_like, reasons};
+    #[pymodule_export]
+    use crate::fork::{_after_fork_in_child, _after_fork_in_parent, _before_fork};
     #[pymodule_export]
     use crate::header::Header;
     #[pymodule_export]
