@@ -59,30 +59,20 @@ impl AddressSet {
     /// Whether one entry that has not expired covers the whole network.
     #[must_use]
     pub fn covers(&self, network: Network, now: Instant) -> bool {
-        let networks = self.read();
-        // The longest match may have ended where a shorter one has not, so the ended ones go first.
-        if networks.has_expired(now) {
-            drop(networks);
-            let mut networks = self.write();
-            networks.purge(now);
-            return networks.covers(network.0);
-        }
-        networks.covers(network.0)
+        self.read_at(now).covers(network.0)
     }
 
     /// How many entries have not expired.
     #[must_use]
     pub fn len(&self, now: Instant) -> usize {
-        let mut networks = self.write();
-        networks.purge(now);
+        let networks = self.read_at(now);
         networks.inet.len() + networks.inet6.len()
     }
 
     /// The entries that have not expired, IPv4 first, in the order of their addresses.
     #[must_use]
     pub fn entries(&self, now: Instant) -> Vec<Network> {
-        let mut networks = self.write();
-        networks.purge(now);
+        let networks = self.read_at(now);
         let inet = networks.inet.keys().map(|network| Network(IpNet::V4(network)));
         inet.chain(networks.inet6.keys().map(|network| Network(IpNet::V6(network)))).collect()
     }
@@ -91,6 +81,17 @@ impl AddressSet {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Without what has expired: the longest match may have ended where a shorter one has not.
+    fn read_at(&self, now: Instant) -> RwLockReadGuard<'_, Networks> {
+        let networks = self.read();
+        if !networks.has_expired(now) {
+            return networks;
+        }
+        drop(networks);
+        self.write().purge(now);
+        self.read()
     }
 
     // A panic while the lock is held would be a bug here; the trie is still a trie, and the listeners go on.

@@ -21,7 +21,7 @@ use crate::thread::Thread;
 /// A listening socket, served by the background thread. Dropping it closes it.
 ///
 /// All methods may be called from any thread of the process that made it. In a forked child the thread does not exist;
-/// there every method but [`Listener::close`] answers with [`Inherited`].
+/// there, what needs it answers with [`Inherited`], and [`Listener::close`] closes the child's own descriptors.
 #[derive(Debug)]
 pub struct Listener {
     shared: Arc<Shared>,

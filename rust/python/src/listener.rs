@@ -22,7 +22,7 @@ use crate::listener_options::{self, Changes, Given};
 
 /// A listening socket served by the background thread. All methods are thread-safe.
 ///
-/// Every method but `close` raises RuntimeError in a forked child, where the thread does not exist.
+/// In a forked child, where the thread does not exist, what needs it raises RuntimeError.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Acceptor {
     listener: Listener,
