@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,11 +41,12 @@ OnRefused = Callable[[Refusal], object]
 class Refusals:
     """Tells the log and ``on_refused`` what the acceptor has gathered."""
 
-    __slots__ = ("_on_refused", "dropped")
+    __slots__ = ("_lock", "_on_refused", "dropped")
 
     def __init__(self, on_refused: OnRefused | None) -> None:
         self.on_refused = on_refused
         self.dropped = 0
+        self._lock = threading.RLock()
 
     @property
     def on_refused(self) -> OnRefused | None:
@@ -60,7 +62,9 @@ class Refusals:
         """Write the lines, call the callback: in the calling thread, which is one that accepts."""
         for level, line in lines:
             logger.log(level, "%s", line)
-        self.dropped += dropped
+        if dropped:
+            with self._lock:
+                self.dropped += dropped
         on_refused = self.on_refused
         if on_refused is not None:
             for record in records:

@@ -105,6 +105,24 @@ fn when_too_many_wait_the_longest_waiting_makes_room() {
 }
 
 #[test]
+fn with_less_room_than_waits_the_next_one_closes_all_that_are_too_many() {
+    let served = Served::new(options());
+    let _waiting: Vec<_> = (1..=5)
+        .map(|count| {
+            let peer = served.peer(b"P");
+            served.until_pending(count);
+            peer
+        })
+        .collect();
+    served.listener.update(Options { max_pending: 2, ..options() }).unwrap();
+    let mut newest = served.peer(b"P");
+    served.until_pending(2);
+    assert_eq!(served.count(Outcome::PendingOverflow), 4);
+    newest.write_all(&V1[1..]).unwrap();
+    served.accept();
+}
+
+#[test]
 fn a_peer_that_goes_away_is_forgotten_at_once() {
     let served = Served::new(options());
     let peer = served.peer(b"PROXY");
