@@ -119,6 +119,32 @@ def test_an_adopted_socket_belongs_to_the_listener() -> None:
     assert sock.fileno() == -1
 
 
+def deferral(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+
+
+def test_the_kernel_waits_for_headers_that_everybody_must_send() -> None:
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.1"]) as listener:
+        assert deferral(listener) > 0
+        for options in ({"proxy_protocol": "off"}, {"untrusted": "direct"}, {"defer_accept": False}):
+            before = {name: listener.options[name] for name in options}
+            listener.update(**options)
+            assert deferral(listener) == 0, options
+            listener.update(**before)
+            assert deferral(listener) > 0, options
+
+
+def test_an_adopted_socket_is_left_as_it_is_unless_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 7)
+        before = deferral(sock)
+        with Listener.adopt(sock, trusted=["127.0.0.1"]) as listener:
+            listener.update(proxy_protocol="off")
+            assert deferral(listener) == before
+            listener.update(defer_accept=False)
+            assert deferral(listener) == 0
+
+
 def test_only_a_listening_stream_socket_is_adopted(listener: Listener) -> None:
     with pytest.raises(TypeError, match="Listener"):
         Listener.adopt(listener)
