@@ -58,7 +58,8 @@ impl Pending {
     /// Notes how many bytes a look has shown.
     pub(crate) fn note_seen(&mut self, token: u64, seen: usize) {
         if let Some(waiting) = self.waiting.get_mut(&token) {
-            self.begun += usize::from(waiting.seen == 0 && seen > 0);
+            self.begun -= usize::from(waiting.seen > 0);
+            self.begun += usize::from(seen > 0);
             waiting.seen = seen;
         }
     }
