@@ -98,7 +98,8 @@ class ListeningSocket(socket.socket):
         try:
             taken = self._acceptor.take()
         except OSError:
-            self._public_fd.mute()
+            if self._is_open:  # so it is drained
+                self._public_fd.mute()
             raise
         return None if taken is None else ProxiedSocket(taken, self.proto)
 

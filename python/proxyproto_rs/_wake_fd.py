@@ -34,6 +34,10 @@ class WakeFd:
     def fileno(self) -> int:
         return -1 if self._closed else self._fd
 
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that made it."""
+        return os.getpid() != self._pid
+
     def wait(self, timeout: float | None) -> bool:
         """Block until it is readable, at most `timeout` seconds; say whether it is. Closed is readable."""
         with self._lock:
@@ -62,7 +66,7 @@ class WakeFd:
             return WakeFd(os.dup(self._fd))
 
     def close(self) -> None:
-        if os.getpid() != self._pid:
+        if self.is_inherited():
             # Who waited, or held the lock, did so in the parent.
             self._lock = threading.RLock()
             self._pid = os.getpid()
@@ -106,8 +110,8 @@ class PublicFd:
             try:
                 if self._epoll is None:
                     self._epoll = select.epoll()
+                    self._watched = self._wake_fd.fileno()
                     if not self._muted:
-                        self._watched = self._wake_fd.fileno()
                         self._epoll.register(self._watched, select.EPOLLIN)
                 return self._epoll.fileno()
             except (OSError, ValueError):
@@ -116,7 +120,7 @@ class PublicFd:
                 raise
 
     def mute(self) -> None:
-        """Make it unreadable for good."""
+        """Make it unreadable until it is closed."""
         with self._lock:
             if self._epoll is not None and not self._muted:
                 # Where it has been closed meanwhile, it watches nothing any more.
@@ -126,5 +130,11 @@ class PublicFd:
 
     def close(self) -> None:
         self._closed = True
-        if self._epoll is not None:
-            self._epoll.close()
+        if self._epoll is None:
+            return
+        # Others may have begun to poll it since it was muted; closing it alone would not wake them. A child that
+        # was forked shares what it watches with its parent, and only closes.
+        if self._muted and not self._wake_fd.is_inherited():
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.register(self._watched, select.EPOLLIN)
+        self._epoll.close()

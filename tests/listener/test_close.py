@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import socket
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -176,6 +177,31 @@ def test_a_listener_that_closes_while_threads_take(listener: Listener) -> None:
 
 
 # --- Draining ---
+
+
+def test_closing_wakes_whoever_polls_a_drained_listener(listener: Listener) -> None:
+    fd = listener.fileno()
+    listener.drain()
+    assert wait_readable(fd)
+    with pytest.raises(OSError, match="closed"):
+        listener.accept()
+    assert not wait_readable(fd, 0)
+    tasks: list[int] = []
+
+    def poll() -> bool:
+        tasks.append(threading.get_native_id())
+        return wait_readable(fd, 20)
+
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(poll)
+        until(lambda: bool(tasks) and sleeps(tasks[0]))
+        listener.close()
+        assert polling.result()
+
+
+def sleeps(task: int) -> bool:
+    with open(f"/proc/self/task/{task}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
 
 
 def test_a_drained_listener_gives_what_it_has_and_ends(listener: Listener) -> None:
