@@ -65,8 +65,7 @@ class Refusals:
         if dropped:
             with self._lock:
                 self.dropped += dropped
-        on_refused = self.on_refused
-        if on_refused is not None:
+        if records and (on_refused := self.on_refused) is not None:
             for record in records:
                 self._tell(on_refused, Refusal(*record))
 
