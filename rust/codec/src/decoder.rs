@@ -35,7 +35,7 @@ pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Status<Header<&'a
         Some(version) if !options.versions.allow(version) => Err(Error::new(Reason::VersionNotAllowed, 0)),
         Some(Version::V1) => v1::decode(data, 0, *options),
         Some(Version::V2) => v2::decode(data, *options),
-        None => undecided(data, options.versions),
+        None => Ok(Status::Partial { needed: undecided(data, options.versions)? }),
     }
 }
 
@@ -193,7 +193,7 @@ fn signature(data: &[u8]) -> Option<Version> {
 /// Bytes that may still become the signature of a version that is not allowed stay open until they are one:
 /// only then is it certain that somebody sends the wrong version and not something else altogether.
 #[cold]
-fn undecided<T>(data: &[u8], versions: Versions) -> Result<Status<T>, Error> {
+fn undecided(data: &[u8], versions: Versions) -> Result<usize, Error> {
     let possible = SIGNATURES.iter().filter(|&&(version, signature)| {
         signature.starts_with(data) && (versions.allow(version) || !data.is_empty())
     });
@@ -203,7 +203,7 @@ fn undecided<T>(data: &[u8], versions: Versions) -> Result<Status<T>, Error> {
         Version::V2 => v2::FIXED_LEN,
     });
     if let Some(least) = least.min() {
-        return Ok(Status::Partial { needed: least.saturating_sub(data.len()) });
+        return Ok(least.saturating_sub(data.len()));
     }
     let matched = SIGNATURES.map(|(_, signature)| common_prefix(data, signature));
     Err(Error::new(Reason::BadSignature, matched.into_iter().max().unwrap_or_default()))

@@ -112,6 +112,7 @@ impl<'a> Tlvs<'a> {
 ///
 /// With `lenient` that may be before the header ends, and the values may be broken (C8, C9, C10). A checksum
 /// never may.
+#[inline]
 pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize, Error> {
     let mut at = start;
     let mut checksum_at = None;

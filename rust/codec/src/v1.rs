@@ -23,7 +23,9 @@ pub(crate) fn decode(data: &[u8], searched: usize, options: Options) -> Result<S
     let limit = options.max_header_size.get().min(MAX_LEN);
     let data = data.get(..limit).unwrap_or(data);
     let rest = data.get(SIGNATURE.len()..).unwrap_or_default();
-    let Some(protocol) = protocol(rest) else { return undecided(rest, limit, options) };
+    let Some(protocol) = protocol(rest) else {
+        return Ok(Status::Partial { needed: undecided(rest, limit, options)? });
+    };
     let line_end = match protocol {
         Protocol::Tcp(_) => tcp_line_end(data, searched)?,
         Protocol::Unknown if options.reject_unspec => {
@@ -91,14 +93,14 @@ const UNKNOWN_END_AT: usize = 13;
 /// Which protocol it is, once one of the openings is there.
 #[inline]
 fn protocol(rest: &[u8]) -> Option<Protocol> {
-    // Not a loop, so that each comparison is one of a constant length.
+    // Not a loop, so that each comparison is one of a constant length. UNKNOWN first: it has nothing else to be read.
     let [tcp4, tcp6, unknown, short_unknown] = OPENINGS;
-    if rest.starts_with(tcp4.0) {
+    if rest.starts_with(short_unknown.0) || rest.starts_with(unknown.0) {
+        Some(unknown.1)
+    } else if rest.starts_with(tcp4.0) {
         Some(tcp4.1)
     } else if rest.starts_with(tcp6.0) {
         Some(tcp6.1)
-    } else if rest.starts_with(unknown.0) || rest.starts_with(short_unknown.0) {
-        Some(unknown.1)
     } else {
         None
     }
@@ -107,14 +109,14 @@ fn protocol(rest: &[u8]) -> Option<Protocol> {
 /// How much is needed where there is no more of an opening than the `rest` behind the signature; a byte that
 /// fits none is an error at once (C13).
 #[cold]
-fn undecided<T>(rest: &[u8], limit: usize, options: Options) -> Result<Status<T>, Error> {
+fn undecided(rest: &[u8], limit: usize, options: Options) -> Result<usize, Error> {
     let possible = OPENINGS.iter().filter(|(opening, _)| opening.starts_with(rest));
     let least = possible.map(|&(_, protocol)| match protocol {
         Protocol::Tcp(family) => FIELDS_AT + v1_needed::fields(b"", family, options.allow_mixed_families),
         Protocol::Unknown => MIN_LEN,
     });
     if let Some(least) = least.min() {
-        return Ok(Status::Partial { needed: least.min(limit).saturating_sub(SIGNATURE.len() + rest.len()) });
+        return Ok(least.min(limit).saturating_sub(SIGNATURE.len() + rest.len()));
     }
     let matched = OPENINGS.iter().map(|(opening, _)| common_prefix(rest, opening)).max().unwrap_or_default();
     let reason = if matched == 0 { Reason::NoSpaceAfterProxy } else { Reason::UnknownProtocol };
@@ -166,6 +168,10 @@ fn line_break(text: &[u8]) -> Option<usize> {
 fn unknown_line_end(data: &[u8], searched: usize) -> Option<usize> {
     let start = searched.max(UNKNOWN_END_AT);
     let text = data.get(start..).unwrap_or_default();
+    if text.starts_with(b"\r\n") {
+        // As nearly every sender ends it.
+        return Some(start);
+    }
     text.windows(2).position(|pair| pair == b"\r\n").map(|position| start + position)
 }
 

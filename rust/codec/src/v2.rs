@@ -19,7 +19,7 @@ pub(crate) const FIXED_LEN: usize = 16;
 /// Nothing of the block is read before all of it is there (R30); the fixed part is judged as it comes (C13).
 pub(crate) fn decode(data: &[u8], options: Options) -> Result<Status<Header<&[u8]>>, Error> {
     let Some(&[.., command, family_and_transport, high, low]) = data.first_chunk::<FIXED_LEN>() else {
-        return unfinished(data, options);
+        return Ok(Status::Partial { needed: unfinished(data, options)? });
     };
     let command = read_command(command)?;
     let (family, transport) = read_family_and_transport(family_and_transport, command, options)?;
@@ -48,14 +48,14 @@ pub(crate) fn decode(data: &[u8], options: Options) -> Result<Status<Header<&[u8
 
 /// Less than the fixed part.
 #[cold]
-fn unfinished<T>(data: &[u8], options: Options) -> Result<Status<T>, Error> {
+fn unfinished(data: &[u8], options: Options) -> Result<usize, Error> {
     if let Some(&command) = data.get(12) {
         let command = read_command(command)?;
         if let Some(&family_and_transport) = data.get(13) {
             read_family_and_transport(family_and_transport, command, options)?;
         }
     }
-    Ok(Status::Partial { needed: FIXED_LEN - data.len() })
+    Ok(FIXED_LEN - data.len())
 }
 
 /// Byte 12: the version (R21) and the command (R22).
