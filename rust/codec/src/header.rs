@@ -40,12 +40,20 @@ impl<B: AsRef<[u8]>> Header<B> {
 
     /// The client's address, or `None` where the real endpoints of the connection apply (R10, R23, R26).
     pub fn source(&self) -> Option<Address<'_>> {
-        Some(self.addresses()?.0)
+        match self.parsed.addresses {
+            Addresses::None => None,
+            Addresses::Text(source, _) => Some(source.into()),
+            Addresses::Block => v2::address(self.raw(), self.parsed.family, 0),
+        }
     }
 
     /// The address the client connected to, or `None` where the real endpoints apply.
     pub fn destination(&self) -> Option<Address<'_>> {
-        Some(self.addresses()?.1)
+        match self.parsed.addresses {
+            Addresses::None => None,
+            Addresses::Text(_, destination) => Some(destination.into()),
+            Addresses::Block => v2::address(self.raw(), self.parsed.family, 1),
+        }
     }
 
     /// The bytes of the header, exactly as received or as they are to be sent. Their number is what a stream
@@ -70,14 +78,6 @@ impl<B: AsRef<[u8]>> Header<B> {
     /// The storage of the bytes.
     pub fn into_raw(self) -> B {
         self.raw
-    }
-
-    fn addresses(&self) -> Option<(Address<'_>, Address<'_>)> {
-        match self.parsed.addresses {
-            Addresses::None => None,
-            Addresses::Text(source, destination) => Some((source.into(), destination.into())),
-            Addresses::Block => v2::addresses(self.raw(), self.parsed.family),
-        }
     }
 }
 

@@ -36,7 +36,10 @@ pub(crate) fn decode(data: &[u8], options: Options) -> Result<Status<Header<&[u8
     let Some(header) = data.get(..end) else {
         return Ok(Status::Partial { needed: end - data.len() });
     };
-    let addresses = if tlvs_at == FIXED_LEN { Addresses::None } else { Addresses::Block };
+    let addresses = match (family, transport) {
+        (Family::Unspec, _) | (_, Transport::Unspec) => Addresses::None,
+        _ => Addresses::Block,
+    };
     let tlvs_end = match addresses {
         _ if tlvs_at == end => end,
         Addresses::None => tlv::check_ignored_block(header, tlvs_at)?,
@@ -117,36 +120,33 @@ pub(crate) const fn tlvs_at(family: Family, transport: Transport) -> usize {
         }
 }
 
-/// Source and destination out of the block of a header (R29).
-pub(crate) fn addresses(header: &[u8], family: Family) -> Option<(Address<'_>, Address<'_>)> {
+/// The source (0) or the destination (1) out of the block of a header (R29).
+pub(crate) fn address(header: &[u8], family: Family, end: usize) -> Option<Address<'_>> {
     let block = header.get(FIXED_LEN..)?;
     match family {
         Family::Unspec => None,
         Family::Inet => {
-            let (source, rest) = block.split_first_chunk::<4>()?;
-            let (destination, rest) = rest.split_first_chunk::<4>()?;
-            let (source_port, destination_port) = ports(rest)?;
-            let inet = |ip: [u8; 4], port| Address::Inet(SocketAddrV4::new(ip.into(), port));
-            Some((inet(*source, source_port), inet(*destination, destination_port)))
+            let (ip, port) = ip_and_port::<4>(block.get(..12)?, end)?;
+            Some(Address::Inet(SocketAddrV4::new(ip.into(), port)))
         }
         Family::Inet6 => {
-            let (source, rest) = block.split_first_chunk::<16>()?;
-            let (destination, rest) = rest.split_first_chunk::<16>()?;
-            let (source_port, destination_port) = ports(rest)?;
-            let inet6 = |ip: [u8; 16], port| Address::Inet6(SocketAddrV6::new(ip.into(), port, 0, 0));
-            Some((inet6(*source, source_port), inet6(*destination, destination_port)))
+            let (ip, port) = ip_and_port::<16>(block.get(..36)?, end)?;
+            Some(Address::Inet6(SocketAddrV6::new(ip.into(), port, 0, 0)))
         }
         Family::Unix => {
-            let (source, rest) = block.split_at_checked(UnixAddress::WIRE_LEN)?;
-            let destination = rest.get(..UnixAddress::WIRE_LEN)?;
-            Some((Address::Unix(unix(source)), Address::Unix(unix(destination))))
+            let (fields, _) =
+                block.get(..2 * UnixAddress::WIRE_LEN)?.as_chunks::<{ UnixAddress::WIRE_LEN }>();
+            fields.get(end).map(|field| Address::Unix(unix(field)))
         }
     }
 }
 
-fn ports(bytes: &[u8]) -> Option<(u16, u16)> {
-    let &[a, b, c, d] = bytes.first_chunk()?;
-    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+/// Both addresses stand in front of both ports.
+#[inline]
+fn ip_and_port<const LEN: usize>(block: &[u8], end: usize) -> Option<([u8; LEN], u16)> {
+    let ip = block.get(end * LEN..)?.first_chunk()?;
+    let port = block.get(2 * (LEN + end)..)?.first_chunk()?;
+    Some((*ip, u16::from_be_bytes(*port)))
 }
 
 /// A path ends at its first NUL, an abstract name at its last byte that is not NUL (C14).

@@ -25,7 +25,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn hand_over(py: Python<'_>, connection: acceptor::Connection) -> PyResult<Py<Self>> {
-        let header = connection.header.map(|header| Py::new(py, Header::new(py, header)?)).transpose()?;
+        let header = connection.header.map(|header| Header::new(py, header)).transpose()?.map(Bound::unbind);
         let fd = Mutex::new(Some(connection.fd));
         let permit = Mutex::new(Some(Arc::new(connection.permit)));
         Py::new(py, Self { fd, header, peer: connection.peer, permit })

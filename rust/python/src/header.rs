@@ -39,12 +39,17 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    pub(crate) fn new(py: Python<'_>, inner: codec::Header) -> PyResult<Self> {
-        let source = match inner.source() {
+    pub(crate) fn new<B>(py: Python<'_>, header: codec::Header<B>) -> PyResult<Bound<'_, Self>>
+    where
+        B: AsRef<[u8]> + Into<Box<[u8]>>,
+    {
+        // The source before the copy of the header: what the decoder has just written field by field cannot be read in
+        // larger pieces until it has left the store buffer.
+        let source = match header.source() {
             Some(source) => address::to_python(py, &source)?.unbind(),
             None => py.None(),
         };
-        Ok(Self { inner, source, destination: OnceLock::new() })
+        Bound::new(py, Self { inner: header.map(Into::into), source, destination: OnceLock::new() })
     }
 
     /// The source, if it has one.
@@ -71,7 +76,10 @@ impl Header {
     ///     TypeError: An argument is not an address.
     #[staticmethod]
     #[pyo3(name = "v1", signature = (source, destination))]
-    fn build_v1(source: &Bound<'_, PyAny>, destination: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn build_v1<'py>(
+        source: &Bound<'py, PyAny>,
+        destination: &Bound<'_, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
         Self::new(source.py(), encode::v1(source, destination)?)
     }
 
@@ -93,13 +101,13 @@ impl Header {
         signature = (source, destination, *, transport=None, tlvs=None, checksum=Keyword::default()),
         text_signature = "(source, destination, *, transport=..., tlvs=(), checksum=False)"
     )]
-    fn build_v2(
-        source: &Bound<'_, PyAny>,
+    fn build_v2<'py>(
+        source: &Bound<'py, PyAny>,
         destination: &Bound<'_, PyAny>,
         transport: Option<&Bound<'_, PyAny>>,
         tlvs: Option<&Bound<'_, PyAny>>,
         checksum: Keyword<'_, '_>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<Bound<'py, Self>> {
         Self::new(source.py(), encode::v2(source, destination, transport, tlvs, checksum.flag("checksum")?)?)
     }
 
@@ -117,13 +125,17 @@ impl Header {
         signature = (*, tlvs=None, checksum=Keyword::default()),
         text_signature = "(*, tlvs=(), checksum=False)"
     )]
-    fn local(py: Python<'_>, tlvs: Option<&Bound<'_, PyAny>>, checksum: Keyword<'_, '_>) -> PyResult<Self> {
+    fn local<'py>(
+        py: Python<'py>,
+        tlvs: Option<&Bound<'_, PyAny>>,
+        checksum: Keyword<'_, '_>,
+    ) -> PyResult<Bound<'py, Self>> {
         Self::new(py, encode::local(tlvs, checksum.flag("checksum")?)?)
     }
 
     /// Build the version 1 header ``PROXY UNKNOWN``, for a connection that version 1 has no words for (S2).
     #[staticmethod]
-    fn unknown(py: Python<'_>) -> PyResult<Self> {
+    fn unknown(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
         Self::new(py, codec::Header::unknown())
     }
 

@@ -41,6 +41,26 @@ pub(crate) fn new(
     reject_unspec: Keyword<'_, '_>,
     ignore_malformed_tlvs: Keyword<'_, '_>,
 ) -> PyResult<codec::Options> {
+    // Most calls give none, and then the options are known to the compiler.
+    let none_given = versions.0.is_none()
+        && max_header_size.0.is_none()
+        && allow_mixed_families.0.is_none()
+        && reject_unspec.0.is_none()
+        && ignore_malformed_tlvs.0.is_none();
+    if none_given {
+        return Ok(codec::Options::default());
+    }
+    given(versions, max_header_size, allow_mixed_families, reject_unspec, ignore_malformed_tlvs)
+}
+
+#[inline(never)]
+fn given(
+    versions: Keyword<'_, '_>,
+    max_header_size: Keyword<'_, '_>,
+    allow_mixed_families: Keyword<'_, '_>,
+    reject_unspec: Keyword<'_, '_>,
+    ignore_malformed_tlvs: Keyword<'_, '_>,
+) -> PyResult<codec::Options> {
     Ok(codec::Options {
         versions: versions.extract_or_default::<Versions>()?.0,
         max_header_size: max_header_size.extract_or_default::<MaxHeaderSize>()?.0,

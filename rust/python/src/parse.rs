@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use codec::Status;
 use proxyproto_codec as codec;
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
+use pyo3::sync::{MutexExt, PyOnceLock};
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::error;
@@ -99,10 +99,27 @@ pub(crate) fn parse_datagram<'py>(
     }
 }
 
-/// The header and its length. The tuple is made here, as each return of a whole `Header` copies it once more.
+/// The header and its length.
 fn with_length<'py>(py: Python<'py>, header: codec::Header<&[u8]>) -> PyResult<Bound<'py, PyTuple>> {
+    if header.raw() == UNKNOWN {
+        return unknown(py);
+    }
     let length = header.raw().len();
-    (Bound::new(py, Header::new(py, header.to_owned())?)?, length).into_pyobject(py)
+    (Header::new(py, header)?, length).into_pyobject(py)
+}
+
+/// The header that says nothing more.
+const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+
+/// What a `parse` of it gives is always the same, and nothing can change it: made once, it takes half the time.
+fn unknown(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    static MADE: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let make = || {
+        let header = codec::Header::unknown();
+        let length = header.raw().len();
+        Ok::<_, PyErr>((Header::new(py, header)?, length).into_pyobject(py)?.unbind())
+    };
+    Ok(MADE.get_or_try_init(py, make)?.bind(py).clone())
 }
 
 /// Reads a header that comes in pieces.
@@ -228,7 +245,7 @@ impl Decoding {
         if self.header.is_none()
             && let Some(header) = self.decoder.header()
         {
-            self.header = Some(Py::new(py, Header::new(py, header.to_owned())?)?);
+            self.header = Some(Header::new(py, header)?.unbind());
         }
         Ok(self.header.as_ref().map(|header| header.clone_ref(py)))
     }
@@ -237,7 +254,7 @@ impl Decoding {
 /// Make a header of its own bytes: how pickle restores one.
 #[pyfunction]
 #[pyo3(name = "_header_from_raw", signature = (raw, /))]
-pub(crate) fn header_from_raw(raw: &Bound<'_, PyBytes>) -> PyResult<Header> {
+pub(crate) fn header_from_raw<'py>(raw: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, Header>> {
     let bytes = raw.as_bytes();
     // It was accepted once, by whatever options; what it says is the same under all of them.
     let options = codec::Options {
@@ -248,7 +265,7 @@ pub(crate) fn header_from_raw(raw: &Bound<'_, PyBytes>) -> PyResult<Header> {
         ignore_malformed_tlvs: true,
     };
     match codec::decode_datagram(bytes, &options) {
-        Ok(header) => Header::new(raw.py(), header.to_owned()),
+        Ok(header) => Header::new(raw.py(), header),
         Err(error) => Err(error::invalid(raw.py(), error, bytes)),
     }
 }
