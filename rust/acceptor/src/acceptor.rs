@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
@@ -26,6 +27,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often that is said.
 const PAUSE_SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// By so much Linux lets a thread sleep longer than it asked for.
+const TIMER_SLACK: Duration = Duration::from_micros(50);
 
 /// The task that serves one listener, on the background thread.
 pub(crate) struct Acceptor {
@@ -83,7 +87,7 @@ impl Acceptor {
             let deadline = self.next_deadline();
             tokio::select! {
                 () = self.shared.changed.notified() => {}
-                batch = self.backlog.ready(room.min(BATCH)), if room > 0 => {
+                batch = self.backlog.ready(room.min(BATCH), || self.linger()), if room > 0 => {
                     self.receive(batch);
                 }
                 events = self.late.ready(), if self.late.len() > 0 => match events {
@@ -92,6 +96,19 @@ impl Acceptor {
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
             }
+        }
+    }
+
+    /// Lets connections gather while nobody would come for them.
+    ///
+    /// It blocks the thread, half a millisecond at most: each new connection would wake a wait by the runtime's clock,
+    /// which knows whole milliseconds only, and to be woken is what costs. With 32 clients on one core a loop of asyncio
+    /// is interrupted 0.2 times a connection and not 0.6, and the thread takes 9 us a connection and not 19.
+    #[expect(clippy::disallowed_methods, reason = "see above")]
+    fn linger(&self) {
+        let time = self.shared.queue.untaken_for(Instant::now()).saturating_sub(TIMER_SLACK);
+        if !time.is_zero() {
+            thread::sleep(time);
         }
     }
 

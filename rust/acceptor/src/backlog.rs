@@ -36,13 +36,14 @@ impl Backlog {
         Ok(Self(sys::register_readable(listening)?))
     }
 
-    /// Completes when there are connections or an error, with at most `most` of them.
-    pub(crate) async fn ready(&self, most: usize) -> Batch {
+    /// Completes when there are connections or an error, with at most `most` of those that are there after `linger`.
+    pub(crate) async fn ready(&self, most: usize, linger: impl Fn()) -> Batch {
         loop {
             let mut readable = match self.0.readable().await {
                 Ok(readable) => readable,
                 Err(error) => return Batch { connections: Vec::new(), end: Some(End::Broken(error)) },
             };
+            linger();
             let batch = self.take(most);
             if matches!(batch.end, Some(End::Empty)) {
                 readable.clear_ready();

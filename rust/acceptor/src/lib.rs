@@ -15,6 +15,7 @@ mod options;
 pub use options::{HeaderTimeout, HealthChecks, OptionError, Options, ProxyProtocol, UnknownWord, Untrusted};
 mod outcome;
 pub use outcome::Outcome;
+mod pace;
 mod peek;
 mod pending;
 mod permit;

@@ -10,6 +10,7 @@ use proxyproto_codec::Header;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::addresses::PeerAddr;
+use crate::pace::Pace;
 use crate::permit::Permit;
 use crate::refusal::{Refusal, Refusals, Severity, TakenRefusals};
 
@@ -45,6 +46,7 @@ struct State {
     capacity: usize,
     refusals: Refusals,
     telling: Telling,
+    pace: Pace,
     /// The acceptor has found the queue full and waits for room.
     is_awaited: bool,
     is_closed: bool,
@@ -61,6 +63,7 @@ impl Queue {
             capacity,
             refusals: Refusals::default(),
             telling: Telling::default(),
+            pace: Pace::default(),
             is_awaited: false,
             is_closed: false,
             is_readable: false,
@@ -97,12 +100,22 @@ impl Queue {
         room
     }
 
+    /// How much longer nobody will come for what is ready, as a guess. Nothing is ready: somebody may be waiting.
+    pub(crate) fn untaken_for(&self, now: Instant) -> Duration {
+        let state = self.lock();
+        if state.ready.is_empty() { Duration::ZERO } else { state.pace.busy_for(now) }
+    }
+
     /// Takes at most `most` connections, the first ready first.
     pub(crate) fn take(&self, most: usize) -> Taken {
         let mut state = self.lock();
         let count = most.min(state.ready.len());
         let connections = state.ready.drain(..count).collect();
         state.show();
+        if count > 0 {
+            let is_last = state.ready.is_empty();
+            state.pace.took(count, is_last, Instant::now());
+        }
         let made_room = state.is_awaited && count > 0;
         state.is_awaited &= !made_room;
         Taken { connections, made_room, is_closed: state.is_closed }

@@ -1,0 +1,88 @@
+//! How long whoever takes connections is busy with those it took. Meanwhile nobody waits for the next ones, and to accept
+//! each as it comes only interrupts the work: a batch costs less.
+
+use std::time::{Duration, Instant};
+
+/// What a loop of asyncio spends on a short connection; uvloop's spends half of it (docs/benchmarks.md).
+const PER_CONNECTION: Duration = Duration::from_micros(60);
+
+/// Longer nobody's connection is left in the kernel for it.
+const LONGEST: Duration = Duration::from_micros(500);
+
+/// What was taken last: at once, or one after the other until there was no more.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    burst: Option<Burst>,
+}
+
+#[derive(Debug)]
+struct Burst {
+    since: Instant,
+    count: u32,
+    is_over: bool,
+}
+
+impl Pace {
+    /// `count` connections were taken; `is_last`: and there are no more.
+    pub(crate) fn took(&mut self, count: usize, is_last: bool, now: Instant) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        match &mut self.burst {
+            Some(burst) if !burst.is_over => {
+                burst.count = burst.count.saturating_add(count);
+                burst.is_over = is_last;
+            }
+            burst => *burst = Some(Burst { since: now, count, is_over: is_last }),
+        }
+    }
+
+    /// How much longer whoever has not come for a connection that is ready will not come, as a guess. If it should have
+    /// come by now it is slower than others, and will be a while.
+    pub(crate) fn busy_for(&self, now: Instant) -> Duration {
+        self.burst.as_ref().map_or(Duration::ZERO, |burst| {
+            let busy = PER_CONNECTION.saturating_mul(burst.count);
+            let left = busy.saturating_sub(now.saturating_duration_since(burst.since));
+            left.max(busy / 2).min(LONGEST)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MICROSECOND: Duration = Duration::from_micros(1);
+
+    #[test]
+    fn a_batch_keeps_its_taker_busy_for_as_long_as_it_has_connections() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        assert_eq!(pace.busy_for(start), Duration::ZERO);
+        pace.took(5, true, start);
+        assert_eq!(pace.busy_for(start), 300 * MICROSECOND);
+        assert_eq!(pace.busy_for(start + 100 * MICROSECOND), 200 * MICROSECOND);
+        // It should be back.
+        assert_eq!(pace.busy_for(start + 1000 * MICROSECOND), 150 * MICROSECOND);
+        pace.took(1, true, start + 1000 * MICROSECOND);
+        assert_eq!(pace.busy_for(start + 1000 * MICROSECOND), 60 * MICROSECOND);
+    }
+
+    #[test]
+    fn connections_that_are_taken_one_by_one_are_a_batch_too() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        pace.took(1, false, start);
+        pace.took(1, false, start + MICROSECOND);
+        pace.took(1, true, start + 2 * MICROSECOND);
+        assert_eq!(pace.busy_for(start), 180 * MICROSECOND);
+    }
+
+    #[test]
+    fn there_is_a_limit() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        for _ in 0..3 {
+            pace.took(usize::MAX, false, start);
+        }
+        assert_eq!(pace.busy_for(start), LONGEST);
+    }
+}
