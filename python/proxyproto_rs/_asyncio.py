@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._listener import Listener
     from ._server import Server
     from ._wake_fd import WakeFd
+    from ._wrapped_transport import AcceptedSocket
 
 __all__ = ["open_streams"]
 
@@ -149,7 +150,7 @@ def _stream_protocol(
 
 
 def _wrapped_stream_protocol(
-    loop: asyncio.AbstractEventLoop, connected: ClientConnected, limit: int, sock: ProxiedSocket
+    loop: asyncio.AbstractEventLoop, connected: ClientConnected, limit: int, sock: AcceptedSocket
 ) -> asyncio.StreamReaderProtocol:
     def wrap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Awaitable[None] | None:
         return connected(reader, WrappedStreamWriter.of(writer, sock))

@@ -8,15 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._proxied_socket import ProxiedSocket
+    from ._socket_stand_in import SocketStandIn
 
-PROXY_FACTS: dict[str, Callable[[ProxiedSocket], Any]] = {
+PROXY_FACTS: dict[str, Callable[[Any], Any]] = {
     "proxy_header": lambda sock: sock.header,
     "proxy_peername": lambda sock: sock.proxy_peername,
     "proxy_sockname": lambda sock: sock.proxy_sockname,
 }
 
 
-def proxy_fact(sock: ProxiedSocket, name: str, default: Any) -> Any:
+def proxy_fact(sock: ProxiedSocket | SocketStandIn, name: str, default: Any) -> Any:
     """Return one of the `PROXY_FACTS`, or the default where there is no such thing."""
     try:
         fact = PROXY_FACTS[name](sock)

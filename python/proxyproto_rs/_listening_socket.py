@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ._core import Acceptor
+    from ._socket_stand_in import SocketStandIn
 
-_Socket = TypeVar("_Socket", bound=ProxiedSocket)
+_Socket = TypeVar("_Socket", bound="ProxiedSocket | SocketStandIn")
 
 
 class ListeningSocket(socket.socket):

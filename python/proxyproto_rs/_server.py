@@ -7,7 +7,7 @@ import errno
 import sys
 from abc import abstractmethod
 from asyncio.trsock import TransportSocket
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ._proxied_socket import ProxiedSocket
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._listener import Listener
+    from ._socket_stand_in import SocketStandIn
     from ._wake_fd import WakeFd
 
 # As many as asyncio accepts in one turn of its loop, with its backlog of 100: the loop has others to serve.
@@ -30,7 +31,7 @@ class Server(asyncio.AbstractServer):
     closes it.
     """
 
-    _socket_class: ClassVar[type[ProxiedSocket]] = ProxiedSocket
+    _socket_class: type[ProxiedSocket] | type[SocketStandIn] = ProxiedSocket
 
     def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self._listener: Listener | None = listener
@@ -131,7 +132,7 @@ class Server(asyncio.AbstractServer):
         await self.wait_closed()
 
     @abstractmethod
-    def _serve(self, sock: ProxiedSocket) -> None:
+    def _serve(self, sock: Any) -> None:
         """Give the connection a protocol and a transport; report what goes wrong with it."""
 
     @abstractmethod

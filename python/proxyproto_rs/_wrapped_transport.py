@@ -7,11 +7,14 @@ from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any
 
 from ._extra_info import PROXY_FACTS, proxy_fact
+from ._proxied_socket import ProxiedSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._proxied_socket import ProxiedSocket
+    from ._socket_stand_in import SocketStandIn
+
+    AcceptedSocket = ProxiedSocket | SocketStandIn
 
 
 class WrappedTransport(asyncio.Transport):
@@ -26,7 +29,7 @@ class WrappedTransport(asyncio.Transport):
     # The transport's own, as it is called so often.
     write: Any
 
-    def __init__(self, transport: asyncio.Transport, sock: ProxiedSocket) -> None:
+    def __init__(self, transport: asyncio.Transport, sock: AcceptedSocket) -> None:
         self._transport = transport
         self._sock = sock
         self.write = transport.write
@@ -88,10 +91,10 @@ class WrappedStreamWriter(asyncio.StreamWriter):
     """A stream writer with the client's addresses; on a loop's own transport, so `start_tls` works."""
 
     _transport: asyncio.Transport
-    _sock: ProxiedSocket
+    _sock: AcceptedSocket
 
     @classmethod
-    def of(cls, writer: asyncio.StreamWriter, sock: ProxiedSocket) -> WrappedStreamWriter:
+    def of(cls, writer: asyncio.StreamWriter, sock: AcceptedSocket) -> WrappedStreamWriter:
         """Turn `writer` into one of these. Its protocol has made it, and knows it as the one it is."""
         writer.__class__ = cls
         assert isinstance(writer, cls)
@@ -108,16 +111,24 @@ class WrappedStreamWriter(asyncio.StreamWriter):
         return extra_info(self._transport, self._sock, name, default)
 
 
-def extra_info(transport: asyncio.BaseTransport, sock: ProxiedSocket, name: str, default: Any) -> Any:
+def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str, default: Any) -> Any:
     """Answer for `transport`, from the header where that says more than the kernel."""
+    if name in ("peername", "sockname"):
+        address = getattr(sock._connection, name)
+        return transport.get_extra_info(name, default) if address is None else address
     if name in PROXY_FACTS:
         return proxy_fact(sock, name, default)
     if name == "socket":
-        return TransportSocket(sock)
+        return _transport_socket(sock, default)
     if name == "wrapped_transport":
         return transport
-    if name in ("peername", "sockname"):
-        address = getattr(sock._connection, name)
-        if address is not None:
-            return address
     return transport.get_extra_info(name, default)
+
+
+def _transport_socket(sock: AcceptedSocket, default: Any) -> Any:
+    if isinstance(sock, ProxiedSocket):
+        return TransportSocket(sock)
+    try:
+        return TransportSocket(sock.socket())
+    except OSError:  # asked for the first time when the connection was closed
+        return default

@@ -1,6 +1,6 @@
 //! One connection that was handed over: what is known of it, its fd until a socket has it, its place among the open ones.
 
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxyproto_acceptor as acceptor;
@@ -13,20 +13,30 @@ use crate::header::Header;
 /// What the acceptor knows of one connection that it handed over.
 ///
 /// It holds the client's place among the open connections until `release` is called or it is collected, and the fd
-/// until a socket has it.
+/// until a socket or a loop has it.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Connection {
-    fd: Mutex<Option<OwnedFd>>,
+    fd: Mutex<Fd>,
     header: Option<Py<Header>>,
     peer: acceptor::PeerAddr,
     /// Shared with duplicates; the last one gives it back.
     permit: Mutex<Option<Arc<acceptor::Permit>>>,
 }
 
+/// Who closes the fd.
+enum Fd {
+    /// This connection, when it is collected.
+    Ours(OwnedFd),
+    /// A loop, which has been given the number.
+    Theirs(RawFd),
+    /// Nobody any more, or a socket.
+    Gone,
+}
+
 impl Connection {
     pub(crate) fn hand_over(py: Python<'_>, connection: acceptor::Connection) -> PyResult<Py<Self>> {
         let header = connection.header.map(|header| Header::new(py, header)).transpose()?.map(Bound::unbind);
-        let fd = Mutex::new(Some(connection.fd));
+        let fd = Mutex::new(Fd::Ours(connection.fd));
         let permit = Mutex::new(Some(Arc::new(connection.permit)));
         Py::new(py, Self { fd, header, peer: connection.peer, permit })
     }
@@ -45,14 +55,31 @@ impl Connection {
         kind: i32,
         proto: i32,
     ) -> PyResult<()> {
-        let fd = lock(&self.fd).take().ok_or_else(bad_fd)?;
-        let number = fd.as_raw_fd();
+        let (number, ours) = lock(&self.fd).take()?;
         let done = initialize.call1((sock, address::family_of(&self.peer), kind, proto, number));
         // An interruption may come before the socket has the fd, or after.
         if done.is_ok() || sock.call_method0("fileno")?.extract::<i32>()? == number {
-            let _ = fd.into_raw_fd();
+            let _ = ours.map(IntoRawFd::into_raw_fd);
         }
         done.map(drop)
+    }
+
+    /// Give the fd to a loop, which closes it; return its number.
+    ///
+    /// A socket can still be made of it, and must be detached before the loop closes it.
+    fn give_to_loop(&self) -> PyResult<i32> {
+        let mut fd = lock(&self.fd);
+        let (number, ours) = fd.take()?;
+        let _ = ours.map(IntoRawFd::into_raw_fd);
+        *fd = Fd::Theirs(number);
+        Ok(number)
+    }
+
+    /// Close the fd, unless somebody else has it, and give the place back. Doing it again changes nothing.
+    fn close(&self) {
+        let fd = std::mem::replace(&mut *lock(&self.fd), Fd::Gone);
+        drop(fd);
+        self.release();
     }
 
     /// The same connection with a duplicate of `fd`, which is its socket's.
@@ -65,7 +92,7 @@ impl Connection {
         #[expect(unsafe_code, reason = "Python hands over a number")]
         let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         Ok(Self {
-            fd: Mutex::new(Some(fd)),
+            fd: Mutex::new(Fd::Ours(fd)),
             header: self.header(py),
             peer: self.peer.clone(),
             permit: Mutex::new(lock(&self.permit).clone()),
@@ -106,6 +133,20 @@ impl Connection {
     fn release(&self) {
         let permit = lock(&self.permit).take();
         drop(permit);
+    }
+}
+
+impl Fd {
+    /// The number, and the fd itself if it was ours.
+    fn take(&mut self) -> PyResult<(RawFd, Option<OwnedFd>)> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Ours(fd) => Ok((fd.as_raw_fd(), Some(fd))),
+            Self::Theirs(number) => {
+                *self = Self::Theirs(number);
+                Ok((number, None))
+            }
+            Self::Gone => Err(bad_fd()),
+        }
     }
 }
 
