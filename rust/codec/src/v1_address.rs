@@ -179,15 +179,26 @@ fn hexadecimal(text: &[u8], at: usize) -> (u16, usize) {
     let mut digits = 0;
     while digits < 4
         && let Some(byte) = byte(text, at + digits)
-        && let Some(digit) = char::from(byte).to_digit(16)
+        && let Some(&digit @ 0..16) = HEX_DIGITS.get(usize::from(byte))
     {
-        #[expect(clippy::cast_possible_truncation, reason = "a digit is less than 16")]
-        let digit = digit as u16;
-        value = value << 4 | digit;
+        value = value << 4 | u16::from(digit);
         digits += 1;
     }
     (value, digits)
 }
+
+/// The value of each byte that is a hex digit; 16 of all others.
+#[expect(clippy::indexing_slicing, reason = "the compiler runs it")]
+static HEX_DIGITS: [u8; 256] = {
+    let mut values = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        values[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 fn byte(text: &[u8], at: usize) -> Option<u8> {
     text.get(at).copied()

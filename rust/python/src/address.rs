@@ -207,10 +207,9 @@ impl<const N: usize> Text<N> {
 
     /// Up to four digits and a colon.
     fn group(&mut self, group: u16) {
-        let digits = [12, 8, 4, 0].map(|shift| {
-            let digit = (group >> shift & 0xf) as u8;
-            if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
-        });
+        let [high, low] =
+            group.to_be_bytes().map(|byte| HEX.get(usize::from(byte)).copied().unwrap_or_default());
+        let digits = [high[0], high[1], low[0], low[1]];
         // Without leading zeros, of which the last digit is none.
         let zeros = (group | 1).leading_zeros() / 4;
         let len = 4 - zeros;
@@ -244,6 +243,19 @@ static DIGITS: [([u8; 4], usize); 256] = {
         index += 1;
     }
     digits
+};
+
+/// Each byte in two hexadecimal digits.
+#[expect(clippy::indexing_slicing, reason = "the compiler runs it, to 255")]
+static HEX: [[u8; 2]; 256] = {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let mut hex = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < hex.len() {
+        hex[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xf]];
+        byte += 1;
+    }
+    hex
 };
 
 /// The first of the longest runs of zero groups, if it has two or more.
