@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ._proxied_socket import ProxiedSocket
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ._core import Connection, Header
     from ._wrapped_loop import WrappedServer
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 class SocketStandIn:
     """An accepted connection whose fd becomes uvloop's. It has of a socket what `connect_accepted_socket` looks at."""
 
-    __slots__ = ("_connection", "_proto", "_socket", "family", "fileno", "server")
+    __slots__ = ("_connection", "_proto", "_socket", "family", "fileno", "server", "transport")
 
     server: WrappedServer
+    transport: asyncio.BaseTransport | None
     type = socket.SOCK_STREAM
 
     def __init__(self, connection: Connection, proto: int) -> None:

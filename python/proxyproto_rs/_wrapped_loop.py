@@ -50,13 +50,17 @@ class Introduction(asyncio.BaseProtocol):
 class ServedSocket(ProxiedSocket):
     """Tells its server when the loop has done with it."""
 
-    __slots__ = ("server",)
+    __slots__ = ("server", "transport")
 
     server: WrappedServer
+    transport: asyncio.BaseTransport | None
 
     def _give_back(self) -> None:
         super()._give_back()
         self.server._ended(self)
+
+
+Served = ServedSocket | SocketStandIn
 
 
 class WrappedServer(Server):
@@ -76,8 +80,8 @@ class WrappedServer(Server):
         self._socket_class = SocketStandIn if runs_uvloop() else ServedSocket
         self._make_protocol = make_protocol
         self._keywords = _tls_keywords(tls)
-        self._open: dict[AcceptedSocket, Any] = {}
-        self._connecting: list[tuple[AcceptedSocket, Coroutine[Any, Any, Any], asyncio.Future[Any]]] = []
+        self._open: set[Served] = set()
+        self._connecting: list[tuple[Served, Coroutine[Any, Any, Any], asyncio.Future[Any]]] = []
 
     def _accept(self, listener: Listener) -> None:
         try:
@@ -89,14 +93,18 @@ class WrappedServer(Server):
 
     def _serve(self, sock: Any) -> None:
         sock.server = self
-        self._open[sock] = None
+        sock.transport = None
+        self._open.add(sock)
         protocol = None
         try:
             protocol = self._make_protocol(sock)
             coroutine = self._loop.connect_accepted_socket(lambda: protocol, sock, **self._keywords)
-            self._connecting.append((sock, coroutine, coroutine.send(None)))
-        except StopIteration as returned:
-            self._open[sock] = returned.value[0]
+            try:
+                awaited = coroutine.send(None)
+            except StopIteration as returned:
+                sock.transport = returned.value[0]
+            else:
+                self._connecting.append((sock, coroutine, awaited))
         except (SystemExit, KeyboardInterrupt):
             sock.close()
             raise
@@ -109,16 +117,13 @@ class WrappedServer(Server):
         for sock, coroutine, awaited in batch:
             self._run(sock, coroutine, awaited)
 
-    def _run(
-        self, sock: AcceptedSocket, coroutine: Coroutine[Any, Any, Any], awaited: asyncio.Future[Any]
-    ) -> None:
+    def _run(self, sock: Served, coroutine: Coroutine[Any, Any, Any], awaited: asyncio.Future[Any]) -> None:
         """Run what `connect_accepted_socket` returned, as a task would, whenever what it awaits is done."""
         try:
             while awaited.done():
                 awaited = coroutine.send(None)
         except StopIteration as returned:
-            if sock in self._open:
-                self._open[sock] = returned.value[0]
+            sock.transport = returned.value[0]
         except (SystemExit, KeyboardInterrupt):
             sock.close()
             raise
@@ -127,12 +132,12 @@ class WrappedServer(Server):
         else:
             awaited.add_done_callback(functools.partial(self._run, sock, coroutine))
 
-    def _ended(self, sock: AcceptedSocket) -> None:
-        self._open.pop(sock, None)
+    def _ended(self, sock: Served) -> None:
+        self._open.discard(sock)
         if self._listener is None:
             self._wake_up_if_done()
 
-    def _failed(self, sock: AcceptedSocket, error: BaseException) -> None:
+    def _failed(self, sock: Served, error: BaseException) -> None:
         sock.close()
         # Strangers can make TLS handshakes fail at will, so asyncio tells of them in debug mode only.
         if self._loop.get_debug():
@@ -142,4 +147,4 @@ class WrappedServer(Server):
         return bool(self._open)
 
     def _clients(self) -> Collection[Any]:
-        return [transport for transport in self._open.values() if transport is not None]
+        return [sock.transport for sock in self._open if sock.transport is not None]
