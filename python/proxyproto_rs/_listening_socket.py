@@ -53,7 +53,7 @@ class ListeningSocket(socket.socket):
         self._timeout = socket.getdefaulttimeout()
         self._is_open = True
         # What the acceptor has to say of its options need not wait for the first connection.
-        self._refusals.tell(*acceptor.take_refusals())
+        self._tell_refusals()
 
     def accept(self) -> tuple[ProxiedSocket, Any]:
         """Wait for a connection; return it with the client's address.
@@ -94,8 +94,12 @@ class ListeningSocket(socket.socket):
                 sock.setblocking(True)
         return sock
 
+    def _tell_refusals(self) -> None:
+        if (taken := self._acceptor.take_refusals()) is not None:
+            self._refusals.tell(*taken)
+
     def _take_one(self) -> ProxiedSocket | None:
-        self._refusals.tell(*self._acceptor.take_refusals())
+        self._tell_refusals()
         try:
             taken = self._acceptor.take()
         except OSError:
@@ -109,7 +113,7 @@ class ListeningSocket(socket.socket):
 
         They are taken at once: those that the caller does not come for are closed.
         """
-        self._refusals.tell(*self._acceptor.take_refusals())
+        self._tell_refusals()
         proto = self.proto
         for connection in self._acceptor.take_all(most):
             yield socket_class(connection, proto)
@@ -187,7 +191,7 @@ class ListeningSocket(socket.socket):
         if self._is_open:
             # What was refused last is still told. In a forked child that is for the parent to tell.
             with contextlib.suppress(RuntimeError):
-                self._refusals.tell(*self._acceptor.take_refusals())
+                self._tell_refusals()
             self._is_open = False
             self._acceptor.close()
             self._public_fd.close()

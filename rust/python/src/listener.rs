@@ -113,13 +113,17 @@ impl Acceptor {
         self.take_at_most(py, most)
     }
 
-    /// Take what has been refused: records, log lines as (level, text), and how many records found no room.
-    fn take_refusals<'py>(&self, py: Python<'py>) -> PyResult<TakenRefusals<'py>> {
+    /// Take what has been refused: records, log lines as (level, text), and how many records found no room; None if there
+    /// is nothing to tell.
+    fn take_refusals<'py>(&self, py: Python<'py>) -> PyResult<Option<TakenRefusals<'py>>> {
         let taken = self.listener.take_refusals().map_err(inherited)?;
+        if taken.records.is_empty() && taken.lines.is_empty() && taken.dropped == 0 {
+            return Ok(None);
+        }
         let records =
             taken.records.into_iter().map(|refusal| fields(py, &refusal)).collect::<PyResult<Vec<_>>>()?;
         let lines = taken.lines.into_iter().map(|line| (level(line.severity), line.text)).collect();
-        Ok((records, lines, taken.dropped))
+        Ok(Some((records, lines, taken.dropped)))
     }
 
     /// The count of each outcome, then how many are pending, ready and open, and how often accepting paused.
