@@ -35,20 +35,20 @@ class SocketStandIn:
         # uvloop asks for it as it takes the fd over, and Python cannot be interrupted in between.
         self.fileno = connection.give_to_loop
 
-    def socket(self) -> ProxiedSocket:
-        """Return the connection as a socket.
+    def socket(self, fd: int) -> ProxiedSocket:
+        """Return the connection as a socket, on a duplicate of uvloop's fd.
 
         Raises:
-            OSError: uvloop has closed it.
+            OSError: uvloop has closed it, and nobody had asked before.
         """
         if self._socket is None:
-            self._socket = ProxiedSocket(self._connection, self._proto)
+            self._socket = ProxiedSocket(self._connection.dup(fd), self._proto)
         return self._socket
 
     def close(self) -> None:
         """uvloop has closed the fd, or will never have it."""
         if self._socket is not None:
-            self._socket.detach()
+            self._socket.close()
         self._connection.close()
         self.server._ended(self)
 
@@ -61,8 +61,3 @@ class SocketStandIn:
     def proxy_peername(self) -> Any:
         """As a `ProxiedSocket` has it."""
         return self._connection.proxy_peername
-
-    @property
-    def proxy_sockname(self) -> Any:
-        """As a `ProxiedSocket` has it."""
-        return self.socket().proxy_sockname

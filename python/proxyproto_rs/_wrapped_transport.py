@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ._extra_info import PROXY_FACTS, proxy_fact
 from ._proxied_socket import ProxiedSocket
+from ._socket_stand_in import SocketStandIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._socket_stand_in import SocketStandIn
-
-    AcceptedSocket = ProxiedSocket | SocketStandIn
+AcceptedSocket = ProxiedSocket | SocketStandIn
 
 
 class WrappedTransport(asyncio.Transport):
@@ -116,19 +115,22 @@ def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str
     if name in ("peername", "sockname"):
         address = getattr(sock._connection, name)
         return transport.get_extra_info(name, default) if address is None else address
+    if name == "proxy_sockname" and isinstance(sock, SocketStandIn):
+        return transport.get_extra_info("sockname", default)
     if name in PROXY_FACTS:
         return proxy_fact(sock, name, default)
     if name == "socket":
-        return _transport_socket(sock, default)
+        return _transport_socket(transport, sock, default)
     if name == "wrapped_transport":
         return transport
     return transport.get_extra_info(name, default)
 
 
-def _transport_socket(sock: AcceptedSocket, default: Any) -> Any:
+def _transport_socket(transport: asyncio.BaseTransport, sock: AcceptedSocket, default: Any) -> Any:
     if isinstance(sock, ProxiedSocket):
         return TransportSocket(sock)
+    bare = transport.get_extra_info("socket")
     try:
-        return TransportSocket(sock.socket())
+        return TransportSocket(sock.socket(-1 if bare is None else bare.fileno()))
     except OSError:  # asked for the first time when the connection was closed
         return default

@@ -1,6 +1,6 @@
-//! One connection that was handed over: what is known of it, its fd until a socket has it, its place among the open ones.
+//! One connection that was handed over: what is known of it, its fd until somebody has it, its place among the open ones.
 
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxyproto_acceptor as acceptor;
@@ -16,27 +16,17 @@ use crate::header::Header;
 /// until a socket or a loop has it.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Connection {
-    fd: Mutex<Fd>,
+    fd: Mutex<Option<OwnedFd>>,
     header: Option<Py<Header>>,
     peer: acceptor::PeerAddr,
     /// Shared with duplicates; the last one gives it back.
     permit: Mutex<Option<Arc<acceptor::Permit>>>,
 }
 
-/// Who closes the fd.
-enum Fd {
-    /// This connection, when it is collected.
-    Ours(OwnedFd),
-    /// A loop, which has been given the number.
-    Theirs(RawFd),
-    /// Nobody any more, or a socket.
-    Gone,
-}
-
 impl Connection {
     pub(crate) fn hand_over(py: Python<'_>, connection: acceptor::Connection) -> PyResult<Py<Self>> {
         let header = connection.header.map(|header| Header::new(py, header)).transpose()?.map(Bound::unbind);
-        let fd = Mutex::new(Fd::Ours(connection.fd));
+        let fd = Mutex::new(Some(connection.fd));
         let permit = Mutex::new(Some(Arc::new(connection.permit)));
         Py::new(py, Self { fd, header, peer: connection.peer, permit })
     }
@@ -55,34 +45,29 @@ impl Connection {
         kind: i32,
         proto: i32,
     ) -> PyResult<()> {
-        let (number, ours) = lock(&self.fd).take()?;
+        let fd = lock(&self.fd).take().ok_or_else(bad_fd)?;
+        let number = fd.as_raw_fd();
         let done = initialize.call1((sock, address::family_of(&self.peer), kind, proto, number));
         // An interruption may come before the socket has the fd, or after.
         if done.is_ok() || sock.call_method0("fileno")?.extract::<i32>()? == number {
-            let _ = ours.map(IntoRawFd::into_raw_fd);
+            let _ = fd.into_raw_fd();
         }
         done.map(drop)
     }
 
-    /// Give the fd to a loop, which closes it; return its number.
-    ///
-    /// A socket can still be made of it, and must be detached before the loop closes it.
+    /// Leave the fd to a loop, which is given its number and closes it.
     fn give_to_loop(&self) -> PyResult<i32> {
-        let mut fd = lock(&self.fd);
-        let (number, ours) = fd.take()?;
-        let _ = ours.map(IntoRawFd::into_raw_fd);
-        *fd = Fd::Theirs(number);
-        Ok(number)
+        lock(&self.fd).take().map(IntoRawFd::into_raw_fd).ok_or_else(bad_fd)
     }
 
     /// Close the fd, unless somebody else has it, and give the place back. Doing it again changes nothing.
     fn close(&self) {
-        let fd = std::mem::replace(&mut *lock(&self.fd), Fd::Gone);
+        let fd = lock(&self.fd).take();
         drop(fd);
         self.release();
     }
 
-    /// The same connection with a duplicate of `fd`, which is its socket's.
+    /// The same connection with a duplicate of `fd`, which whoever has its fd says.
     fn dup(&self, py: Python<'_>, fd: i32) -> PyResult<Self> {
         if fd < 0 {
             return Err(bad_fd());
@@ -92,7 +77,7 @@ impl Connection {
         #[expect(unsafe_code, reason = "Python hands over a number")]
         let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         Ok(Self {
-            fd: Mutex::new(Fd::Ours(fd)),
+            fd: Mutex::new(Some(fd)),
             header: self.header(py),
             peer: self.peer.clone(),
             permit: Mutex::new(lock(&self.permit).clone()),
@@ -133,20 +118,6 @@ impl Connection {
     fn release(&self) {
         let permit = lock(&self.permit).take();
         drop(permit);
-    }
-}
-
-impl Fd {
-    /// The number, and the fd itself if it was ours.
-    fn take(&mut self) -> PyResult<(RawFd, Option<OwnedFd>)> {
-        match std::mem::replace(self, Self::Gone) {
-            Self::Ours(fd) => Ok((fd.as_raw_fd(), Some(fd))),
-            Self::Theirs(number) => {
-                *self = Self::Theirs(number);
-                Ok((number, None))
-            }
-            Self::Gone => Err(bad_fd()),
-        }
     }
 }
 
