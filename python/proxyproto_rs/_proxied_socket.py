@@ -12,6 +12,7 @@ from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any
 
 from ._core import Header
+from ._socket_stand_in import ClientSocket
 
 if TYPE_CHECKING:
     from ._core import Connection
@@ -158,7 +159,7 @@ def get_header(x: object, /) -> Header | None:
     # From a WebSocket connection to its transport, to the transport's socket, to ours: there is no longer
     # way.
     for _ in range(4):
-        if isinstance(x, ProxiedSocket):
+        if isinstance(x, (ProxiedSocket, ClientSocket)):
             return x.header
         if isinstance(x, TransportSocket):
             x = getattr(x, "_sock", None)

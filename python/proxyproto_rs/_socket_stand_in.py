@@ -1,15 +1,12 @@
 """What uvloop is given in place of a socket: it wants the number of an fd, and to close that itself.
 
-A socket object costs 1.2 us and a system call to make, and again to take apart when uvloop has closed its fd;
-here it is made when somebody asks the transport for it, which hardly anybody does.
+A socket object costs 1.2 us and a system call to make, and again to take apart when uvloop has closed its fd.
 """
 
 from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING, Any
-
-from ._proxied_socket import ProxiedSocket
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,34 +18,25 @@ if TYPE_CHECKING:
 class SocketStandIn:
     """An accepted connection whose fd becomes uvloop's. It has of a socket what `connect_accepted_socket` looks at."""
 
-    __slots__ = ("_connection", "_proto", "_socket", "family", "fileno", "server", "transport")
+    __slots__ = ("_connection", "family", "fileno", "server", "transport")
 
     server: WrappedServer
     transport: asyncio.BaseTransport | None
     type = socket.SOCK_STREAM
 
-    def __init__(self, connection: Connection, proto: int) -> None:
+    def __init__(self, connection: Connection, _proto: int) -> None:
         self._connection = connection
-        self._proto = proto
-        self._socket: ProxiedSocket | None = None
         self.family = connection.family
-        # uvloop asks for it as it takes the fd over, and Python cannot be interrupted in between.
+        # uvloop asks for it when it takes the fd, so what asks for it has the fd from then on.
         self.fileno = connection.give_to_loop
 
-    def socket(self, fd: int) -> ProxiedSocket:
-        """Return the connection as a socket, on a duplicate of uvloop's fd.
-
-        Raises:
-            OSError: uvloop has closed it, and nobody had asked before.
-        """
-        if self._socket is None:
-            self._socket = ProxiedSocket(self._connection.dup(fd), self._proto)
-        return self._socket
+    def refused(self) -> None:
+        """uvloop has raised: if it was given the fd, it has not taken it."""
+        self._connection.close_given()
+        self.close()
 
     def close(self) -> None:
-        """uvloop has closed the fd, or will never have it."""
-        if self._socket is not None:
-            self._socket.close()
+        """Give the client's place back. uvloop calls this when it has closed the fd."""
         self._connection.close()
         self.server._ended(self)
 
@@ -61,3 +49,31 @@ class SocketStandIn:
     def proxy_peername(self) -> Any:
         """As a `ProxiedSocket` has it."""
         return self._connection.proxy_peername
+
+
+class ClientSocket:
+    """uvloop's own view of a connection as a socket, with the client's addresses; a `TransportSocket` shows it."""
+
+    __slots__ = ("_bare", "_connection")
+
+    def __init__(self, bare: Any, connection: Connection) -> None:
+        self._bare = bare
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bare, name)
+
+    @property
+    def header(self) -> Header | None:
+        """As a `ProxiedSocket` has it."""
+        return self._connection.header
+
+    def getpeername(self) -> Any:
+        """As a `ProxiedSocket` does it."""
+        peername = self._connection.peername
+        return self._bare.getpeername() if peername is None else peername
+
+    def getsockname(self) -> Any:
+        """As a `ProxiedSocket` does it."""
+        sockname = self._connection.sockname
+        return self._bare.getsockname() if sockname is None else sockname

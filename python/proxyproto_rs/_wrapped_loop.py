@@ -55,6 +55,10 @@ class ServedSocket(ProxiedSocket):
     server: WrappedServer
     transport: asyncio.BaseTransport | None
 
+    def refused(self) -> None:
+        """The loop has raised."""
+        self.close()
+
     def _give_back(self) -> None:
         super()._give_back()
         self.server._ended(self)
@@ -109,7 +113,7 @@ class WrappedServer(Server):
             sock.close()
             raise
         except BaseException as error:
-            sock.close()
+            sock.refused()
             self._report("Error on transport creation for incoming connection", error, protocol=protocol)
 
     def _continue(self) -> None:

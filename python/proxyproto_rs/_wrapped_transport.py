@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._extra_info import PROXY_FACTS, proxy_fact
 from ._proxied_socket import ProxiedSocket
-from ._socket_stand_in import SocketStandIn
+from ._socket_stand_in import ClientSocket, SocketStandIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,23 +114,25 @@ def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str
     """Answer for `transport`, from the header where that says more than the kernel."""
     if name in ("peername", "sockname"):
         address = getattr(sock._connection, name)
-        return transport.get_extra_info(name, default) if address is None else address
+        return _kernels(transport, name, default) if address is None else address
     if name == "proxy_sockname" and isinstance(sock, SocketStandIn):
-        return transport.get_extra_info("sockname", default)
+        return _kernels(transport, "sockname", default)
     if name in PROXY_FACTS:
         return proxy_fact(sock, name, default)
     if name == "socket":
-        return _transport_socket(transport, sock, default)
+        if isinstance(sock, ProxiedSocket):
+            return TransportSocket(sock)
+        bare = transport.get_extra_info("socket")
+        # None if it is asked for the first time when the connection is closed.
+        return default if bare is None else TransportSocket(ClientSocket(bare, sock._connection))  # type: ignore[arg-type]
     if name == "wrapped_transport":
         return transport
     return transport.get_extra_info(name, default)
 
 
-def _transport_socket(transport: asyncio.BaseTransport, sock: AcceptedSocket, default: Any) -> Any:
-    if isinstance(sock, ProxiedSocket):
-        return TransportSocket(sock)
-    bare = transport.get_extra_info("socket")
+def _kernels(transport: asyncio.BaseTransport, name: str, default: Any) -> Any:
+    """Return an address as the loop has it from the kernel."""
     try:
-        return TransportSocket(sock.socket(-1 if bare is None else bare.fileno()))
-    except OSError:  # asked for the first time when the connection was closed
+        return transport.get_extra_info(name, default)
+    except (AttributeError, OSError, ValueError):  # uvloop, of a UNIX socket that is closed
         return default

@@ -1,6 +1,7 @@
 //! One connection that was handed over: what is known of it, its fd until somebody has it, its place among the open ones.
 
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxyproto_acceptor as acceptor;
@@ -17,6 +18,8 @@ use crate::header::Header;
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Connection {
     fd: Mutex<Option<OwnedFd>>,
+    /// The number of the fd that a loop was given, or -1.
+    given: AtomicI32,
     header: Option<Py<Header>>,
     peer: acceptor::PeerAddr,
     /// Shared with duplicates; the last one gives it back.
@@ -28,7 +31,7 @@ impl Connection {
         let header = connection.header.map(|header| Header::new(py, header)).transpose()?.map(Bound::unbind);
         let fd = Mutex::new(Some(connection.fd));
         let permit = Mutex::new(Some(Arc::new(connection.permit)));
-        Py::new(py, Self { fd, header, peer: connection.peer, permit })
+        Py::new(py, Self { fd, given: AtomicI32::new(-1), header, peer: connection.peer, permit })
     }
 }
 
@@ -55,9 +58,22 @@ impl Connection {
         done.map(drop)
     }
 
-    /// Leave the fd to a loop, which is given its number and closes it.
+    /// Give the fd to a loop, which closes it; return its number.
     fn give_to_loop(&self) -> PyResult<i32> {
-        lock(&self.fd).take().map(IntoRawFd::into_raw_fd).ok_or_else(bad_fd)
+        let number = lock(&self.fd).take().map(IntoRawFd::into_raw_fd).ok_or_else(bad_fd)?;
+        self.given.store(number, Ordering::Relaxed);
+        Ok(number)
+    }
+
+    /// Close the fd that a loop was given, as it has not taken it.
+    fn close_given(&self) {
+        let number = self.given.swap(-1, Ordering::Relaxed);
+        if number >= 0 {
+            // SAFETY: `give_to_loop` took the number out of an `OwnedFd`, and gives it once. The loop has raised and so
+            // does not own it: this is the only owner.
+            #[expect(unsafe_code, reason = "the loop was given a number, and numbers come back")]
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+        }
     }
 
     /// Close the fd, unless somebody else has it, and give the place back. Doing it again changes nothing.
@@ -67,7 +83,7 @@ impl Connection {
         self.release();
     }
 
-    /// The same connection with a duplicate of `fd`, which whoever has its fd says.
+    /// The same connection with a duplicate of `fd`, which is its socket's.
     fn dup(&self, py: Python<'_>, fd: i32) -> PyResult<Self> {
         if fd < 0 {
             return Err(bad_fd());
@@ -78,6 +94,7 @@ impl Connection {
         let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         Ok(Self {
             fd: Mutex::new(Some(fd)),
+            given: AtomicI32::new(-1),
             header: self.header(py),
             peer: self.peer.clone(),
             permit: Mutex::new(lock(&self.permit).clone()),
