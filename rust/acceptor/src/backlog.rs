@@ -36,15 +36,14 @@ impl Backlog {
         Ok(Self(sys::register_readable(listening)?))
     }
 
-    /// Completes when there are connections or an error, with at most `most` of those that are there after `linger`.
-    pub(crate) async fn ready(&self, most: usize, linger: impl Fn()) -> Batch {
+    /// Completes when there are connections or an error, with at most as many as `most` says then.
+    pub(crate) async fn ready(&self, most: impl Fn() -> usize) -> Batch {
         loop {
             let mut readable = match self.0.readable().await {
                 Ok(readable) => readable,
                 Err(error) => return Batch { connections: Vec::new(), end: Some(End::Broken(error)) },
             };
-            linger();
-            let batch = self.take(most);
+            let batch = self.take(most());
             if matches!(batch.end, Some(End::Empty)) {
                 readable.clear_ready();
                 if batch.connections.is_empty() {

@@ -8,6 +8,7 @@ pub use addresses::{ClientAddr, LocalAddr, PeerAddr, UnixName};
 mod arrival;
 mod backlog;
 mod late;
+mod linger;
 mod listener;
 pub use listener::{Closed, Inherited, Listener, Stats};
 mod log_lines;

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 /// What a loop of asyncio spends on a short connection; uvloop's spends half of it (docs/benchmarks.md).
 const PER_CONNECTION: Duration = Duration::from_micros(60);
 
-/// Longer nobody's connection is left in the kernel for it.
+/// The longest that connections are let gather.
 const LONGEST: Duration = Duration::from_micros(500);
+
+/// Who has not come for so many times as long as it should need does something else.
+const STALE: u32 = 4;
 
 /// What was taken last: at once, or one after the other until there was no more.
 #[derive(Debug, Default)]
@@ -27,7 +30,7 @@ impl Pace {
     pub(crate) fn took(&mut self, count: usize, is_last: bool, now: Instant) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         match &mut self.burst {
-            Some(burst) if !burst.is_over => {
+            Some(burst) if !burst.is_over && burst.elapsed(now) < burst.busy() => {
                 burst.count = burst.count.saturating_add(count);
                 burst.is_over = is_last;
             }
@@ -35,14 +38,25 @@ impl Pace {
         }
     }
 
-    /// How much longer whoever has not come for a connection that is ready will not come, as a guess. If it should have
-    /// come by now it is slower than others, and will be a while.
+    /// A guess: for so long nobody will come for the connections that are ready. A taker that should have come by now is
+    /// slower than others, and stays away for a while more.
     pub(crate) fn busy_for(&self, now: Instant) -> Duration {
-        self.burst.as_ref().map_or(Duration::ZERO, |burst| {
-            let busy = PER_CONNECTION.saturating_mul(burst.count);
-            let left = busy.saturating_sub(now.saturating_duration_since(burst.since));
-            left.max(busy / 2).min(LONGEST)
-        })
+        let Some(burst) = &self.burst else { return Duration::ZERO };
+        let (busy, elapsed) = (burst.busy(), burst.elapsed(now));
+        if elapsed > busy.saturating_mul(STALE) {
+            return Duration::ZERO;
+        }
+        busy.saturating_sub(elapsed).max(busy / 2).min(LONGEST)
+    }
+}
+
+impl Burst {
+    fn busy(&self) -> Duration {
+        PER_CONNECTION.saturating_mul(self.count)
+    }
+
+    fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 }
 
@@ -62,6 +76,8 @@ mod tests {
         assert_eq!(pace.busy_for(start + 100 * MICROSECOND), 200 * MICROSECOND);
         // It should be back.
         assert_eq!(pace.busy_for(start + 1000 * MICROSECOND), 150 * MICROSECOND);
+        // It will not come.
+        assert_eq!(pace.busy_for(start + 1201 * MICROSECOND), Duration::ZERO);
         pace.took(1, true, start + 1000 * MICROSECOND);
         assert_eq!(pace.busy_for(start + 1000 * MICROSECOND), 60 * MICROSECOND);
     }
@@ -74,6 +90,16 @@ mod tests {
         pace.took(1, false, start + MICROSECOND);
         pace.took(1, true, start + 2 * MICROSECOND);
         assert_eq!(pace.busy_for(start), 180 * MICROSECOND);
+    }
+
+    #[test]
+    fn a_batch_ends_when_its_time_is_over() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        pace.took(5, false, start);
+        let later = start + 300 * MICROSECOND;
+        pace.took(2, false, later);
+        assert_eq!(pace.busy_for(later), 120 * MICROSECOND);
     }
 
     #[test]

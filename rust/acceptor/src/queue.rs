@@ -17,6 +17,9 @@ use crate::refusal::{Refusal, Refusals, Severity, TakenRefusals};
 /// How often refusals may wake the taker. A siege of refused connections must not become its work.
 const REFUSALS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// What it takes a thread that waits to be woken, with some to spare.
+const WAKING: Duration = Duration::from_micros(100);
+
 /// A connection whose header has been read and which is allowed in.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -46,6 +49,8 @@ struct State {
     capacity: usize,
     refusals: Refusals,
     telling: Telling,
+    /// Since when there is a connection that nobody came for.
+    ready_since: Option<Instant>,
     pace: Pace,
     /// The acceptor has found the queue full and waits for room.
     is_awaited: bool,
@@ -63,6 +68,7 @@ impl Queue {
             capacity,
             refusals: Refusals::default(),
             telling: Telling::default(),
+            ready_since: None,
             pace: Pace::default(),
             is_awaited: false,
             is_closed: false,
@@ -88,6 +94,7 @@ impl Queue {
             return Some(connection);
         }
         state.ready.push_back(connection);
+        state.ready_since.get_or_insert_with(Instant::now);
         state.show();
         None
     }
@@ -100,10 +107,14 @@ impl Queue {
         room
     }
 
-    /// How much longer nobody will come for what is ready, as a guess. Nothing is ready: somebody may be waiting.
+    /// How much longer nobody will come for what is ready, as a guess. Where nothing is, or has just been put in, somebody
+    /// may be waiting.
     pub(crate) fn untaken_for(&self, now: Instant) -> Duration {
         let state = self.lock();
-        if state.ready.is_empty() { Duration::ZERO } else { state.pace.busy_for(now) }
+        match state.ready_since {
+            Some(since) if now.saturating_duration_since(since) > WAKING => state.pace.busy_for(now),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Takes at most `most` connections, the first ready first.
@@ -113,8 +124,10 @@ impl Queue {
         let connections = state.ready.drain(..count).collect();
         state.show();
         if count > 0 {
+            let now = Instant::now();
             let is_last = state.ready.is_empty();
-            state.pace.took(count, is_last, Instant::now());
+            state.ready_since = (!is_last).then_some(now);
+            state.pace.took(count, is_last, now);
         }
         let made_room = state.is_awaited && count > 0;
         state.is_awaited &= !made_room;
