@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ._proxied_socket import ProxiedSocket
     from ._socket_stand_in import SocketStandIn
 
+# Of a `ProxiedSocket`; of a `SocketStandIn` the first two, as its loop knows the third.
 PROXY_FACTS: dict[str, Callable[[Any], Any]] = {
     "proxy_header": lambda sock: sock.header,
     "proxy_peername": lambda sock: sock.proxy_peername,

@@ -17,8 +17,8 @@ use crate::refusal::{Refusal, Refusals, Severity, TakenRefusals};
 /// How often refusals may wake the taker. A siege of refused connections must not become its work.
 const REFUSALS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What it takes a thread that waits to be woken, with some to spare.
-const WAKING: Duration = Duration::from_micros(100);
+/// Who waits for a connection has come for it by then, as a rule.
+const WAKING: Duration = Duration::from_micros(30);
 
 /// A connection whose header has been read and which is allowed in.
 #[derive(Debug)]

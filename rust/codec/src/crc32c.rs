@@ -13,7 +13,7 @@ pub(crate) fn matches(header: &[u8], field: usize) -> bool {
         .is_some_and(|(before, rest, value)| zeroed(before, value, rest) == u32::from_be_bytes(value))
 }
 
-/// The checksum over the whole header with the four bytes at `field` taken as zero.
+/// The checksum over the whole header with the four bytes at `field`, which are there, taken as zero.
 pub(crate) fn checksum(header: &[u8], field: usize) -> u32 {
     let (before, rest) = header.split_at_checked(field).unwrap_or_default();
     zeroed(before, rest.first_chunk().copied().unwrap_or_default(), rest)
