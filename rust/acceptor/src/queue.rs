@@ -17,9 +17,6 @@ use crate::refusal::{Refusal, Refusals, Severity, TakenRefusals};
 /// How often refusals may wake the taker. A siege of refused connections must not become its work.
 const REFUSALS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Who waits for a connection has come for it by then, as a rule.
-const WAKING: Duration = Duration::from_micros(30);
-
 /// A connection whose header has been read and which is allowed in.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -107,14 +104,10 @@ impl Queue {
         room
     }
 
-    /// How much longer nobody will come for what is ready, as a guess. Where nothing is, or has just been put in, somebody
-    /// may be waiting.
+    /// How much longer nobody will come for what is ready, as a guess.
     pub(crate) fn untaken_for(&self, now: Instant) -> Duration {
         let state = self.lock();
-        match state.ready_since {
-            Some(since) if now.saturating_duration_since(since) > WAKING => state.pace.busy_for(now),
-            _ => Duration::ZERO,
-        }
+        state.ready_since.map_or(Duration::ZERO, |since| state.pace.busy_for(since, now))
     }
 
     /// Takes at most `most` connections, the first ready first.
@@ -125,9 +118,10 @@ impl Queue {
         state.show();
         if count > 0 {
             let now = Instant::now();
+            let since = state.ready_since.unwrap_or(now);
             let is_last = state.ready.is_empty();
             state.ready_since = (!is_last).then_some(now);
-            state.pace.took(count, is_last, now);
+            state.pace.took(count, is_last, since, now);
         }
         let made_room = state.is_awaited && count > 0;
         state.is_awaited &= !made_room;
