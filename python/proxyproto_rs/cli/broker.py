@@ -24,7 +24,7 @@ EXTRA = "mqtt"
 
 _MISTAKE = 2
 
-logger = logging.getLogger("proxyproto_rs.mqtt")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

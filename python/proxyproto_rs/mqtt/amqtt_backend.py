@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .config import AmqttConfig
     from .connection import Connection
 
-logger = logging.getLogger("proxyproto_rs.mqtt.amqtt")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt.amqtt")
 
 ATTRIBUTE = "proxyproto_rs.connection"
 
@@ -47,8 +47,8 @@ class AmqttBackend:
             )
         self.broker = broker
         self.denied: Callable[[str, Any, str], None] = _nobody_asked
-        self.subscribers = Subscriptions()
-        self.broadcasts = WatchedQueue()
+        self.subscribers: Subscriptions = Subscriptions()
+        self.broadcasts: WatchedQueue = WatchedQueue()
         # amqtt keeps both under private names only. Both are still empty: the broker has not started.
         broker._subscriptions = cast("Any", self.subscribers)
         broker._broadcast_queue = self.broadcasts

@@ -30,7 +30,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
     """Both adapters of one connection. Reads never go beyond one packet, so amqtt cannot lose its place."""
 
     def __init__(self, backend: AmqttBackend, link: Link, probe: Session, answers: dict[Any, Any]) -> None:
-        self.answered = False
+        self.answered: bool = False
         self._backend = backend
         self._link = link
         self._probe: Session | None = probe

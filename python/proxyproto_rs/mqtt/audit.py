@@ -56,7 +56,7 @@ class AuditLog:
         clock: Callable[[], float] = time.time,
         capacity: int = _QUEUE,
     ) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         self._path = path
         self._node = node
         self._clock = clock

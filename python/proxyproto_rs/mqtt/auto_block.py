@@ -89,7 +89,7 @@ class AutoBlock:
 
     def __init__(self, blocked: Blocked, store: Store, config: AutoBlockConfig) -> None:
         self.config = config
-        self.bans = 0
+        self.bans: int = 0
         self._blocked = blocked
         self._store = store
         self._window = FailureWindow()

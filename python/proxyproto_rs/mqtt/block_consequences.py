@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
     from .records import BlockedClient
 
-logger = logging.getLogger("proxyproto_rs.mqtt")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 class BlockConsequences(BlockEvents):

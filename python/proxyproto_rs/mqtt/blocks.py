@@ -60,10 +60,10 @@ class Blocked:
         events: BlockEvents | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config = config or BlockedConfig()
+        self.config: BlockedConfig = config or BlockedConfig()
         """May be replaced while running."""
-        self.events = events or BlockEvents()
-        self.keep_automatic = 0.0
+        self.events: BlockEvents = events or BlockEvents()
+        self.keep_automatic: float = 0.0
         """Seconds for which an expired automatic block stays at least: so long its strikes count."""
         self._store = store
         self._clock = clock

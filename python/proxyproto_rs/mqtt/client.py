@@ -13,6 +13,7 @@ from .packets import DISCONNECT, PUBLISH, PacketError, check_packet, packet_leng
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .config import MqttConfig
     from .connect import Connect
     from .connection import Connection
     from .door import Door
@@ -61,25 +62,25 @@ class Client:
     connect: Connect  # there from the moment it has been read
 
     def __init__(self, wire: Wire, connection: Connection, gate: Gate, door: Door) -> None:
-        self.wire = wire
-        self.connection = connection
-        self.gate = gate
-        self.door = door
-        self.options = gate.mqtt
+        self.wire: Wire = wire
+        self.connection: Connection = connection
+        self.gate: Gate = gate
+        self.door: Door = door
+        self.options: MqttConfig = gate.mqtt
         self.task: asyncio.Task[None] | None = None
         self.username: str | None = None
-        self.certificate_is_login = False
+        self.certificate_is_login: bool = False
         self.ssl_object: Any = None
         self.backend_state: Any = None
         self.record: SessionRecord | None = None
         self.rate: PublishRate | None = None
         self.reason: str | None = None
-        self.detail = ""
-        self.greeted = False
+        self.detail: str = ""
+        self.greeted: bool = False
         """A whole CONNECT has been read, so that a CONNACK may answer."""
-        self.locked = False
+        self.locked: bool = False
         """Holds the lock of its client id."""
-        self.forced = False
+        self.forced: bool = False
         """Cancelled by its own clock."""
         self._accepted_at = wire.loop.time()
         self._keep_alive = 0.0

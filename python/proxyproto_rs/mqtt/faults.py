@@ -17,7 +17,7 @@ class Faults:
     """Counts and logs exceptions that nobody expected."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
-        self.count = 0
+        self.count: int = 0
         self._logger = logger
         self._clock = clock
         self._told: dict[str, float] = {}

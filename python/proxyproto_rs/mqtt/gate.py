@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .backend import Backend
     from .door import Check
 
-logger = logging.getLogger("proxyproto_rs.mqtt")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 _BEHIND = 16 * 1024  # bytes
 _END_GRACE = 2.0  # seconds for everybody's last bytes when the gate closes
@@ -70,14 +70,14 @@ class Gate:
         node_id: str = "",
         session_expiry: int = 0,
     ) -> None:
-        self.backend = _backend_of(backend)
+        self.backend: Backend = _backend_of(backend)
         self.backend.denied = self._denied
-        self.mqtt = mqtt or MqttConfig()
-        self.limits = limits or LimitsConfig()
+        self.mqtt: MqttConfig = mqtt or MqttConfig()
+        self.limits: LimitsConfig = limits or LimitsConfig()
         self.checks = checks
-        self.observer = observer or Silent()
-        self.sessions = Sessions(self.backend, node_id, session_expiry)
-        self.faults = Faults(logger)
+        self.observer: Observer | Silent = observer or Silent()
+        self.sessions: Sessions = Sessions(self.backend, node_id, session_expiry)
+        self.faults: Faults = Faults(logger)
         self.publish_delays = 0
         """How often a publisher was made to wait by `limits.publish`."""
         self._locks = IdLocks()

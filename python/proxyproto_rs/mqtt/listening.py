@@ -45,12 +45,12 @@ class Listening:
         counts: ListenerCounts,
     ) -> None:
         """Raises ConfigError for a certificate that cannot be used."""
-        self.config = config
+        self.config: ListenerConfig = config
         self._blocked = blocked
         self._checks = checks
         self._on_refused = on_refused
         self._deny = AddressSet()
-        self.door = Door(config.name, check_address=self._check_address, counts=counts)
+        self.door: Door = Door(config.name, check_address=self._check_address, counts=counts)
         self.listener: Listener | None = None
         self._adopt(config, context_of(config))
 

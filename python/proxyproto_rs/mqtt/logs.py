@@ -22,7 +22,7 @@ _QUIET = ("amqtt", "transitions")
 
 _JOURNAL = "JOURNAL_STREAM"  # set by systemd where standard error is the journal
 
-logger = logging.getLogger("proxyproto_rs.mqtt")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 def configure(config: LogConfig) -> None:

@@ -63,7 +63,7 @@ class PasswordFile(BaseAuthPlugin):
         super().__init__(context)
         options = self.config
         assert isinstance(options, PasswordFile.Config)
-        self.path = Path(options.password_file)
+        self.path: Path = Path(options.password_file)
         self._clock = clock
         self._good = GoodLogins(options.remember)
         self._checks: dict[bytes, asyncio.Future[bool]] = {}

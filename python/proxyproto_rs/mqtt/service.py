@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .sessions import SessionRecord, Sessions
     from .store import Store
 
-logger = logging.getLogger("proxyproto_rs.mqtt")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 _HOUSEKEEPING = 1.0  # seconds
 _SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # of them
@@ -72,11 +72,11 @@ class BrokerService:
     def __init__(
         self, config: BrokerConfig, *, source: Callable[[], Loaded] | None = None, store: Store | None = None
     ) -> None:
-        self.config = config
-        self.node_id = config.node_id or socket.gethostname()
+        self.config: BrokerConfig = config
+        self.node_id: str = config.node_id or socket.gethostname()
         self.listening: dict[str, Listening] = {}
         """By the listener's name."""
-        self.metrics = Metrics()
+        self.metrics: Metrics = Metrics()
         self._source = source
         self._given_store = store
         self._analytics = Analytics()

@@ -49,13 +49,13 @@ class Unauthorized:
         clock: Callable[[], float] = time.time,
         capacity: int = _CAPACITY,
     ) -> None:
-        self.config = config or UnauthorizedConfig()
+        self.config: UnauthorizedConfig = config or UnauthorizedConfig()
         """May be replaced while running."""
         self.operated: Operated = nobody_told
         """Told what operators do."""
-        self.dropped = 0
+        self.dropped: int = 0
         """Refusals that are in no row, because the queue was full or the store failed."""
-        self.rows = 0
+        self.rows: int = 0
         """Rows in the table, as of the last purge."""
         self._store = store
         self._clock = clock

@@ -47,7 +47,7 @@ class WebSocket:
             max_size=max_size,
             logger=_library_log,
         )
-        self.over = False
+        self.over: bool = False
         self.broken: str | None = None
         """The reason of the session's end where the peer broke a rule of this layer."""
 

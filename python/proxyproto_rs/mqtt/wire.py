@@ -71,16 +71,16 @@ class Wire(asyncio.Protocol):
     )
 
     def __init__(self, connected: Callable[[Wire], None], read_limit: int) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.buffer = bytearray()
-        self.traffic = Traffic()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.buffer: bytearray = bytearray()
+        self.traffic: Traffic = Traffic()
         self.codec: Codec | None = None
-        self.eof = False
+        self.eof: bool = False
         """Nothing more will come."""
         self._connected = connected
         self._limit = read_limit
         self._transport: Any = None
-        self.writable = True
+        self.writable: bool = True
         """False while the peer takes less than is written."""
         self._reading = True
         self._waiter: asyncio.Future[None] | None = None

@@ -33,7 +33,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be used. `problems` holds all that is wrong, its text a line for each."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(dict.fromkeys(problems))
+        self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(problems))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
