@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from ._proxied_socket import ProxiedSocket
     from ._socket_stand_in import SocketStandIn
 
-# Of a `ProxiedSocket`; of a `SocketStandIn` the first two, as its loop knows the third.
+# A `SocketStandIn` has no third one: its loop knows that.
 PROXY_FACTS: dict[str, Callable[[Any], Any]] = {
-    "proxy_header": lambda sock: sock.header,
-    "proxy_peername": lambda sock: sock.proxy_peername,
+    "proxy_header": lambda sock: sock._connection.header,
+    "proxy_peername": lambda sock: sock._connection.proxy_peername,
     "proxy_sockname": lambda sock: sock.proxy_sockname,
 }
 

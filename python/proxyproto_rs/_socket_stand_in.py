@@ -40,16 +40,6 @@ class SocketStandIn:
         self._connection.close()
         self.server._ended(self)
 
-    @property
-    def header(self) -> Header | None:
-        """As a `ProxiedSocket` has it."""
-        return self._connection.header
-
-    @property
-    def proxy_peername(self) -> Any:
-        """As a `ProxiedSocket` has it."""
-        return self._connection.proxy_peername
-
 
 class ClientSocket:
     """uvloop's own view of a connection as a socket, with the client's addresses; a `TransportSocket` shows it."""

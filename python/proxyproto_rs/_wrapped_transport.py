@@ -123,8 +123,11 @@ def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str
         if isinstance(sock, ProxiedSocket):
             return TransportSocket(sock)
         bare = transport.get_extra_info("socket")
-        # None if it is asked for the first time when the connection is closed.
-        return default if bare is None else TransportSocket(ClientSocket(bare, sock._connection))  # type: ignore[arg-type]
+        if bare is None:  # asked for the first time when the connection is closed
+            return default
+        # Not a `socket.socket`, but all that a TransportSocket wants of one.
+        client: Any = ClientSocket(bare, sock._connection)
+        return TransportSocket(client)
     if name == "wrapped_transport":
         return transport
     return transport.get_extra_info(name, default)
