@@ -16,7 +16,7 @@ from proxyproto_rs.mqtt.blocks import Blocked, BlockEvents
 from proxyproto_rs.mqtt.config import BlockedConfig
 from proxyproto_rs.mqtt.records import BlockedClient, BlockQuery
 from proxyproto_rs.mqtt.sqlite import SqliteStore
-from proxyproto_rs.mqtt.store import StoreError
+from proxyproto_rs.mqtt.store import BlockChanges, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -315,3 +315,34 @@ async def test_a_ban_holds_before_it_is_stored(blocked: Blocked, store: Store) -
     assert (await store.blocks(0)).changed == ()
     await blocked.save()
     assert [block.strikes for block in (await store.blocks(0)).changed] == [1]
+
+
+class SlowStore(SqliteStore):
+    """Answers with the blocks as they were when it was asked, once it may."""
+
+    def __init__(self) -> None:
+        super().__init__(":memory:")
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def blocks(self, since_revision: int) -> BlockChanges:
+        changes = await super().blocks(since_revision)
+        self.asked.set()
+        await self.may_answer.wait()
+        return changes
+
+
+async def test_a_poll_that_is_under_way_does_not_bring_back_what_is_removed() -> None:
+    store = SlowStore()
+    await store.put_block(BlockedClient(type="IP_ADDRESS", value="192.0.2.9"))
+    blocked = Blocked(store)
+    poll = asyncio.create_task(blocked.poll())
+    await store.asked.wait()
+    removal = asyncio.create_task(blocked.remove("IP_ADDRESS", "192.0.2.9"))
+    await asyncio.sleep(0)  # it has forgotten the block, and has not deleted it
+    store.may_answer.set()
+    await asyncio.gather(poll, removal)
+    assert (await blocked.find(BlockQuery())).data == ()
+    await blocked.poll()
+    assert (await blocked.find(BlockQuery())).data == ()
+    await store.close()

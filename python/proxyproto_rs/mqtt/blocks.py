@@ -77,7 +77,7 @@ class Blocked:
         self._unsaved: dict[str, None] = {}
         self._hits: dict[str, None] = {}
         self._wake = Wakeup()
-        self._saving = asyncio.Lock()
+        self._storing = asyncio.Lock()
 
     async def start(self) -> None:
         """Read every block. Raises StoreError."""
@@ -146,13 +146,12 @@ class Blocked:
     ) -> bool:
         """Unblock; whether there was such a block. Raises StoreError; ValueError for what cannot be one."""
         key = BlockedClient(type=type, value=value, regex_match_target=regex_match_target).key
-        block = self._index.discard(key)
-        self._unsaved.pop(key, None)
-        if block is not None:
-            self._sets.discard(block)
-            self.events.removed(block, by)
-        stored = await self._store.delete_block(key)
-        return block is not None or stored
+        was_known = self._forget(key, by)
+        async with self._storing:
+            # A poll that was under way may have brought it back.
+            self._forget(key, by)
+            stored = await self._store.delete_block(key)
+        return was_known or stored
 
     async def find(self, query: BlockQuery) -> Page[BlockedClient]:
         """Find a page of blocks, each with its status as of now."""
@@ -186,7 +185,7 @@ class Blocked:
 
     async def save(self) -> None:
         """Store what has changed here. Raises StoreError; what was not stored waits for the next time."""
-        async with self._saving:
+        async with self._storing:
             keys, self._unsaved = list(self._unsaved), {}
             for position, key in enumerate(keys):
                 block = self._index.get(key)
@@ -203,20 +202,18 @@ class Blocked:
 
     async def poll(self) -> None:
         """Take over what other nodes have changed. Raises StoreError."""
-        changes = await self._store.blocks(self._revision)
-        self._revision = changes.revision
-        for block in changes.changed:
-            known = self._index.get(block.key)
-            if known is not None and known.revision >= block.revision:
-                continue
-            self._enter(block)
-            if known is None or _essence(known) != _essence(block):
-                self.events.added(block, "store")
-        for key in changes.removed:
-            gone = self._index.discard(key)
-            if gone is not None:
-                self._sets.discard(gone)
-                self.events.removed(gone, "store")
+        async with self._storing:
+            changes = await self._store.blocks(self._revision)
+            self._revision = changes.revision
+            for block in changes.changed:
+                known = self._index.get(block.key)
+                if known is not None and known.revision >= block.revision:
+                    continue
+                self._enter(block)
+                if known is None or _essence(known) != _essence(block):
+                    self.events.added(block, "store")
+            for key in changes.removed:
+                self._forget(key, "store")
 
     async def sweep(self) -> None:
         """Tell of blocks that have expired; delete those that expired long ago. Raises StoreError."""
@@ -268,6 +265,14 @@ class Blocked:
         self._enter(block)
         self._unsaved[block.key] = None
         self.events.added(block, by)
+
+    def _forget(self, key: str, by: str) -> bool:
+        block = self._index.discard(key)
+        self._unsaved.pop(key, None)
+        if block is not None:
+            self._sets.discard(block)
+            self.events.removed(block, by)
+        return block is not None
 
     def _enter(self, block: BlockedClient) -> None:
         now = self._now()
