@@ -1,5 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "proxyproto-acceptor works on Linux only: it rests on accept4, epoll, eventfd, SO_RCVLOWAT and MSG_TRUNC. The headers \
+     themselves are read by proxyproto-codec, on every platform"
+);
+
+pub use proxyproto_codec as codec;
+pub use proxyproto_codec::{
+    Address, Command, Family, Header, SslInfo, Tlv, Tlvs, Transport, UnixAddress, Version,
+};
+
 mod acceptor;
 mod address_set;
 pub use address_set::{AddressSet, LONGEST_EXPIRY, Network, NetworkError};
@@ -13,7 +24,10 @@ mod listener;
 pub use listener::{Closed, Inherited, Listener, Stats};
 mod log_lines;
 mod options;
-pub use options::{HeaderTimeout, HealthChecks, OptionError, Options, ProxyProtocol, UnknownWord, Untrusted};
+pub use options::{
+    HeaderTimeout, HealthChecks, InvalidHeaderTimeout, OptionError, Options, ProxyProtocol, UnknownWord,
+    Untrusted,
+};
 mod outcome;
 pub use outcome::Outcome;
 mod pace;

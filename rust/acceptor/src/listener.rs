@@ -95,8 +95,10 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// What the system says when there is no thread, descriptor or memory for it.
+    /// `InvalidInput` with an [`OptionError`] inside if the options cannot be meant, else what the system says when there
+    /// is no thread, descriptor or memory.
     pub fn start(socket: Socket, options: Options) -> io::Result<Self> {
+        options.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let thread = Thread::of_this_process()?;
         let queue = Queue::new(socket.backlog())?;
         let shared = Arc::new(Shared {
@@ -203,7 +205,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`OptionError`] if they do not fit together; nothing has changed then.
+    /// [`OptionError`] if they cannot be meant; nothing has changed then.
     pub fn update(&self, options: Options) -> Result<(), OptionError> {
         options.check()?;
         if let Some(serving) = &*self.serving() {
@@ -310,3 +312,14 @@ impl std::fmt::Display for Inherited {
 }
 
 impl std::error::Error for Inherited {}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the listener is closed, or drained and empty"),
+            Self::Inherited => Inherited.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Closed {}

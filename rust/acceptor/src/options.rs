@@ -8,7 +8,16 @@ use crate::address_set::AddressSet;
 use crate::permit::{ClientLimits, PerClient};
 
 /// Everything about a listener that can change while it runs.
+///
+/// ```
+/// use proxyproto_acceptor::{AddressSet, Options, Untrusted};
+///
+/// let proxies: AddressSet = ["10.0.0.0/8".parse()?, "fd00::/8".parse()?].into_iter().collect();
+/// let options = Options::default().trusted(proxies).untrusted(Untrusted::Direct).max_connections(10_000);
+/// # Ok::<_, proxyproto_acceptor::NetworkError>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// Whether a header is required, possible or forbidden (R3).
     pub proxy_protocol: ProxyProtocol,
@@ -63,20 +72,122 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether the options make sense together.
+    /// Sets whether a header is required, possible or forbidden.
+    #[must_use]
+    pub fn proxy_protocol(mut self, proxy_protocol: ProxyProtocol) -> Self {
+        self.proxy_protocol = proxy_protocol;
+        self
+    }
+
+    /// Sets the proxies whose headers are believed.
+    #[must_use]
+    pub fn trusted(mut self, trusted: AddressSet) -> Self {
+        self.trusted = Some(trusted);
+        self
+    }
+
+    /// Sets what becomes of peers that are not trusted.
+    #[must_use]
+    pub fn untrusted(mut self, untrusted: Untrusted) -> Self {
+        self.untrusted = untrusted;
+        self
+    }
+
+    /// Sets the versions, the largest header, and the leniencies.
+    #[must_use]
+    pub fn codec(mut self, codec: proxyproto_codec::Options) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Sets how long a connection may take to show its whole header.
+    #[must_use]
+    pub fn header_timeout(mut self, header_timeout: HeaderTimeout) -> Self {
+        self.header_timeout = header_timeout;
+        self
+    }
+
+    /// Sets how many may wait for their header at once.
+    #[must_use]
+    pub fn max_pending(mut self, max_pending: usize) -> Self {
+        self.max_pending = max_pending;
+        self
+    }
+
+    /// Sets whether the kernel holds a connection back until its first bytes are there.
+    #[must_use]
+    pub fn defer_accept(mut self, defer_accept: bool) -> Self {
+        self.defer_accept = Some(defer_accept);
+        self
+    }
+
+    /// Sets what becomes of connections in which the proxy itself speaks.
+    #[must_use]
+    pub fn health_checks(mut self, health_checks: HealthChecks) -> Self {
+        self.health_checks = health_checks;
+        self
+    }
+
+    /// Sets the clients that alone are served.
+    #[must_use]
+    pub fn allow(mut self, allow: AddressSet) -> Self {
+        self.allow = Some(allow);
+        self
+    }
+
+    /// Sets the clients that are not served.
+    #[must_use]
+    pub fn deny(mut self, deny: AddressSet) -> Self {
+        self.deny = Some(deny);
+        self
+    }
+
+    /// Sets how many connections of clients may be open at once.
+    #[must_use]
+    pub fn max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = Some(max_connections);
+        self
+    }
+
+    /// Sets what each client may do.
+    #[must_use]
+    pub fn client_limits(mut self, client_limits: ClientLimits) -> Self {
+        self.client_limits = client_limits;
+        self
+    }
+
+    /// Sets whether only clients that used TLS are served.
+    #[must_use]
+    pub fn require_tls(mut self, require_tls: bool) -> Self {
+        self.require_tls = require_tls;
+        self
+    }
+
+    /// Sets whether only clients are served whose certificate the proxy has verified.
+    #[must_use]
+    pub fn require_client_cert(mut self, require_client_cert: bool) -> Self {
+        self.require_client_cert = require_client_cert;
+        self
+    }
+
+    /// Whether the options make sense, alone and together. Whatever takes options checks them so.
     ///
     /// # Errors
     ///
-    /// [`OptionError`] names the option that does not fit the others.
+    /// [`OptionError`] names the first option that does not.
     pub fn check(&self) -> Result<(), OptionError> {
         if self.proxy_protocol == ProxyProtocol::Optional && self.trusted.is_none() {
-            return Err(OptionError {
-                option: "trusted",
-                problem: "is needed with proxy_protocol=\"optional\": if everybody may send a header but need not, \
-                          everybody can claim to be anybody",
-            });
+            return Err(OptionError::OptionalWithoutTrusted);
         }
-        Ok(())
+        let limits = [
+            ("max_pending", Some(self.max_pending)),
+            ("max_connections", self.max_connections),
+            ("client_limits.max_connections", self.client_limits.limits().max_connections),
+        ];
+        match limits.into_iter().find(|(_, limit)| *limit == Some(0)) {
+            Some((option, _)) => Err(OptionError::Zero { option }),
+            None => Ok(()),
+        }
     }
 
     /// Whether the kernel should hold connections back until their first bytes are there.
@@ -89,17 +200,28 @@ impl Options {
     }
 }
 
-/// Options that do not fit together.
+/// An option that cannot be meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OptionError {
-    /// The option to change.
-    pub option: &'static str,
-    problem: &'static str,
+#[non_exhaustive]
+pub enum OptionError {
+    /// [`ProxyProtocol::Optional`] without `trusted` (R3, R4).
+    OptionalWithoutTrusted,
+    /// A limit of 0, under which nobody would be served.
+    Zero {
+        /// The limit.
+        option: &'static str,
+    },
 }
 
 impl fmt::Display for OptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.option, self.problem)
+        match self {
+            Self::OptionalWithoutTrusted => f.write_str(
+                "trusted is needed with ProxyProtocol::Optional: if everybody may send a header but need not, everybody \
+                 can claim to be anybody",
+            ),
+            Self::Zero { option } => write!(f, "{option} must be at least 1"),
+        }
     }
 }
 
@@ -206,6 +328,30 @@ impl HeaderTimeout {
     }
 }
 
+impl TryFrom<Duration> for HeaderTimeout {
+    type Error = InvalidHeaderTimeout;
+
+    fn try_from(time: Duration) -> Result<Self, InvalidHeaderTimeout> {
+        Self::from_secs(time.as_secs_f64()).ok_or(InvalidHeaderTimeout(time))
+    }
+}
+
+/// A [`HeaderTimeout`] that cannot be meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidHeaderTimeout(Duration);
+
+impl fmt::Display for InvalidHeaderTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a header timeout must be greater than 0 and at most 3600 seconds, not {}",
+            self.0.as_secs_f64()
+        )
+    }
+}
+
+impl std::error::Error for InvalidHeaderTimeout {}
+
 impl Default for HeaderTimeout {
     fn default() -> Self {
         Self(Duration::from_secs(5))
@@ -219,9 +365,28 @@ mod tests {
     #[test]
     fn optional_needs_to_know_whom_to_believe() {
         let optional = Options { proxy_protocol: ProxyProtocol::Optional, ..Options::default() };
-        assert_eq!(optional.check().unwrap_err().option, "trusted");
-        assert!(Options { trusted: Some(AddressSet::new()), ..optional }.check().is_ok());
-        assert!(Options::default().check().is_ok());
+        assert_eq!(optional.check(), Err(OptionError::OptionalWithoutTrusted));
+        assert_eq!(optional.trusted(AddressSet::new()).check(), Ok(()));
+        assert_eq!(Options::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_of_zero_serves_nobody() {
+        let per_client =
+            |max_connections| ClientLimits::new(PerClient::default().max_connections(max_connections));
+        let cases = [
+            ("max_pending must be at least 1", Options::default().max_pending(0)),
+            ("max_connections must be at least 1", Options::default().max_connections(0)),
+            (
+                "client_limits.max_connections must be at least 1",
+                Options::default().client_limits(per_client(0)),
+            ),
+        ];
+        for (text, options) in cases {
+            assert_eq!(options.check().unwrap_err().to_string(), text);
+        }
+        let least = Options::default().max_pending(1).max_connections(1).client_limits(per_client(1));
+        assert_eq!(least.check(), Ok(()));
     }
 
     #[test]
@@ -266,5 +431,11 @@ mod tests {
             assert_eq!(HeaderTimeout::from_secs(seconds), None, "{seconds}");
         }
         assert_eq!(HeaderTimeout::from_secs(0.25).unwrap().get(), Duration::from_millis(250));
+        let hour = Duration::from_secs(3600);
+        assert_eq!(HeaderTimeout::try_from(hour).unwrap().get(), hour);
+        assert_eq!(
+            HeaderTimeout::try_from(hour * 2).unwrap_err().to_string(),
+            "a header timeout must be greater than 0 and at most 3600 seconds, not 7200"
+        );
     }
 }

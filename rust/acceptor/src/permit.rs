@@ -21,6 +21,7 @@ pub struct ClientLimits {
 
 /// The numbers of [`ClientLimits`]; `None` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PerClient {
     /// Connections that are open at once.
     pub max_connections: Option<usize>,
@@ -34,6 +35,29 @@ impl Default for PerClient {
     fn default() -> Self {
         // A provider gives each of its IPv6 customers a /64 or more.
         Self { max_connections: None, rate: None, ipv6_prefix: 64 }
+    }
+}
+
+impl PerClient {
+    /// Sets how many connections may be open at once.
+    #[must_use]
+    pub const fn max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = Some(max_connections);
+        self
+    }
+
+    /// Sets how many new connections may come per second.
+    #[must_use]
+    pub const fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// Sets how many leading bits of an IPv6 address make one client.
+    #[must_use]
+    pub const fn ipv6_prefix(mut self, ipv6_prefix: u8) -> Self {
+        self.ipv6_prefix = ipv6_prefix;
+        self
     }
 }
 

@@ -25,7 +25,8 @@ pub struct Socket {
 }
 
 /// How to bind an internet address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BindOptions {
     /// How many connections may wait in the kernel, and how many may be ready before none is accepted any more.
     pub backlog: u32,
@@ -33,6 +34,35 @@ pub struct BindOptions {
     pub reuse_port: bool,
     /// An IPv6 socket takes IPv4 connections too.
     pub dualstack: bool,
+}
+
+impl Default for BindOptions {
+    fn default() -> Self {
+        Self { backlog: 1024, reuse_port: false, dualstack: false }
+    }
+}
+
+impl BindOptions {
+    /// Sets how many connections may wait in the kernel, and how many may be ready.
+    #[must_use]
+    pub const fn backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Sets whether several sockets may bind the address.
+    #[must_use]
+    pub const fn reuse_port(mut self, reuse_port: bool) -> Self {
+        self.reuse_port = reuse_port;
+        self
+    }
+
+    /// Sets whether an IPv6 socket takes IPv4 connections too.
+    #[must_use]
+    pub const fn dualstack(mut self, dualstack: bool) -> Self {
+        self.dualstack = dualstack;
+        self
+    }
 }
 
 impl Socket {

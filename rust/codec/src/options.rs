@@ -1,6 +1,6 @@
 //! What a receiver accepts: the versions, the largest header, and the named leniencies, all off by default.
 
-use std::fmt;
+use core::fmt;
 
 use crate::Version;
 
@@ -9,10 +9,11 @@ use crate::Version;
 /// ```
 /// use proxyproto_codec::{Options, Versions};
 ///
-/// let options = Options { allow_mixed_families: true, ..Options::new(Versions::V1, 4096)? };
+/// let options = Options::new(Versions::V1, 4096)?.allow_mixed_families(true);
 /// # Ok::<_, proxyproto_codec::InvalidMaxHeaderSize>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// The versions that may come (R7).
     pub versions: Versions,
@@ -58,6 +59,41 @@ impl Options {
             }),
             Err(error) => Err(error),
         }
+    }
+
+    /// Sets the versions that may come.
+    #[must_use]
+    pub const fn versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// Sets the longest header to accept.
+    #[must_use]
+    pub const fn max_header_size(mut self, max_header_size: MaxHeaderSize) -> Self {
+        self.max_header_size = max_header_size;
+        self
+    }
+
+    /// Sets whether the two addresses of a version 1 line may be of different families.
+    #[must_use]
+    pub const fn allow_mixed_families(mut self, allow: bool) -> Self {
+        self.allow_mixed_families = allow;
+        self
+    }
+
+    /// Sets whether a PROXY command that names no client is refused.
+    #[must_use]
+    pub const fn reject_unspec(mut self, reject: bool) -> Self {
+        self.reject_unspec = reject;
+        self
+    }
+
+    /// Sets whether a header is accepted with the TLVs before one that is broken.
+    #[must_use]
+    pub const fn ignore_malformed_tlvs(mut self, ignore: bool) -> Self {
+        self.ignore_malformed_tlvs = ignore;
+        self
     }
 }
 
@@ -132,7 +168,7 @@ impl fmt::Display for InvalidMaxHeaderSize {
     }
 }
 
-impl std::error::Error for InvalidMaxHeaderSize {}
+impl core::error::Error for InvalidMaxHeaderSize {}
 
 #[cfg(test)]
 mod tests {

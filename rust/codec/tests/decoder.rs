@@ -6,7 +6,7 @@ const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x02\xdc\x04\x01\xbb";
 
 fn options(versions: Versions) -> Options {
-    Options { versions, ..Options::default() }
+    Options::default().versions(versions)
 }
 
 #[test]

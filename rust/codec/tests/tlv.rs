@@ -38,7 +38,7 @@ fn read(bytes: &[u8], options: Options) -> Result<Header, Error> {
 }
 
 fn lenient() -> Options {
-    Options { ignore_malformed_tlvs: true, ..Options::default() }
+    Options::default().ignore_malformed_tlvs(true)
 }
 
 #[test]

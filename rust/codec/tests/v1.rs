@@ -156,7 +156,7 @@ fn r10_c7_whatever_stands_behind_unknown_is_ignored() {
 
 #[test]
 fn nginx_may_mix_families_where_it_is_allowed() {
-    let options = Options { allow_mixed_families: true, ..Options::default() };
+    let options = Options::default().allow_mixed_families(true);
     let table = [
         ("PROXY TCP4 192.0.2.4 2603::1 1 2\r\n", Family::Inet, "192.0.2.4:1", "[2603::1]:2"),
         ("PROXY TCP6 2603::1 192.0.2.4 1 2\r\n", Family::Inet6, "[2603::1]:1", "192.0.2.4:2"),
@@ -183,7 +183,7 @@ fn nginx_may_mix_families_where_it_is_allowed() {
 
 #[test]
 fn unknown_is_refused_where_an_address_is_wanted() {
-    let options = Options { reject_unspec: true, ..Options::default() };
+    let options = Options::default().reject_unspec(true);
     let error = Err(Error { reason: Reason::UnspecRejected, offset: 6 });
     assert_eq!(decode(b"PROXY UNKNOWN\r\n", &options), error);
     assert_eq!(decode(b"PROXY UNKNOWN ", &options), error);
@@ -231,7 +231,7 @@ fn no_fewer_than_needed_complete_a_line() {
     let ports = tails.map(|tail| (format!("PROXY TCP6 ::1 1:2:3:4:5:6:1.2.3.4{tail}"), false));
     let mixed = ["1.2.3.4", "12", "", "1::", "::1.2.3"].map(|end| (format!("PROXY TCP4 ::1 {end}"), true));
     for (start, allow_mixed_families) in [&tcp6[..], &tcp4, &ports, &mixed].concat() {
-        let options = Options { allow_mixed_families, ..Options::default() };
+        let options = Options::default().allow_mixed_families(allow_mixed_families);
         let least = decode(start.as_bytes(), &options).map(needed).unwrap();
         // Behind the addresses all is fixed but for the length, so ` 0 0\r\n` stands for what is too long to
         // try.

@@ -176,7 +176,7 @@ fn the_limit_is_the_length_of_the_whole_header() {
 
 #[test]
 fn whoever_speaks_for_nobody_is_refused_where_an_address_is_wanted() {
-    let options = Options { reject_unspec: true, ..Options::default() };
+    let options = Options::default().reject_unspec(true);
     for family in [0x00, 0x01, 0x02, 0x10, 0x20, 0x30] {
         let error = Err(Error { reason: Reason::UnspecRejected, offset: 13 });
         assert_eq!(decode(&v2(0x21, family, &BLOCK)[..14], &options), error, "{family:02x}");

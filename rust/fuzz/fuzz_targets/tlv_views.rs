@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxyproto_codec::{Header, Options, SslInfo, Status, Tlv, decode};
+use proxyproto_codec::{Header, SslInfo, Status, Tlv, decode};
 use proxyproto_fuzz::{v2_around, with_max};
 
 fuzz_target!(|data: &[u8]| {
     let strict = with_max(65551);
-    let lenient = Options { ignore_malformed_tlvs: true, ..strict };
+    let lenient = strict.ignore_malformed_tlvs(true);
     let block = [b"\xc0\0\x02\x01\xc6\x33\x64\x02\x04\xd2\x01\xbb", data].concat();
     let proxy = v2_around([0x21, 0x11], 12, &block);
     let local = v2_around([0x20, 0x00], 0, data);

@@ -12,11 +12,11 @@ pub fn all_options() -> [Options; 8] {
         default,
         largest,
         with_max(16),
-        Options { versions: Versions::V1, ..default },
-        Options { versions: Versions::V2, ..default },
-        Options { allow_mixed_families: true, ..largest },
-        Options { reject_unspec: true, ..largest },
-        Options { ignore_malformed_tlvs: true, ..largest },
+        default.versions(Versions::V1),
+        default.versions(Versions::V2),
+        largest.allow_mixed_families(true),
+        largest.reject_unspec(true),
+        largest.ignore_malformed_tlvs(true),
     ]
 }
 

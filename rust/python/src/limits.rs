@@ -158,12 +158,13 @@ impl ClientLimits {
         burst: Option<&Bound<'_, PyAny>>,
         ipv6_prefix: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let ipv6_prefix = ipv6_prefix.map_or(Ok(acceptor::PerClient::default().ipv6_prefix), prefix)?;
-        let max_connections = max_connections.map(|value| count("max_connections", value)).transpose()?;
+        let mut limits = acceptor::PerClient::default();
+        limits.max_connections = max_connections.map(|value| count("max_connections", value)).transpose()?;
+        limits.ipv6_prefix = ipv6_prefix.map_or(Ok(limits.ipv6_prefix), prefix)?;
         let max_rate = max_rate.map(|value| per_second("max_rate", value)).transpose()?;
         let burst = burst.map(|value| count("burst", value)).transpose()?;
-        let rate = rate(("max_rate", max_rate), ("burst", burst))?;
-        Ok(Self(acceptor::ClientLimits::new(acceptor::PerClient { max_connections, rate, ipv6_prefix })))
+        limits.rate = rate(("max_rate", max_rate), ("burst", burst))?;
+        Ok(Self(acceptor::ClientLimits::new(limits)))
     }
 
     #[getter]

@@ -56,7 +56,8 @@ impl Acceptor {
         let address = socket_address(address)?;
         let backlog = queue_length(backlog)?;
         let reuse_port = listener_options::flag("reuse_port", reuse_port)?;
-        Self::serve(options, || Socket::bind(address, BindOptions { backlog, reuse_port, dualstack }))
+        let bind = BindOptions::default().backlog(backlog).reuse_port(reuse_port).dualstack(dualstack);
+        Self::serve(options, || Socket::bind(address, bind))
     }
 
     /// Bind a UNIX socket and serve it.

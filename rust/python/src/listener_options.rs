@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
-use acceptor::{HeaderTimeout, Options};
+use acceptor::{HeaderTimeout, OptionError, Options};
 
 use crate::error;
 use crate::limits::{self, AddressSet, ClientLimits};
@@ -88,7 +88,7 @@ impl Changes {
             Some(limits) => limits.get().0.clone(),
             None => own_limits.clone(),
         };
-        options.check().map_err(|error| PyValueError::new_err(error.to_string()))?;
+        options.check().map_err(cannot_be_meant)?;
         Ok((options, Given { own_limits, burst: per_client.burst, shared_limits }))
     }
 }
@@ -177,8 +177,21 @@ impl PerClient {
     }
 
     fn limits(&self) -> PyResult<acceptor::PerClient> {
-        let rate = limits::rate(("max_rate_per_client", self.max_rate), ("burst_per_client", self.burst))?;
-        Ok(acceptor::PerClient { max_connections: self.max_connections, rate, ..Default::default() })
+        let mut limits = acceptor::PerClient::default();
+        limits.max_connections = self.max_connections;
+        limits.rate = limits::rate(("max_rate_per_client", self.max_rate), ("burst_per_client", self.burst))?;
+        Ok(limits)
+    }
+}
+
+/// In the words of the keywords.
+fn cannot_be_meant(error: OptionError) -> PyErr {
+    match error {
+        OptionError::OptionalWithoutTrusted => PyValueError::new_err(
+            "trusted is needed with proxy_protocol=\"optional\": if everybody may send a header but need not, everybody \
+             can claim to be anybody",
+        ),
+        other => PyValueError::new_err(other.to_string()),
     }
 }
 

@@ -61,13 +61,12 @@ fn given(
     reject_unspec: Keyword<'_, '_>,
     ignore_malformed_tlvs: Keyword<'_, '_>,
 ) -> PyResult<codec::Options> {
-    Ok(codec::Options {
-        versions: versions.extract_or_default::<Versions>()?.0,
-        max_header_size: max_header_size.extract_or_default::<MaxHeaderSize>()?.0,
-        allow_mixed_families: allow_mixed_families.flag("allow_mixed_families")?,
-        reject_unspec: reject_unspec.flag("reject_unspec")?,
-        ignore_malformed_tlvs: ignore_malformed_tlvs.flag("ignore_malformed_tlvs")?,
-    })
+    Ok(codec::Options::default()
+        .versions(versions.extract_or_default::<Versions>()?.0)
+        .max_header_size(max_header_size.extract_or_default::<MaxHeaderSize>()?.0)
+        .allow_mixed_families(allow_mixed_families.flag("allow_mixed_families")?)
+        .reject_unspec(reject_unspec.flag("reject_unspec")?)
+        .ignore_malformed_tlvs(ignore_malformed_tlvs.flag("ignore_malformed_tlvs")?))
 }
 
 /// The keyword `versions`: an iterable of 1 and 2.

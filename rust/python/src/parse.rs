@@ -257,13 +257,10 @@ impl Decoding {
 pub(crate) fn header_from_raw<'py>(raw: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, Header>> {
     let bytes = raw.as_bytes();
     // It was accepted once, by whatever options; what it says is the same under all of them.
-    let options = codec::Options {
-        versions: codec::Versions::Both,
-        max_header_size: codec::MaxHeaderSize::new(codec::MaxHeaderSize::MAX).unwrap_or_default(),
-        allow_mixed_families: true,
-        reject_unspec: false,
-        ignore_malformed_tlvs: true,
-    };
+    let options = codec::Options::default()
+        .max_header_size(codec::MaxHeaderSize::new(codec::MaxHeaderSize::MAX).unwrap_or_default())
+        .allow_mixed_families(true)
+        .ignore_malformed_tlvs(true);
     match codec::decode_datagram(bytes, &options) {
         Ok(header) => Header::new(raw.py(), header),
         Err(error) => Err(error::invalid(raw.py(), error, bytes)),

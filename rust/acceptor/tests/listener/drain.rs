@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use proxyproto_acceptor::{BindOptions, Closed, Listener, Options, Socket};
+use proxyproto_acceptor::{BindOptions, Closed, Listener, Socket};
 
 use crate::pair::{Served, V1, finish, options, read_all, v1_of};
 
@@ -61,7 +61,7 @@ fn the_kernels_queue_is_emptied_before_the_end() {
 
 #[test]
 fn who_has_connected_before_the_drain_is_served_however_close() {
-    let not_deferred = Options { defer_accept: Some(false), ..options() };
+    let not_deferred = options().defer_accept(false);
     for _ in 0..500 {
         let served = Served::new(not_deferred.clone());
         // The thread is busy with the first when the second comes, and the drain right behind it.
@@ -76,7 +76,7 @@ fn who_has_connected_before_the_drain_is_served_however_close() {
 
 #[test]
 fn an_adopted_socket_is_left_to_its_other_holders() {
-    let bind = BindOptions { backlog: 16, reuse_port: false, dualstack: false };
+    let bind = BindOptions::default().backlog(16);
     let first = Served::of(Socket::bind("127.0.0.1:0".parse().unwrap(), bind).unwrap(), options());
     let shared = first.listener.listening().unwrap();
     let second = Served::of(Socket::adopt(shared, 16).unwrap(), options());

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use proxyproto_acceptor::{HeaderTimeout, Options, Outcome};
+use proxyproto_acceptor::{HeaderTimeout, Outcome};
 
 use crate::pair::{MQTT_CONNECT, Served, V1, V2_LOCAL, finish, options, read_all, until_closed};
 
@@ -50,7 +50,7 @@ fn what_is_handed_over_wakes_for_a_single_byte_again() {
 #[test]
 fn the_deadline_is_total() {
     let header_timeout = HeaderTimeout::from_secs(0.3).unwrap();
-    let served = Served::new(Options { header_timeout, ..options() });
+    let served = Served::new(options().header_timeout(header_timeout));
     let silent = served.peer(b"");
     let begun = served.peer(b"PROXY TC");
     until_closed(&silent);
@@ -64,7 +64,7 @@ fn an_update_shortens_the_wait_of_those_who_wait() {
     let peer = served.peer(b"PROXY TC");
     served.until_pending(1);
     let header_timeout = HeaderTimeout::from_secs(0.05).unwrap();
-    served.listener.update(Options { header_timeout, ..options() }).unwrap();
+    served.listener.update(options().header_timeout(header_timeout)).unwrap();
     until_closed(&peer);
     served.until_count(Outcome::Timeout, 1);
 }
@@ -72,7 +72,7 @@ fn an_update_shortens_the_wait_of_those_who_wait() {
 #[test]
 fn a_late_strangers_first_byte_is_enough() {
     // Without deferred accept the connection is there before its first byte.
-    let served = Served::new(Options { defer_accept: Some(false), ..options() });
+    let served = Served::new(options().defer_accept(false));
     let mut peer = served.peer(b"");
     served.until_pending(1);
     peer.write_all(&MQTT_CONNECT[..1]).unwrap();
@@ -90,7 +90,7 @@ fn a_wrong_header_shorter_than_any_right_one_is_not_taken_for_a_slow_one() {
 
 #[test]
 fn when_too_many_wait_the_longest_waiting_makes_room() {
-    let served = Served::new(Options { max_pending: 2, ..options() });
+    let served = Served::new(options().max_pending(2));
     let first = served.peer(b"P");
     served.until_pending(1);
     let second = served.peer(b"P");
@@ -114,7 +114,7 @@ fn with_less_room_than_waits_the_next_one_closes_all_that_are_too_many() {
             peer
         })
         .collect();
-    served.listener.update(Options { max_pending: 2, ..options() }).unwrap();
+    served.listener.update(options().max_pending(2)).unwrap();
     let mut newest = served.peer(b"P");
     served.until_pending(2);
     assert_eq!(served.count(Outcome::PendingOverflow), 4);

@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use proxyproto_acceptor::{Closed, Outcome, Socket};
+use proxyproto_acceptor::{
+    BindOptions, Closed, Listener, OptionError, Options, Outcome, ProxyProtocol, Socket,
+};
 
 use crate::pair::{Served, V1, options, until_closed};
 
@@ -59,15 +61,36 @@ fn counts_add_up_whatever_comes() {
     for round in 0..100 {
         drop(served.peer(bytes[round % bytes.len()]));
     }
-    let sum = |listener: &proxyproto_acceptor::Listener| {
-        listener.stats().unwrap().outcomes.iter().map(|(_, count)| count).sum::<u64>()
-    };
+    let sum =
+        |listener: &Listener| listener.stats().unwrap().outcomes.iter().map(|(_, count)| count).sum::<u64>();
     served.until(|listener| {
         let _ = listener.take(usize::MAX);
         (sum(listener) == 100).then_some(())
     });
     assert_eq!(served.count(Outcome::MissingHeader), 25);
     assert_eq!(served.count(Outcome::Malformed), 25);
+}
+
+#[test]
+fn options_that_cannot_be_meant_start_nothing() {
+    let socket = || Socket::bind("127.0.0.1:0".parse().unwrap(), BindOptions::default()).unwrap();
+    let optional = Options::default().proxy_protocol(ProxyProtocol::Optional);
+    for (options, expected) in [
+        (optional, OptionError::OptionalWithoutTrusted),
+        (options().max_pending(0), OptionError::Zero { option: "max_pending" }),
+    ] {
+        let error = Listener::start(socket(), options).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        assert_eq!(error.downcast::<OptionError>().unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_closed_listener_says_so() {
+    let served = Served::new(options());
+    served.listener.close();
+    let error: Box<dyn std::error::Error> = served.until(|listener| listener.take(1).err()).into();
+    assert_eq!(error.to_string(), "the listener is closed, or drained and empty");
 }
 
 #[test]

@@ -28,11 +28,8 @@ pub(crate) fn networks(texts: &[&str]) -> AddressSet {
 
 /// Loopback is the proxy; headers may take long enough for a busy machine, so a test that waits for the deadline sets one.
 pub(crate) fn options() -> Options {
-    Options {
-        trusted: Some(networks(&["127.0.0.0/8"])),
-        header_timeout: HeaderTimeout::from_secs(60.0).unwrap(),
-        ..Options::default()
-    }
+    let header_timeout = HeaderTimeout::from_secs(60.0).unwrap();
+    Options::default().trusted(networks(&["127.0.0.0/8"])).header_timeout(header_timeout)
 }
 
 pub(crate) struct Served {
@@ -46,7 +43,7 @@ impl Served {
     }
 
     pub(crate) fn with_backlog(options: Options, backlog: u32) -> Self {
-        let bind = BindOptions { backlog, reuse_port: false, dualstack: false };
+        let bind = BindOptions::default().backlog(backlog);
         Self::of(Socket::bind("127.0.0.1:0".parse().unwrap(), bind).unwrap(), options)
     }
 

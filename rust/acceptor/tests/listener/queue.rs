@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use proxyproto_acceptor::{HeaderTimeout, Options, Outcome};
+use proxyproto_acceptor::{HeaderTimeout, Outcome};
 
 use crate::pair::{Served, V1, options, v1_of};
 
@@ -21,7 +21,7 @@ fn a_full_queue_stops_accepting_and_goes_on_when_there_is_room() {
 #[test]
 fn a_header_that_completes_while_the_queue_is_full_keeps_its_place() {
     let header_timeout = HeaderTimeout::from_secs(0.5).unwrap();
-    let served = Served::with_backlog(Options { header_timeout, ..options() }, 1);
+    let served = Served::with_backlog(options().header_timeout(header_timeout), 1);
     let mut late = served.peer(&V1[..10]);
     served.until_pending(1);
     let _ready = served.peer(&v1_of("192.0.2.2"));

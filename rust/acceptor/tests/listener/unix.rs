@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use proxyproto_acceptor::{Listener, Options, PeerAddr, Socket};
+use proxyproto_acceptor::{Listener, PeerAddr, Socket};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::pair::{V1, networks, options};
@@ -33,11 +33,11 @@ impl Drop for Directory {
 #[test]
 fn a_peer_is_trusted_and_its_header_consumed_even_in_pieces() {
     let directory = Directory::new("pieces");
-    let trusted = Some(networks(&[]));
+    let trusted = networks(&[]);
     let socket = Socket::bind_unix(&directory.socket(), 16, Some(0o600)).unwrap();
     let mode = std::fs::metadata(directory.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let listener = Listener::start(socket, Options { trusted, ..options() }).unwrap();
+    let listener = Listener::start(socket, options().trusted(trusted)).unwrap();
     let mut peer = UnixStream::connect(directory.socket()).unwrap();
     for byte in V1 {
         peer.write_all(&[*byte]).unwrap();

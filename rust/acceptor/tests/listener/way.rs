@@ -42,12 +42,11 @@ fn a_header_larger_than_the_first_look_is_read() {
 #[test]
 fn what_comes_decides_the_outcome() {
     let required = options;
-    let v2_only =
-        || Options { codec: CodecOptions { versions: Versions::V2, ..CodecOptions::default() }, ..options() };
-    let optional = || Options { proxy_protocol: ProxyProtocol::Optional, ..options() };
-    let off = || Options { proxy_protocol: ProxyProtocol::Off, ..options() };
-    let stranger = || Options { trusted: Some(networks(&["192.0.2.0/24"])), ..options() };
-    let direct = || Options { untrusted: Untrusted::Direct, ..stranger() };
+    let v2_only = || options().codec(CodecOptions::default().versions(Versions::V2));
+    let optional = || options().proxy_protocol(ProxyProtocol::Optional);
+    let off = || options().proxy_protocol(ProxyProtocol::Off);
+    let stranger = || options().trusted(networks(&["192.0.2.0/24"]));
+    let direct = || stranger().untrusted(Untrusted::Direct);
     let zero = b"PROXY TCP4 0.0.0.0 198.51.100.1 12345 1883\r\n";
     let oversized = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff";
     let bad_checksum = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x07\x03\0\x04\x01\x02\x03\x04";
@@ -85,21 +84,20 @@ fn what_comes_decides_the_outcome() {
 
 #[test]
 fn a_header_that_is_there_already_is_refused_where_none_is_expected() {
-    let bind = BindOptions { backlog: 16, reuse_port: false, dualstack: false };
+    let bind = BindOptions::default().backlog(16);
     let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), bind).unwrap();
     let LocalAddr::Ip(address) = *socket.local_addr() else { panic!("an internet address") };
     // It never waits for bytes, so they must be there before it looks.
     let mut peer = TcpStream::connect(address).unwrap();
     peer.write_all(V1).unwrap();
-    let served = Served::of(socket, Options { proxy_protocol: ProxyProtocol::Off, ..options() });
+    let served = Served::of(socket, options().proxy_protocol(ProxyProtocol::Off));
     assert_eq!(served.refusal().outcome, Outcome::UnexpectedHeader);
     until_closed(&peer);
 }
 
 #[test]
 fn a_direct_peer_keeps_all_its_bytes() {
-    let served =
-        Served::new(Options { trusted: Some(networks(&[])), untrusted: Untrusted::Direct, ..options() });
+    let served = Served::new(options().trusted(networks(&[])).untrusted(Untrusted::Direct));
     let peer = served.peer(V1);
     finish(&peer);
     assert_eq!(read_all(served.accept()), V1);
@@ -138,7 +136,7 @@ fn a_log_line_is_for_whoever_reads_it_at_night() {
 
 #[test]
 fn health_checks_can_be_closed_and_are_never_told() {
-    let served = Served::new(Options { health_checks: HealthChecks::Close, ..options() });
+    let served = Served::new(options().health_checks(HealthChecks::Close));
     let peer = served.peer(V2_LOCAL);
     until_closed(&peer);
     assert_eq!(served.count(Outcome::Local), 1);
@@ -147,7 +145,7 @@ fn health_checks_can_be_closed_and_are_never_told() {
 
 #[test]
 fn every_peer_is_believed_only_with_a_warning() {
-    let served = Served::new(Options { trusted: None, ..options() });
+    let served = Served::new(Options::default());
     let taken = served.listener.take_refusals().unwrap();
     assert!(taken.lines[0].text.contains("set trusted="), "{taken:?}");
 }
