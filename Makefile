@@ -24,6 +24,8 @@ test: lint $(STAMPS)/peers $(STAMPS)/fuzzer
 lint: $(STAMPS)/built $(STAMPS)/test-venv
 	cargo fmt --all --check
 	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
+	cargo fmt --manifest-path rust/no_std/Cargo.toml --check
+	cargo build --manifest-path rust/no_std/Cargo.toml --target-dir target/no_std --locked --quiet
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check --quiet python tests benches
 	$(BIN)/ruff check --quiet python tests benches

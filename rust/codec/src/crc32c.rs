@@ -1,6 +1,10 @@
-//! The CRC32C of a header (R34, S8). The arithmetic is the `crc32c` crate's.
+//! The CRC32C of a header (R34, S8). With the standard library the arithmetic is the `crc32c` crate's, which asks the
+//! processor for its instruction; without, it is a table of ours.
 
-use crc32c::{crc32c, crc32c_append};
+#[cfg(feature = "std")]
+use crc32c::crc32c_append as append;
+#[cfg(not(feature = "std"))]
+use table::append;
 
 /// The length of the field, in bytes.
 pub(crate) const LEN: usize = 4;
@@ -24,7 +28,40 @@ pub(crate) fn checksum(header: &[u8], field: usize) -> u32 {
 /// The algorithm adds the next four bytes to its remainder, so adding these four beforehand cancels them. That saves a
 /// copy of the header, or a third call for four zeros: with a header of 100 bytes 19 ns, not 26.
 fn zeroed(before: &[u8], value: [u8; LEN], rest: &[u8]) -> u32 {
-    crc32c_append(crc32c(before) ^ u32::from_le_bytes(value), rest)
+    append(append(0, before) ^ u32::from_le_bytes(value), rest)
+}
+
+/// Byte by byte: a header of 100 bytes takes 214 ns, where the processor's instruction takes 11.
+#[cfg(any(test, not(feature = "std")))]
+mod table {
+    /// The checksum of data of which a first part has the checksum `crc` (0 for none), and `data` is the rest.
+    pub(super) fn append(crc: u32, data: &[u8]) -> u32 {
+        !data.iter().fold(!crc, |crc, &byte| {
+            let [low, ..] = crc.to_le_bytes();
+            (crc >> 8) ^ TABLE.get(usize::from(low ^ byte)).copied().unwrap_or_default()
+        })
+    }
+
+    /// What each byte adds to the remainder (appendix B of RFC 4960).
+    static TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < table.len() {
+            #[expect(clippy::cast_possible_truncation, reason = "less than 256")]
+            let mut crc = byte as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
+                bit += 1;
+            }
+            #[expect(clippy::indexing_slicing, reason = "the loop's condition; a constant has no iterators")]
+            {
+                table[byte] = crc;
+            }
+            byte += 1;
+        }
+        table
+    };
 }
 
 #[cfg(test)]
@@ -38,6 +75,16 @@ mod tests {
             let mut zeroed = header.clone();
             zeroed[field..field + LEN].fill(0);
             assert_eq!(checksum(&header, field), bit_by_bit(&zeroed), "{field}");
+        }
+    }
+
+    #[test]
+    fn the_table_says_the_same_as_the_processor() {
+        let data: Vec<u8> = (0..=255).collect();
+        for cut in 0..=data.len() {
+            let (first, rest) = data.split_at(cut);
+            assert_eq!(table::append(table::append(0, first), rest), append(0, &data), "{cut}");
+            assert_eq!(table::append(0, first), bit_by_bit(first), "{cut}");
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Here is decided which version it is (R32). What follows the signature is the business of `v1` and `v2`.
 
+use alloc::vec::Vec;
+
 use crate::error::{Error, Reason};
 use crate::header::{Header, Parsed, Version};
 use crate::options::{Options, Versions};

@@ -1,7 +1,10 @@
 //! The sender's side: headers that keep the rules S1-S14. A header that was decoded needs none of this: it is
 //! its [`raw`](Header::raw) bytes.
 
-use std::fmt;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use alloc::{format, vec};
+use core::fmt;
 
 use crate::header::{Address, Addresses, Command, Family, Header, Parsed, Transport, UnixAddress, Version};
 use crate::ssl::SslInfo;
@@ -204,7 +207,7 @@ impl fmt::Display for EncodeError {
     }
 }
 
-impl std::error::Error for EncodeError {}
+impl core::error::Error for EncodeError {}
 
 /// Puts a version 2 header together; the checksum is filled in last, as everything else is under it (S8).
 fn assemble(

@@ -2,7 +2,7 @@
 //!
 //! Whose outcome a [`Fault`] becomes (a counter, a log reason) is the acceptor's business.
 
-use std::fmt;
+use core::fmt;
 
 /// Why the bytes are not a header, and at which byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}
 
 /// What a refused header means to the one who reads the log: five kinds, however many reasons there are.
 ///

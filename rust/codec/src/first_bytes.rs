@@ -1,6 +1,6 @@
 //! What a stranger's first bytes look like, for the log line that says why they are no header.
 
-use std::fmt;
+use core::fmt;
 
 use crate::decoder::common_prefix;
 use crate::{v1, v2};

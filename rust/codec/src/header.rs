@@ -1,8 +1,9 @@
 //! A header that was read or built: its bytes and what they say. Data only; nothing is parsed here.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use alloc::boxed::Box;
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::v2;
 

@@ -13,7 +13,11 @@
 //! a sender has to do, C for a question that the text leaves open. `docs/reference/rules.md` of the
 //! repository lists them.
 
+// The tests have the standard library.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 mod cloud;
 mod crc32c;

@@ -169,7 +169,7 @@ pub(crate) fn read(bytes: &[u8], at: usize) -> Result<(Tlv<'_>, usize), Reason> 
 
 /// UTF-8 without control characters, which is never repaired.
 pub(crate) fn text(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value).ok().filter(|text| !text.chars().any(char::is_control))
+    core::str::from_utf8(value).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 /// Printable US-ASCII.

@@ -1,6 +1,6 @@
 //! Version 1: the line (R9, R10, R15-R19). The text of addresses and ports is the business of `v1_address`.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use crate::decoder::{Status, common_prefix};
 use crate::error::{Error, Reason};

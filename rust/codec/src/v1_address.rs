@@ -5,7 +5,7 @@
 //! line. It stops at the space behind the field and returns how long the field is, or its flaw and where in
 //! the field that is.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::Reason;
 

@@ -1,6 +1,6 @@
 //! Version 2: the fixed part and the address block (R20-R30). The TLVs behind them are the business of `tlv`.
 
-use std::net::{SocketAddrV4, SocketAddrV6};
+use core::net::{SocketAddrV4, SocketAddrV6};
 
 use crate::decoder::Status;
 use crate::error::{Error, Reason};

@@ -15,8 +15,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proxyproto_codec::{
-    Address, Decoder, Error, FirstBytes, Header, MaxHeaderSize, Options, Reason, SslInfo, Status, Tlv,
-    Transport, UnixAddress, Versions, decode, decode_datagram,
+    Address, Decoder, Error, FirstBytes, Header, Options, Reason, SslInfo, Status, Tlv, Transport,
+    UnixAddress, Versions, decode, decode_datagram,
 };
 
 proptest! {
@@ -120,11 +120,7 @@ proptest! {
     #[test]
     fn strict_headers_are_lenient_headers(data in stream()) {
         if let Ok(Status::Complete(header)) = decode(&data, &Options::default()) {
-            let options = Options {
-                allow_mixed_families: true,
-                ignore_malformed_tlvs: true,
-                ..Options::default()
-            };
+            let options = Options::default().allow_mixed_families(true).ignore_malformed_tlvs(true);
             let Ok(Status::Complete(lenient)) = decode(&data, &options) else {
                 return Err(TestCaseError::fail("refused"));
             };
@@ -193,12 +189,9 @@ fn options() -> impl Strategy<Value = Options> {
     let versions = select(vec![Versions::Both, Versions::Both, Versions::V1, Versions::V2]);
     let max_header_size = prop_oneof![Just(4096), Just(65551), 16..300_usize];
     (versions, max_header_size, any::<[bool; 3]>()).prop_map(
-        |(versions, max_header_size, [mixed, unspec, tlvs])| Options {
-            versions,
-            max_header_size: MaxHeaderSize::new(max_header_size).unwrap(),
-            allow_mixed_families: mixed,
-            reject_unspec: unspec,
-            ignore_malformed_tlvs: tlvs,
+        |(versions, max_header_size, [mixed, unspec, tlvs])| {
+            let options = Options::new(versions, max_header_size).unwrap();
+            options.allow_mixed_families(mixed).reject_unspec(unspec).ignore_malformed_tlvs(tlvs)
         },
     )
 }
@@ -244,7 +237,7 @@ fn changes() -> impl Strategy<Value = Vec<(Index, u8)>> {
 /// The vectors that every implementation is tested against, but for the few that are too long to be cut
 /// often.
 fn vectors() -> Vec<Vec<u8>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/vectors.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors.json");
     let vectors: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let hex = vectors.iter().filter_map(|vector| vector["hex"].as_str());
     let bytes = hex.map(|hex| {

@@ -161,7 +161,7 @@ enum Expect {
 }
 
 fn vectors() -> Vec<Vector> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/vectors.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors.json");
     let vectors: Vec<Vector> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(vectors.len(), 480);
     vectors
