@@ -29,6 +29,7 @@ lint: $(STAMPS)/built $(STAMPS)/test-venv
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check --quiet python tests benches
 	$(BIN)/ruff check --quiet python tests benches
+	$(BIN)/python -m pytest --quiet tests/test_imports.py
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest proxyproto_rs._core
 

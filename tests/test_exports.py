@@ -28,7 +28,9 @@ PROMISED = {
 INTERNAL = {"Acceptor", "Connection"}
 
 PRIVATE_MODULES = sorted(
-    module.name for module in pkgutil.iter_modules([str(PACKAGE)]) if module.name.startswith("_")
+    module.name.removeprefix("proxyproto_rs.")
+    for module in pkgutil.walk_packages([str(PACKAGE)], "proxyproto_rs.")
+    if module.name.startswith("proxyproto_rs._")
 )
 
 

@@ -13,19 +13,23 @@ ROOT = Path(__file__).parents[1]
 
 SOURCES = sorted(
     str(path.relative_to(ROOT))
-    for folder, pattern in (("python/proxyproto_rs", "*.py"), ("rust/python/src", "*.rs"))
+    for folder, pattern in (
+        ("python/proxyproto_rs", "*.py"),
+        ("python/proxyproto_rs/_loops", "*.py"),
+        ("rust/python/src", "*.rs"),
+    )
     for path in (ROOT / folder).glob(pattern)
 )
 
 # What has no face of its own is tested through the one that users see.
 TESTED_BY = {
     "python/proxyproto_rs/__init__.py": "test_exports.py",
-    "python/proxyproto_rs/_extra_info.py": "listener/test_asyncio.py",
-    "python/proxyproto_rs/_refusals.py": "listener/test_outcomes.py",
-    "python/proxyproto_rs/_selector_loop.py": "listener/test_asyncio.py",
-    "python/proxyproto_rs/_uvloop.py": "listener/test_as_sock.py",
+    "python/proxyproto_rs/_get_header.py": "listener/test_proxied_socket.py",
+    "python/proxyproto_rs/_loops/__init__.py": "test_exports.py",
+    "python/proxyproto_rs/_loops/facts.py": "listener/test_serve.py",
+    "python/proxyproto_rs/_loops/selector.py": "listener/test_serve.py",
+    "python/proxyproto_rs/_loops/which.py": "listener/test_as_sock.py",
     "python/proxyproto_rs/_wake_fd.py": "listener/test_close.py",
-    "python/proxyproto_rs/_wrapped_transport.py": "listener/test_wrapped_loop.py",
     "rust/python/src/connection.rs": "listener/test_proxied_socket.py",
     "rust/python/src/error.rs": "codec/test_exceptions.py",
     "rust/python/src/lib.rs": "test_exports.py",

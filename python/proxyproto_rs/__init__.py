@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from . import _fork as _fork
-from ._asyncio import open_streams
 from ._connect import create_connection, open_connection
 from ._core import (
     AddressSet,
@@ -16,10 +14,11 @@ from ._core import (
     parse_datagram,
 )
 from ._enums import Command, Family, Transport
+from ._get_header import get_header
 from ._listener import Listener
-from ._proxied_socket import ProxiedSocket, get_header
-from ._refusals import Refusal
-from ._stats import ListenerStats
+from ._loops.serve import open_streams
+from ._proxied_socket import ProxiedSocket
+from ._reports import ListenerStats, Refusal
 from .exceptions import IncompleteHeader, InvalidHeader, ProxyProtocolError
 
 __all__ = [

@@ -9,12 +9,13 @@ import socket
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from . import _asyncio, _systemd
-from ._asyncio import STREAM_LIMIT, ClientConnected, ProtocolFactory
+from . import _systemd
 from ._core import Acceptor
 from ._listening_socket import ListeningSocket
-from ._stats import ListenerStats
-from ._tls import Tls
+from ._loops import serve
+from ._loops.serve import STREAM_LIMIT, ClientConnected, ProtocolFactory
+from ._loops.server import Tls
+from ._reports import ListenerStats
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from ._loops.server import Server
     from ._options import ListenerOptions
     from ._proxied_socket import ProxiedSocket
-    from ._refusals import OnRefused
-    from ._server import Server
+    from ._reports import OnRefused
 
 __all__ = ["Listener"]
 
@@ -252,7 +253,7 @@ class Listener(ListeningSocket):
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        return await _asyncio.create_server(self, protocol_factory, security, start_serving)
+        return await serve.create_server(self, protocol_factory, security, start_serving)
 
     async def start_server(
         self,
@@ -283,7 +284,7 @@ class Listener(ListeningSocket):
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        return await _asyncio.start_server(self, client_connected_cb, limit, security, start_serving)
+        return await serve.start_server(self, client_connected_cb, limit, security, start_serving)
 
     async def __aenter__(self) -> Self:
         return self
@@ -304,7 +305,7 @@ class Listener(ListeningSocket):
                 sock = self._take_one()
                 if sock is not None:
                     return sock
-                await _asyncio.wait_readable(self._wake_fd)
+                await serve.wait_readable(self._wake_fd)
             except OSError as error:
                 if error.errno != errno.EBADF:
                     raise

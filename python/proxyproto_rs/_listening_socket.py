@@ -16,18 +16,18 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
+from . import _core
+from ._loops.which import runs_uvloop
 from ._proxied_socket import ProxiedSocket
-from ._refusals import OnRefused, Refusals
-from ._uvloop import runs_uvloop
+from ._reports import OnRefused, Refusals
 from ._wake_fd import PublicFd, WakeFd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from ._core import Acceptor
-    from ._socket_stand_in import SocketStandIn
+    from ._core import Acceptor, Connection
 
-_Socket = TypeVar("_Socket", bound="ProxiedSocket | SocketStandIn")
+_Socket = TypeVar("_Socket")
 
 
 class ListeningSocket(socket.socket):
@@ -108,7 +108,7 @@ class ListeningSocket(socket.socket):
             raise
         return None if taken is None else ProxiedSocket(taken, self.proto)
 
-    def _take_up_to(self, most: int, socket_class: type[_Socket]) -> Iterator[_Socket]:
+    def take_up_to(self, most: int, make: Callable[[Connection, int], _Socket]) -> Iterator[_Socket]:
         """Tell of refusals, then give the connections that are there, non-blocking.
 
         They are taken at once: those that the caller does not come for are closed.
@@ -116,7 +116,7 @@ class ListeningSocket(socket.socket):
         self._tell_refusals()
         proto = self.proto
         for connection in self._acceptor.take_all(most):
-            yield socket_class(connection, proto)
+            yield make(connection, proto)
 
     def fileno(self) -> int:
         """Return an fd that is readable while there is something to take: a connection, or refusals to tell
@@ -127,7 +127,13 @@ class ListeningSocket(socket.socket):
         """
         return self._public_fd.fileno() if self._is_open else -1
 
-    def _dup_wake_fd(self) -> WakeFd:
+    def dup_wake_fd(self) -> WakeFd:
+        """Return a wake fd of its own for a server or a waiter on an event loop.
+
+        Raises:
+            OSError: The Listener is closed (EBADF).
+            RuntimeError: The Listener was made before a fork, in the parent.
+        """
         self.listen()
         return self._wake_fd.dup()
 
@@ -235,3 +241,11 @@ class ListeningSocket(socket.socket):
 
     def __reduce_ex__(self, _protocol: SupportsIndex, /) -> NoReturn:
         raise TypeError("a Listener cannot be pickled: it is this process that accepts")
+
+
+# The background thread rests during a fork, so that no child inherits a lock that it holds.
+os.register_at_fork(
+    before=_core._before_fork,
+    after_in_parent=_core._after_fork_in_parent,
+    after_in_child=_core._after_fork_in_child,
+)

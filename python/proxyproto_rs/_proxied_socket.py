@@ -8,16 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any
 
-from ._core import Header
-from ._socket_stand_in import ClientSocket
-
 if TYPE_CHECKING:
-    from ._core import Connection
+    from ._core import Connection, Header
 
-__all__ = ["ProxiedSocket", "get_header"]
+__all__ = ["ProxiedSocket"]
 
 
 class ProxiedSocket(socket.socket):
@@ -28,7 +24,7 @@ class ProxiedSocket(socket.socket):
     back.
     """
 
-    __slots__ = ("_connection", "_proxy_sockname", "_reads_much", "family")
+    __slots__ = ("_proxy_sockname", "_reads_much", "connection", "family")
 
     _proxy_sockname: Any
 
@@ -42,18 +38,18 @@ class ProxiedSocket(socket.socket):
         # 2.3 us.
         connection.initialize_socket(_initialize, self, _NON_BLOCKING_STREAM, proto)
         self.family = _FAMILIES[connection.family]
-        self._connection = connection
+        self.connection = connection
         self._reads_much = False
 
     @property
     def header(self) -> Header | None:
         """The header the connection began with; None where the peer was served without one."""
-        return self._connection.header
+        return self.connection.header
 
     @property
     def proxy_peername(self) -> Any:
         """The TCP connection's other end, which is the proxy, in the socket module's shape."""
-        return self._connection.proxy_peername
+        return self.connection.proxy_peername
 
     @property
     def proxy_sockname(self) -> Any:
@@ -77,9 +73,8 @@ class ProxiedSocket(socket.socket):
         """
         if _fileno(self) < 0:
             raise _closed()
-        connection = self._connection
-        peername = connection.peername
-        return connection.proxy_peername if peername is None else peername
+        peername = self.connection.peername
+        return self.connection.proxy_peername if peername is None else peername
 
     def getsockname(self) -> Any:
         """Return the address the client connected to: the header's destination, or our own where it gives
@@ -90,7 +85,7 @@ class ProxiedSocket(socket.socket):
         """
         if _fileno(self) < 0:
             raise _closed()
-        sockname = self._connection.sockname
+        sockname = self.connection.sockname
         return self.proxy_sockname if sockname is None else sockname
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
@@ -109,7 +104,7 @@ class ProxiedSocket(socket.socket):
 
         The client's place is given back when both are closed.
         """
-        copy = ProxiedSocket(self._connection.dup(self.fileno()), self.proto)
+        copy = ProxiedSocket(self.connection.dup(self.fileno()), self.proto)
         copy.settimeout(self.gettimeout())
         return copy
 
@@ -117,16 +112,17 @@ class ProxiedSocket(socket.socket):
         """Close the socket, once the files that `makefile()` made of it are closed."""
         super().close()
         if self.fileno() < 0:
-            self._give_back()
+            self.give_back()
 
     def detach(self) -> int:
         """Return the fd, which is the caller's from now on; the client's place is given back."""
         fd = super().detach()
-        self._give_back()
+        self.give_back()
         return fd
 
-    def _give_back(self) -> None:
-        self._connection.release()
+    def give_back(self) -> None:
+        """Give the client's place among the open connections back; the fd is gone already."""
+        self.connection.release()
 
 
 def _closed() -> OSError:
@@ -143,32 +139,3 @@ _READ_SIZE = 120 * 1024
 _recv = socket.socket.recv
 _fileno = socket.socket.fileno
 _initialize = socket.socket.__init__
-
-
-def get_header(x: object, /) -> Header | None:
-    """Return the header of a connection, whatever it has been wrapped in.
-
-    Args:
-        x: A `ProxiedSocket`; a socket, a transport or a `asyncio.StreamWriter` that asyncio made of one, with
-            or without TLS; a WebSocket connection of `websockets`; anything with `get_extra_info` or a
-            `transport` like these.
-
-    Returns:
-        The header, or None where there is none.
-    """
-    # From a WebSocket connection to its transport, to the transport's socket, to ours: there is no longer
-    # way.
-    for _ in range(4):
-        if isinstance(x, (ProxiedSocket, ClientSocket)):
-            return x.header
-        if isinstance(x, TransportSocket):
-            x = getattr(x, "_sock", None)
-        elif (get_extra_info := getattr(x, "get_extra_info", None)) is not None:
-            header = get_extra_info("proxy_header")
-            if isinstance(header, Header):
-                return header
-            x = get_extra_info("socket")
-        else:
-            # `socket` is what the threads of `websockets.sync` have in place of a transport.
-            x = getattr(x, "transport", None) or getattr(x, "socket", None)
-    return None

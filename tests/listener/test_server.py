@@ -15,7 +15,7 @@ from served import Echo
 
 if TYPE_CHECKING:
     from proxyproto_rs import Listener
-    from proxyproto_rs._server import Server
+    from proxyproto_rs._loops.server import Server
 
 
 async def test_the_server_is_asyncios(listener: Listener) -> None:

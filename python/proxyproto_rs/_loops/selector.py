@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import inspect
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ._extra_info import ExtraInfo
-from ._server import Server
+from .._proxied_socket import ProxiedSocket
+from .facts import ExtraInfo
+from .server import Server
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Collection
 
-    from ._listener import Listener
-    from ._proxied_socket import ProxiedSocket
-    from ._tls import Tls
-
-_WANTED = {
-    "_make_socket_transport": {"waiter", "extra", "server"},
-    "_make_ssl_transport": {"waiter", "server_side", "extra", "server", "ssl_handshake_timeout"},
-}
-
-
-def can_serve(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop has the two methods that asyncio's own servers call, as we know them."""
-    if not isinstance(loop, asyncio.SelectorEventLoop):
-        return False
-    methods = {name: getattr(loop, name, None) for name in _WANTED}
-    return all(
-        method is not None and _WANTED[name] <= inspect.signature(method).parameters.keys()
-        for name, method in methods.items()
-    )
+    from .._core import Connection
+    from .._listening_socket import ListeningSocket
+    from .server import Tls
 
 
 def make_transport(
@@ -85,7 +69,7 @@ class SelectorServer(Server):
 
     def __init__(
         self,
-        listener: Listener,
+        listener: ListeningSocket,
         loop: asyncio.AbstractEventLoop,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         tls: Tls | None,
@@ -96,6 +80,9 @@ class SelectorServer(Server):
         # Transports say when they come and go; up to Python 3.12 they do not say which they are.
         self._anonymous_clients = 0
         self._known_clients: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    def _make_socket(self, connection: Connection, proto: int) -> ProxiedSocket:
+        return ProxiedSocket(connection, proto)
 
     def _serve(self, sock: ProxiedSocket) -> None:
         protocol = None

@@ -1,24 +1,27 @@
-"""The server that `Listener.create_server` and `start_server` return: asyncio's Server, over a Listener."""
+"""The server that `Listener.create_server` and `start_server` return: asyncio's Server, over a Listener.
+
+And the TLS of a server: what asyncio lets one say about it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 import sys
 from abc import abstractmethod
 from asyncio.trsock import TransportSocket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from ._proxied_socket import ProxiedSocket
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from typing_extensions import Self
 
-    from ._listener import Listener
-    from ._socket_stand_in import SocketStandIn
-    from ._wake_fd import WakeFd
+    from .._core import Connection
+    from .._listening_socket import ListeningSocket
+    from .._wake_fd import WakeFd
 
 # As many as asyncio accepts in one turn of its loop, with its backlog of 100: the loop has others to serve.
 _BATCH = 100
@@ -31,10 +34,8 @@ class Server(asyncio.AbstractServer):
     closes it.
     """
 
-    _socket_class: type[ProxiedSocket] | type[SocketStandIn] = ProxiedSocket
-
-    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
-        self._listener: Listener | None = listener
+    def __init__(self, listener: ListeningSocket, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener: ListeningSocket | None = listener
         self._loop = loop
         self._wake_fd: WakeFd | None = None
         self._serving_forever: asyncio.Future[None] | None = None
@@ -132,6 +133,10 @@ class Server(asyncio.AbstractServer):
         await self.wait_closed()
 
     @abstractmethod
+    def _make_socket(self, connection: Connection, proto: int) -> Any:
+        """Make what the loop gets as the connection's socket."""
+
+    @abstractmethod
     def _serve(self, sock: Any) -> None:
         """Give the connection a protocol and a transport; report what goes wrong with it."""
 
@@ -149,13 +154,13 @@ class Server(asyncio.AbstractServer):
         if self._wake_fd is None:
             # An fd of its own: others on this loop may wait for the same Listener, and anybody may close
             # that.
-            self._wake_fd = self._listener._dup_wake_fd()
+            self._wake_fd = self._listener.dup_wake_fd()
             self._loop.add_reader(self._wake_fd.fileno(), self._accept, self._listener)
 
-    def _accept(self, listener: Listener) -> None:
+    def _accept(self, listener: ListeningSocket) -> None:
         """Runs once in each turn of the loop in which the Listener is readable."""
         try:
-            for sock in listener._take_up_to(_BATCH, self._socket_class):
+            for sock in listener.take_up_to(_BATCH, self._make_socket):
                 self._serve(sock)
                 if self._listener is None:
                     # A protocol factory has closed it; with the Listener goes what else was ready.
@@ -177,3 +182,41 @@ class Server(asyncio.AbstractServer):
     def _report(self, message: str, error: BaseException, **context: object) -> None:
         given = {name: value for name, value in context.items() if value is not None}
         self._loop.call_exception_handler({"message": message, "exception": error, **given})
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A context, and the two timeouts in seconds; None where the loop's default holds."""
+
+    context: ssl.SSLContext
+    handshake_timeout: float | None
+    shutdown_timeout: float | None
+
+    @classmethod
+    def of(
+        cls,
+        context: ssl.SSLContext | None,
+        handshake_timeout: float | None = None,
+        shutdown_timeout: float | None = None,
+    ) -> Tls | None:
+        """Check the three as asyncio does; None is plain text."""
+        if context is None:
+            if handshake_timeout is not None:
+                raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+            if shutdown_timeout is not None:
+                raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+            return None
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError(f"ssl argument must be an SSLContext or None, not {type(context).__name__}")
+        for name, timeout in (("handshake", handshake_timeout), ("shutdown", shutdown_timeout)):
+            if timeout is not None and timeout <= 0:
+                raise ValueError(f"ssl_{name}_timeout should be a positive number, got {timeout}")
+        return cls(context, handshake_timeout, shutdown_timeout)
+
+    def timeouts(self) -> dict[str, Any]:
+        """Return what was given, as keywords: Python 3.10 does not know the second."""
+        given = {
+            "ssl_handshake_timeout": self.handshake_timeout,
+            "ssl_shutdown_timeout": self.shutdown_timeout,
+        }
+        return {name: timeout for name, timeout in given.items() if timeout is not None}

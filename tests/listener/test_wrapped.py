@@ -1,6 +1,6 @@
 """Loops of which no more is known than connect_accepted_socket(): asyncio, when it is taken for such a one.
 
-uvloop is one of them; what both share is tested there and in test_asyncio.
+uvloop is one of them; what both share is tested there and in test_serve.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peers import CLIENT, SERVER, V2, Peer, TlsPeer, connected, turn_until
-from proxyproto_rs import Header, Listener, _selector_loop, get_header, open_streams
-from proxyproto_rs._wrapped_loop import WrappedServer
-from proxyproto_rs._wrapped_transport import WrappedStreamWriter, WrappedTransport
+from proxyproto_rs import Header, Listener, get_header, open_streams
+from proxyproto_rs._loops import which
+from proxyproto_rs._loops.transport import WrappedStreamWriter, WrappedTransport
+from proxyproto_rs._loops.wrapped import WrappedServer
 
 if TYPE_CHECKING:
     import ssl
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
 
 @pytest.fixture(autouse=True)
 def _unknown_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_selector_loop, "can_serve", lambda _: False)
+    monkeypatch.setattr(which, "is_selector_loop", lambda _: False)
 
 
 class Once(asyncio.Protocol):

@@ -1,7 +1,7 @@
 """A Listener on an event loop: its servers, its connections as streams, and waiting for it.
 
-On asyncio's selector loops transports are made of a `ProxiedSocket` as they are (`_selector_loop`); on uvloop
-they are wrapped (`_wrapped_loop`).
+On asyncio's selector loops transports are made of a `ProxiedSocket` as they are (`selector`); on uvloop
+they are wrapped (`wrapped`).
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from . import _selector_loop as selector_loop
-from . import _wrapped_loop as wrapped_loop
-from ._proxied_socket import ProxiedSocket
-from ._tls import Tls
-from ._wrapped_transport import WrappedStreamWriter
+from .._proxied_socket import ProxiedSocket
+from . import selector, which, wrapped
+from .server import Tls
+from .transport import WrappedStreamWriter
 
 if TYPE_CHECKING:
     import ssl as tls
 
-    from ._listener import Listener
-    from ._server import Server
-    from ._wake_fd import WakeFd
-    from ._wrapped_transport import AcceptedSocket
+    from .._listening_socket import ListeningSocket
+    from .._wake_fd import WakeFd
+    from .server import Server
+    from .transport import AcceptedSocket
 
 __all__ = ["open_streams"]
 
@@ -65,12 +64,12 @@ async def open_streams(
     made: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     try:
         conn.setblocking(False)
-        if selector_loop.can_serve(loop):
+        if which.is_selector_loop(loop):
             protocol = _stream_protocol(loop, lambda *streams: made.append(streams), limit)
-            await selector_loop.connect(loop, conn, protocol, security)
+            await selector.connect(loop, conn, protocol, security)
         else:
             protocol = _wrapped_stream_protocol(loop, lambda *streams: made.append(streams), limit, conn)
-            await wrapped_loop.connect(loop, conn, protocol, security)
+            await wrapped.connect(loop, conn, protocol, security)
     except BaseException:
         conn.close()
         raise
@@ -78,35 +77,39 @@ async def open_streams(
 
 
 async def create_server(
-    listener: Listener, protocol_factory: ProtocolFactory, security: Tls | None, start_serving: bool
+    listener: ListeningSocket, protocol_factory: ProtocolFactory, security: Tls | None, start_serving: bool
 ) -> Server:
     """Make the server for the running loop."""
     loop = _running_loop(security)
     server: Server
-    if selector_loop.can_serve(loop):
-        server = selector_loop.SelectorServer(listener, loop, protocol_factory, security)
+    if which.is_selector_loop(loop):
+        server = selector.SelectorServer(listener, loop, protocol_factory, security)
     else:
-        server = wrapped_loop.WrappedServer(
-            listener, loop, lambda sock: wrapped_loop.Introduction(protocol_factory(), sock), security
+        server = wrapped.WrappedServer(
+            listener, loop, lambda sock: wrapped.Introduction(protocol_factory(), sock), security
         )
-    return _started(server, start_serving)
+    return await _started(server, start_serving)
 
 
 async def start_server(
-    listener: Listener, connected: ClientConnected, limit: int, security: Tls | None, start_serving: bool
+    listener: ListeningSocket,
+    connected: ClientConnected,
+    limit: int,
+    security: Tls | None,
+    start_serving: bool,
 ) -> Server:
     """Make the server for the running loop."""
     loop = _running_loop(security)
     server: Server
-    if selector_loop.can_serve(loop):
-        server = selector_loop.SelectorServer(
+    if which.is_selector_loop(loop):
+        server = selector.SelectorServer(
             listener, loop, lambda: _stream_protocol(loop, connected, limit), security
         )
     else:
-        server = wrapped_loop.WrappedServer(
+        server = wrapped.WrappedServer(
             listener, loop, lambda sock: _wrapped_stream_protocol(loop, connected, limit, sock), security
         )
-    return _started(server, start_serving)
+    return await _started(server, start_serving)
 
 
 async def wait_readable(wake_fd: WakeFd) -> None:
@@ -137,9 +140,9 @@ def _running_loop(security: Tls | None) -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _started(server: Server, start_serving: bool) -> Server:
+async def _started(server: Server, start_serving: bool) -> Server:
     if start_serving:
-        server._start()
+        await server.start_serving()
     return server
 
 

@@ -10,18 +10,18 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ._proxied_socket import ProxiedSocket
-from ._server import Server
-from ._socket_stand_in import SocketStandIn
-from ._uvloop import runs_uvloop
-from ._wrapped_transport import WrappedTransport
+from .._proxied_socket import ProxiedSocket
+from .server import Server
+from .transport import SocketStandIn, WrappedTransport
+from .which import runs_uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
 
-    from ._listener import Listener
-    from ._tls import Tls
-    from ._wrapped_transport import AcceptedSocket
+    from .._core import Connection
+    from .._listening_socket import ListeningSocket
+    from .server import Tls
+    from .transport import AcceptedSocket
 
 
 def connect(
@@ -50,18 +50,18 @@ class Introduction(asyncio.BaseProtocol):
 class ServedSocket(ProxiedSocket):
     """Tells its server when the loop has done with it."""
 
-    __slots__ = ("server", "transport")
+    __slots__ = ("ended", "transport")
 
-    server: WrappedServer
+    ended: Callable[[ServedSocket], None]
     transport: asyncio.BaseTransport | None
 
     def refused(self) -> None:
         """The loop has raised."""
         self.close()
 
-    def _give_back(self) -> None:
-        super()._give_back()
-        self.server._ended(self)
+    def give_back(self) -> None:
+        super().give_back()
+        self.ended(self)
 
 
 Served = ServedSocket | SocketStandIn
@@ -75,19 +75,22 @@ class WrappedServer(Server):
 
     def __init__(
         self,
-        listener: Listener,
+        listener: ListeningSocket,
         loop: asyncio.AbstractEventLoop,
         make_protocol: Callable[[AcceptedSocket], asyncio.BaseProtocol],
         tls: Tls | None,
     ) -> None:
         super().__init__(listener, loop)
-        self._socket_class = SocketStandIn if runs_uvloop() else ServedSocket
+        self._socket_class: type[Served] = SocketStandIn if runs_uvloop() else ServedSocket
         self._make_protocol = make_protocol
         self._keywords = _tls_keywords(tls)
         self._open: set[Served] = set()
         self._connecting: list[tuple[Served, Coroutine[Any, Any, Any], asyncio.Future[Any]]] = []
 
-    def _accept(self, listener: Listener) -> None:
+    def _make_socket(self, connection: Connection, proto: int) -> Served:
+        return self._socket_class(connection, proto)
+
+    def _accept(self, listener: ListeningSocket) -> None:
         try:
             super()._accept(listener)
         finally:
@@ -96,7 +99,7 @@ class WrappedServer(Server):
                 self._loop.call_soon(self._continue)
 
     def _serve(self, sock: Any) -> None:
-        sock.server = self
+        sock.ended = self._ended
         sock.transport = None
         self._open.add(sock)
         protocol = None

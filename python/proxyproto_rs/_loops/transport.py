@@ -1,17 +1,50 @@
-"""A transport and a stream writer around those of a loop that does not know about proxies."""
+"""A transport and a stream writer around those of a loop that does not know about proxies, and what it has as sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any
 
-from ._extra_info import PROXY_FACTS, proxy_fact
-from ._proxied_socket import ProxiedSocket
-from ._socket_stand_in import ClientSocket, SocketStandIn
+from .._proxied_socket import ProxiedSocket
+from .facts import PROXY_FACTS, proxy_fact, proxy_sockname
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from .._core import Connection, Header
+
+
+class SocketStandIn:
+    """What uvloop is given in place of a socket: it wants the number of an fd, and to close that itself.
+
+    A socket object costs 1.2 us and a system call to make, and again to take apart when uvloop has closed its fd.
+    This has of a socket what `connect_accepted_socket` looks at.
+    """
+
+    __slots__ = ("connection", "ended", "family", "fileno", "transport")
+
+    ended: Callable[[SocketStandIn], None]
+    transport: asyncio.BaseTransport | None
+    type = socket.SOCK_STREAM
+
+    def __init__(self, connection: Connection, _proto: int) -> None:
+        self.connection = connection
+        self.family = connection.family
+        # uvloop asks for it when it takes the fd, so what asks for it has the fd from then on.
+        self.fileno = connection.give_to_loop
+
+    def refused(self) -> None:
+        """uvloop has raised: if it was given the fd, it has not taken it."""
+        self.connection.close_given()
+        self.close()
+
+    def close(self) -> None:
+        """Give the client's place back. uvloop calls this when it has closed the fd."""
+        self.connection.close()
+        self.ended(self)
+
 
 AcceptedSocket = ProxiedSocket | SocketStandIn
 
@@ -110,15 +143,45 @@ class WrappedStreamWriter(asyncio.StreamWriter):
         return extra_info(self._transport, self._sock, name, default)
 
 
+class ClientSocket:
+    """uvloop's own view of a connection as a socket, with the client's addresses; a `TransportSocket` shows it."""
+
+    __slots__ = ("_bare", "connection")
+
+    def __init__(self, bare: Any, connection: Connection) -> None:
+        self._bare = bare
+        self.connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bare, name)
+
+    @property
+    def header(self) -> Header | None:
+        """As a `ProxiedSocket` has it."""
+        return self.connection.header
+
+    def getpeername(self) -> Any:
+        """As a `ProxiedSocket` does it."""
+        peername = self.connection.peername
+        return self._bare.getpeername() if peername is None else peername
+
+    def getsockname(self) -> Any:
+        """As a `ProxiedSocket` does it."""
+        sockname = self.connection.sockname
+        return self._bare.getsockname() if sockname is None else sockname
+
+
 def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str, default: Any) -> Any:
     """Answer for `transport`, from the header where that says more than the kernel."""
     if name in ("peername", "sockname"):
-        address = getattr(sock._connection, name)
+        address = getattr(sock.connection, name)
         return _kernels(transport, name, default) if address is None else address
-    if name == "proxy_sockname" and isinstance(sock, SocketStandIn):
+    if name == "proxy_sockname":
+        if isinstance(sock, ProxiedSocket):
+            return proxy_sockname(sock, default)
         return _kernels(transport, "sockname", default)
     if name in PROXY_FACTS:
-        return proxy_fact(sock, name, default)
+        return proxy_fact(sock.connection, name, default)
     if name == "socket":
         if isinstance(sock, ProxiedSocket):
             return TransportSocket(sock)
@@ -126,7 +189,7 @@ def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str
         if bare is None:  # asked for the first time when the connection is closed
             return default
         # Not a `socket.socket`, but all that a TransportSocket wants of one.
-        client: Any = ClientSocket(bare, sock._connection)
+        client: Any = ClientSocket(bare, sock.connection)
         return TransportSocket(client)
     if name == "wrapped_transport":
         return transport

@@ -1,0 +1,35 @@
+"""Which loop it is: asyncio's selector loop, whose internals we know, or uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+
+
+def runs_uvloop() -> bool:
+    """Whether the caller runs on a uvloop."""
+    if "uvloop" not in sys.modules:
+        return False
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return any(base.__module__.partition(".")[0] == "uvloop" for base in type(loop).__mro__)
+
+
+def is_selector_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop has the two methods that asyncio's own servers call, as we know them."""
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        return False
+    methods = {name: getattr(loop, name, None) for name in _WANTED}
+    return all(
+        method is not None and _WANTED[name] <= inspect.signature(method).parameters.keys()
+        for name, method in methods.items()
+    )
+
+
+_WANTED = {
+    "_make_socket_transport": {"waiter", "extra", "server"},
+    "_make_ssl_transport": {"waiter", "server_side", "extra", "server", "ssl_handshake_timeout"},
+}
