@@ -1,74 +1,116 @@
-//! The loop that serves one listener: new connections, late headers, deadlines, room; what a single connection goes
-//! through is in `arrival`.
+//! The loop that serves one listener: new connections, late headers, deadlines, room. What a single connection goes through
+//! is in `door`.
+//!
+//! Every listener's loop runs on the same thread. So a turn is short, whatever waits: at most [`MOST`] steps of each kind
+//! and at most [`LONGEST`] of time, and then the others have theirs.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::io::unix::AsyncFd;
 use tokio::time::sleep_until;
 
-use crate::addresses::LocalAddr;
-use crate::backlog::{Backlog, Batch, End};
-use crate::late::{Event, Late};
-use crate::linger::Linger;
+use crate::backlog::End;
+use crate::door::Doorkeeper;
 use crate::listener::{Phase, Shared};
 use crate::options::ProxyProtocol;
 use crate::queue::Connection;
 use crate::refusal::Severity;
+use crate::sys;
+use crate::watch::Event;
 
-/// How many connections are accepted before others get their turn.
-const BATCH: usize = 64;
+/// How many steps of one kind a turn has: connections accepted, late headers looked at, and so on.
+const MOST: usize = 16;
 
-/// How long nothing is accepted after the process ran out of descriptors or memory.
+/// How long the steps of one kind may take in a turn, but for the first, which is always taken.
+const LONGEST: Duration = Duration::from_micros(500);
+
+/// How long connections may gather in the kernel while those that are ready are not taken. Refused ones must not wait for a
+/// taker that stays away.
+const LONGEST_GATHERING: Duration = Duration::from_millis(2);
+
+/// How long nothing is accepted after the system has refused to.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often that is said.
 const PAUSE_SAID_EVERY: Duration = Duration::from_secs(10);
 
-/// The task that serves one listener, on the background thread.
+/// How long after the end of deferred accept the kernel may hand over connections that were held back by it.
+///
+/// It does so when it has sent its SYN-ACK again, after a second: 0.5 s lost them all, 1.2 s none.
+const HANDED_OVER: Duration = Duration::from_millis(1500);
+
+/// The task that serves one listener.
 pub(crate) struct Acceptor {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) late: Late,
-    /// Connections that are ready while the queue is full: they keep their place among the pending.
-    pub(crate) held: VecDeque<Connection>,
-    /// Where a look shows its bytes: one for all connections.
-    pub(crate) buffer: Vec<u8>,
-    pub(crate) name: Arc<str>,
-    pub(crate) is_tcp: bool,
-    backlog: Backlog,
-    linger: Linger,
-    paused_until: Option<Instant>,
+    shared: Arc<Shared>,
+    /// The listener's `watch`, for the runtime.
+    events: Option<AsyncFd<Arc<OwnedFd>>>,
+    clock: fn() -> Instant,
+    intake: Intake,
+    buffer: Vec<u8>,
     pause_said: Option<Instant>,
-    last_second_look: Instant,
-    /// Draining, and the kernel's queue has been emptied.
-    is_swept: bool,
-    /// And the kernel has been told to refuse what comes now.
-    is_stopped: bool,
+    sweep: Option<Sweep>,
+}
+
+/// How new connections come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    /// The kernel may have some.
+    Ready,
+    /// It tells when it has one.
+    Armed,
+    /// Whoever takes the last of what is ready asks for more, or this task at that time.
+    Gathering(Instant),
+    /// Nobody asks: there is no room, or no more are wanted.
+    Idle,
+    /// The system has refused, and is not asked before that time.
+    Paused(Instant),
+    /// The listening socket does not listen any more.
+    Stopped,
+}
+
+/// The end of a socket of ours. Its connections have been made as far as their clients know, and would be lost with it.
+#[derive(Clone, Copy, Debug)]
+struct Sweep {
+    /// Until then the kernel may hand over more.
+    until: Instant,
+    /// How many are taken after that: as many as the kernel's queue can have held.
+    left: Option<usize>,
+}
+
+/// What a turn has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There is more to do at once.
+    More,
+    /// There is nothing to do before an event, a change, or this time.
+    Wait(Option<Instant>),
+    /// The listener is closed, or drained and empty.
+    Over,
 }
 
 impl Acceptor {
-    /// Must be called where the thread's runtime is entered.
-    pub(crate) fn new(shared: Arc<Shared>, listening: OwnedFd) -> io::Result<Self> {
+    /// Must be called where the task's runtime is entered.
+    pub(crate) fn new(shared: Arc<Shared>) -> io::Result<Self> {
+        let events = sys::register_readable(shared.watch.descriptor()?)?;
+        Ok(Self { events: Some(events), ..Self::without_runtime(shared, Instant::now) })
+    }
+
+    fn without_runtime(shared: Arc<Shared>, clock: fn() -> Instant) -> Self {
+        shared.backlog.arm();
         let acceptor = Self {
-            late: Late::new()?,
-            held: VecDeque::new(),
-            buffer: Vec::new(),
-            name: shared.local.to_string().into(),
-            is_tcp: matches!(shared.local, LocalAddr::Ip(_)),
-            backlog: Backlog::new(listening)?,
-            linger: Linger::default(),
-            paused_until: None,
-            pause_said: None,
-            last_second_look: Instant::now(),
-            is_swept: false,
-            is_stopped: false,
             shared,
+            events: None,
+            clock,
+            intake: Intake::Armed,
+            buffer: Vec::new(),
+            pause_said: None,
+            sweep: None,
         };
         acceptor.warn_of_trust();
-        Ok(acceptor)
+        acceptor
     }
 
     /// Serves until the listener is closed, or drained and empty.
@@ -76,166 +118,314 @@ impl Acceptor {
         // Whatever ends this, a waiter must not wait for ever.
         let _closing = CloseQueue(Arc::clone(&self.shared));
         loop {
-            self.do_what_is_due(Instant::now());
-            self.deliver_held();
-            self.sweep_if_draining();
-            if self.is_over() {
-                return;
+            match self.turn() {
+                Turn::Over => return,
+                // The listeners on this thread take turns: a flood of one must not hold up the others.
+                Turn::More => tokio::task::yield_now().await,
+                Turn::Wait(deadline) => self.wait(deadline).await,
             }
-            let has_room = self.room() > 0;
-            let deadline = self.next_deadline();
-            tokio::select! {
-                () = self.shared.changed.notified() => {}
-                batch = self.backlog.ready(|| self.room_after_lingering()), if has_room => {
-                    self.linger.is_pressed = batch.end.is_none();
-                    self.receive(batch);
+        }
+    }
+
+    async fn wait(&self, deadline: Option<Instant>) {
+        let Some(events) = &self.events else { return };
+        tokio::select! {
+            () = self.shared.changed.notified() => {}
+            readable = events.readable() => if let Ok(mut readable) = readable {
+                // The turn takes the events; if it leaves some, the runtime is told anew.
+                readable.clear_ready();
+            },
+            () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
+        }
+    }
+
+    /// Does what there is to do, in bounded steps.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let now = (self.clock)();
+        let mut has_more = self.take_events();
+        has_more |= self.do_what_is_due(now);
+        has_more |= self.deliver_held();
+        self.deal_with_trouble(now);
+        has_more |= self.take_in(now);
+        if self.is_over() {
+            return Turn::Over;
+        }
+        if has_more { Turn::More } else { Turn::Wait(self.next_deadline()) }
+    }
+
+    /// Looks at the connections that have something to show.
+    fn take_events(&mut self) -> bool {
+        let events = match self.shared.watch.events(MOST) {
+            Ok(events) => events,
+            Err(error) => {
+                self.give_up(&error);
+                return false;
+            }
+        };
+        let has_more = events.len() == MOST;
+        for event in events {
+            match event {
+                Event::Backlog if self.intake == Intake::Stopped => {}
+                Event::Backlog => self.intake = Intake::Ready,
+                Event::Late { token, is_closed } => {
+                    self.with_door(|door| door.look_again(token, is_closed));
                 }
-                events = self.late.ready(), if self.late.len() > 0 => match events {
-                    Ok(events) => self.examine(&events),
-                    Err(error) => self.give_up(&error),
-                },
-                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
             }
         }
+        has_more
     }
 
-    /// How many connections may be taken in one batch, once there may be some.
-    fn room_after_lingering(&self) -> usize {
-        self.linger.wait(&self.shared);
-        self.room().min(BATCH)
-    }
-
-    /// Returns whether the kernel's queue was empty after the batch.
-    fn receive(&mut self, batch: Batch) -> bool {
-        let options = self.shared.options();
-        let now = Instant::now();
-        for (fd, peer) in batch.connections {
-            self.arrive(fd, peer, &options, now);
+    /// Everything whose time has come.
+    fn do_what_is_due(&mut self, now: Instant) -> bool {
+        match self.intake {
+            Intake::Paused(until) if now >= until => self.intake = Intake::Ready,
+            Intake::Gathering(until) if now >= until => {
+                self.shared.queue.end_gathering();
+                self.intake = Intake::Ready;
+            }
+            _ => {}
         }
-        match batch.end {
-            None => {}
-            Some(End::Empty) => return true,
-            Some(End::Exhausted(error)) => self.pause(&error, now),
-            Some(End::Broken(error)) => self.give_up(&error),
+        self.shared.queue.tick(now);
+        let has_more_looks = self.bounded(|this| {
+            let token = this.shared.late().second_look(now);
+            token.map(|token| this.with_door(|door| door.look_again(token, false))).is_some()
+        });
+        let header_timeout = self.shared.options().header_timeout.get();
+        let has_more_expired = self.bounded(|this| {
+            let expired = this.shared.late().take_expired(header_timeout, now);
+            expired.map(|waiting| this.with_door(|door| door.expire(waiting))).is_some()
+        });
+        has_more_looks || has_more_expired
+    }
+
+    /// Delivers whole connections that had to wait for room.
+    fn deliver_held(&mut self) -> bool {
+        self.bounded(|this| {
+            let mut late = this.shared.late();
+            late.release_one(|connection| this.shared.queue.push(connection))
+        })
+    }
+
+    /// Deals with what has kept a thread from accepting on demand.
+    fn deal_with_trouble(&mut self, now: Instant) {
+        if let Some(end) = self.shared.take_trouble() {
+            self.end_intake(end, now);
+        }
+    }
+
+    /// Takes new connections in.
+    fn take_in(&mut self, now: Instant) -> bool {
+        match self.shared.phase() {
+            Phase::Serving if self.shared.ahead == 0 => self.show_backlog(),
+            Phase::Serving => self.accept(self.shared.ahead, now),
+            Phase::Draining => self.sweep(now),
+            Phase::Closed => false,
+        }
+    }
+
+    /// On demand, tells takers that the kernel's queue has a connection. Whoever finds it empty asks for the next.
+    fn show_backlog(&mut self) -> bool {
+        if self.intake == Intake::Ready {
+            self.shared.queue.show_backlog(true);
+            self.intake = Intake::Idle;
         }
         false
     }
 
-    fn examine(&mut self, events: &[Event]) {
-        let options = self.shared.options();
-        let now = Instant::now();
-        for event in events {
-            self.look_again(*event, &options, now);
+    /// Takes some of the connections that wait in the kernel, while less than `most` are ready.
+    fn accept(&mut self, most: usize, now: Instant) -> bool {
+        if matches!(self.intake, Intake::Idle) {
+            self.intake = Intake::Ready;
         }
-    }
-
-    /// How many connections may be taken from the kernel; the rest waits in its queue.
-    fn room(&self) -> usize {
-        let accepts =
-            self.shared.phase() == Phase::Serving && self.paused_until.is_none() && self.held.is_empty();
-        if accepts { self.shared.queue.room() } else { 0 }
-    }
-
-    fn deliver_held(&mut self) {
-        while let Some(connection) = self.held.pop_front() {
-            if let Some(connection) = self.shared.queue.push(connection) {
-                self.held.push_front(connection);
-                break;
+        if self.intake != Intake::Ready {
+            return false;
+        }
+        let has_more = self.bounded(|this| {
+            if this.shared.late().is_holding() || this.shared.queue.room(most) == 0 {
+                this.intake = Intake::Idle;
+                return false;
             }
-        }
-        self.shared.pending.store(self.late.len() + self.held.len(), Ordering::Relaxed);
+            match this.shared.backlog.accept() {
+                Ok((fd, peer)) => {
+                    if let Some(left) = this.sweep.as_mut().and_then(|sweep| sweep.left.as_mut()) {
+                        *left = left.saturating_sub(1);
+                    }
+                    this.with_door(|door| door.arrive(fd, peer));
+                    true
+                }
+                Err(end) => {
+                    this.end_intake(end, now);
+                    false
+                }
+            }
+        });
+        // After an eviction it is tried again at once.
+        has_more || self.intake == Intake::Ready
     }
 
-    /// Everything whose time has come.
-    fn do_what_is_due(&mut self, now: Instant) {
-        if self.paused_until.is_some_and(|until| now >= until) {
-            self.paused_until = None;
+    /// The kernel has no more, or will not give it.
+    fn end_intake(&mut self, end: End, now: Instant) {
+        match end {
+            End::Empty => self.ask_for_more(now),
+            End::Exhausted(error) => {
+                if self.evict() {
+                    self.intake = Intake::Ready;
+                } else {
+                    let remedy = "raise LimitNOFILE= (ulimit -n), or set max_connections=";
+                    self.pause(&error, remedy, now);
+                }
+            }
+            End::Forbidden(error) => {
+                let remedy = "the system forbids it: look for a rule of a firewall or of a security module (SELinux, \
+                              AppArmor, seccomp) about this program";
+                self.pause(&error, remedy, now);
+            }
+            End::Broken(error) => self.give_up(&error),
         }
-        if self.late.next_second_look(self.last_second_look).is_some_and(|due| now >= due) {
-            self.last_second_look = now;
-            self.examine(&self.late.second_look());
-        }
-        let options = self.shared.options();
-        while let Some(waiting) = self.late.take_expired(options.header_timeout.get(), now) {
-            self.expire(waiting, &options, now);
-        }
-        self.shared.queue.tick(now);
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let header_timeout = self.shared.options().header_timeout.get();
-        let deadlines = [
-            self.paused_until,
-            self.late.next_second_look(self.last_second_look),
-            self.late.next_deadline(header_timeout),
-            self.shared.queue.next_tick(),
-        ];
-        deadlines.into_iter().flatten().min()
+    /// Lets connections gather while there are some that nobody has taken. Nobody waits for the next ones, and to accept
+    /// each as it comes only interrupts the work.
+    fn ask_for_more(&mut self, now: Instant) {
+        if self.shared.phase() == Phase::Serving && self.shared.queue.gather() {
+            self.intake = Intake::Gathering(now + LONGEST_GATHERING);
+        } else {
+            self.intake = Intake::Armed;
+            self.shared.backlog.arm();
+        }
     }
 
-    /// Empties the kernel's queue before the end. Its connections have been made as far as their clients know.
+    /// Empties the kernel's queue before the end of a socket of ours.
     ///
-    /// An adopted socket has other holders, who go on serving its queue; one of our own is lost with it.
-    fn sweep_if_draining(&mut self) {
-        if self.shared.phase() != Phase::Draining || self.is_stopped {
-            return;
+    /// An adopted socket has other holders, who go on serving its queue.
+    fn sweep(&mut self, now: Instant) -> bool {
+        if !self.shared.bound_by_us || self.intake == Intake::Stopped {
+            self.intake = Intake::Stopped;
+            return false;
         }
-        if !self.shared.bound_by_us {
-            self.is_swept = true;
-        }
-        while !self.is_swept && self.held.is_empty() && self.paused_until.is_none() {
-            let room = self.shared.queue.room().min(BATCH);
-            if room == 0 {
-                return;
-            }
-            self.is_swept = self.receive(self.backlog.take(room));
-        }
-        if self.is_swept {
-            self.is_stopped = true;
-            if self.shared.bound_by_us {
-                self.backlog.stop();
+        let mut sweep = self.sweep.unwrap_or_else(|| self.begin_sweep(now));
+        if now >= sweep.until && sweep.left.is_none() {
+            sweep.left = Some(self.shared.backlog_length + 1);
+            if self.intake == Intake::Armed {
+                // A connection may have come without an event's having been seen yet.
+                self.intake = Intake::Ready;
             }
         }
+        self.sweep = Some(sweep);
+        let has_more = self.accept(self.shared.backlog_length, now);
+        let is_swept = match self.sweep.and_then(|sweep| sweep.left) {
+            Some(left) => left == 0 || self.intake == Intake::Armed,
+            None => false,
+        };
+        if is_swept {
+            self.shared.backlog.stop();
+            self.intake = Intake::Stopped;
+        }
+        has_more && !is_swept
+    }
+
+    fn begin_sweep(&mut self, now: Instant) -> Sweep {
+        if matches!(self.intake, Intake::Armed | Intake::Gathering(_)) {
+            self.intake = Intake::Ready;
+        }
+        if !self.shared.is_deferring() {
+            return Sweep { until: now, left: None };
+        }
+        // Connections that have not sent anything are the kernel's still, and would be reset with the socket.
+        self.shared.backlog.defer_accept(false);
+        Sweep { until: now + HANDED_OVER, left: None }
     }
 
     fn is_over(&self) -> bool {
         match self.shared.phase() {
             Phase::Serving => false,
-            Phase::Draining => self.is_swept && self.late.len() == 0 && self.held.is_empty(),
+            Phase::Draining => self.intake == Intake::Stopped && self.shared.late().len() == 0,
             Phase::Closed => true,
         }
     }
 
-    fn pause(&mut self, error: &io::Error, now: Instant) {
-        self.paused_until = Some(now + PAUSE);
+    fn next_deadline(&self) -> Option<Instant> {
+        let options = self.shared.options();
+        let intake = match self.intake {
+            Intake::Gathering(until) | Intake::Paused(until) => Some(until),
+            Intake::Armed => self.sweep.map(|sweep| sweep.until),
+            _ => None,
+        };
+        let late = self.shared.late().next_deadline(options.header_timeout.get());
+        [intake, late, self.shared.queue.next_tick()].into_iter().flatten().min()
+    }
+
+    /// Closes those that have waited longest for their header, so that there are descriptors; says whether there were any.
+    fn evict(&mut self) -> bool {
+        let mut has_evicted = false;
+        self.bounded(|this| {
+            let Some(longest) = this.shared.late().take_longest_waiting() else { return false };
+            this.with_door(|door| {
+                door.evict(&longest);
+                None
+            });
+            has_evicted = true;
+            true
+        });
+        has_evicted
+    }
+
+    fn pause(&mut self, error: &io::Error, remedy: &str, now: Instant) {
+        self.intake = Intake::Paused(now + PAUSE);
         self.shared.counters.add_pause();
         if self.pause_said.is_none_or(|said| now >= said + PAUSE_SAID_EVERY) {
             self.pause_said = Some(now);
             let text = format!(
-                "{} cannot accept: {error}. Connections wait in the kernel, and it is tried again every 100 ms: raise \
-                 LimitNOFILE= (ulimit -n), or set max_connections=",
-                self.name
+                "{} cannot accept: {error}. Connections wait in the kernel, and it is tried again every 100 ms: {remedy}",
+                self.shared.name
             );
             self.shared.queue.say(Severity::Error, text, now);
         }
     }
 
     fn give_up(&mut self, error: &io::Error) {
-        let text = format!("{} is broken and closes: {error}", self.name);
-        self.shared.queue.say(Severity::Error, text, Instant::now());
+        if self.shared.phase() == Phase::Closed {
+            return;
+        }
+        let text = format!("{} is broken and closes: {error}", self.shared.name);
+        self.shared.queue.say(Severity::Error, text, (self.clock)());
         self.shared.enter(Phase::Closed);
     }
 
     fn warn_of_trust(&self) {
         let options = self.shared.options();
-        if self.is_tcp && options.trusted.is_none() && options.proxy_protocol != ProxyProtocol::Off {
+        if self.shared.is_tcp() && options.trusted.is_none() && options.proxy_protocol != ProxyProtocol::Off {
             let text = format!(
                 "{} believes the PROXY header of every peer: set trusted= to the addresses of your proxies, or whoever \
                  reaches this port can claim to be anybody",
-                self.name
+                self.shared.name
             );
-            self.shared.queue.say(Severity::Warning, text, Instant::now());
+            self.shared.queue.say(Severity::Warning, text, (self.clock)());
         }
+    }
+
+    /// Hands over what the doorkeeper lets in.
+    fn with_door(&mut self, pass: impl FnOnce(&mut Doorkeeper<'_>) -> Option<Connection>) {
+        let mut door = Doorkeeper::new(&self.shared, (self.clock)(), &mut self.buffer);
+        if let Some(connection) = pass(&mut door)
+            && let Some(connection) = self.shared.queue.push(connection)
+        {
+            self.shared.late().hold(connection);
+        }
+    }
+
+    /// Repeats `step` until it returns false, at most [`MOST`] times and for [`LONGEST`]; says whether it may have more to do.
+    fn bounded(&mut self, mut step: impl FnMut(&mut Self) -> bool) -> bool {
+        let start = (self.clock)();
+        for _ in 0..MOST {
+            if !step(self) {
+                return false;
+            }
+            if (self.clock)().saturating_duration_since(start) >= LONGEST {
+                return true;
+            }
+        }
+        true
     }
 }
 
@@ -244,8 +434,9 @@ struct CloseQueue(Arc<Shared>);
 
 impl Drop for CloseQueue {
     fn drop(&mut self) {
-        self.0.pending.store(0, Ordering::Relaxed);
         self.0.enter(Phase::Closed);
+        self.0.late().let_go();
+        self.0.watch.close();
         self.0.queue.close();
     }
 }

@@ -1,42 +1,52 @@
-//! Waiting for headers that are late: one epoll instance for all of them, and `SO_RCVLOWAT` so that a slow peer wakes nobody.
+//! Waiting for headers that are late, with `SO_RCVLOWAT` so that a slow peer wakes nobody.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
-
 use crate::pending::{Pending, Waiting};
+use crate::queue::Connection;
 use crate::sys;
+use crate::watch::Watch;
 
-/// How many late connections are looked at before others get their turn.
-const BATCH: usize = 64;
-
-/// The connections whose header is not complete, and the readiness of their sockets.
+/// The connections whose header is not complete, and those whose header is but for which the queue has no room.
 pub(crate) struct Late {
-    epoll: AsyncFd<OwnedFd>,
+    watch: Watch,
     pending: Pending,
-}
-
-/// A connection that has something to show.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Event {
-    pub(crate) token: u64,
-    /// The peer has closed its side, or the connection is broken: no more bytes will come.
-    pub(crate) is_closed: bool,
+    /// Whole, while the queue is full: they keep their place among the pending.
+    held: VecDeque<Connection>,
 }
 
 impl Late {
-    /// Must be called where a runtime is entered.
-    pub(crate) fn new() -> io::Result<Self> {
-        let epoll = sys::register_readable(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
-        Ok(Self { epoll, pending: Pending::default() })
+    pub(crate) fn new(watch: Watch) -> Self {
+        Self { watch, pending: Pending::default(), held: VecDeque::new() }
     }
 
+    /// How many wait for their header, or with a whole one for room.
     pub(crate) fn len(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.held.len()
+    }
+
+    /// Keeps a whole connection until the queue has room.
+    pub(crate) fn hold(&mut self, connection: Connection) {
+        self.held.push_back(connection);
+    }
+
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Gives the one that was held first to `push`, which may give it back; says whether `push` has taken it.
+    pub(crate) fn release_one(&mut self, push: impl FnOnce(Connection) -> Option<Connection>) -> bool {
+        let Some(connection) = self.held.pop_front() else { return false };
+        match push(connection) {
+            None => true,
+            Some(connection) => {
+                self.held.push_front(connection);
+                false
+            }
+        }
     }
 
     /// The one with this token, unless it has gone since the event.
@@ -44,24 +54,21 @@ impl Late {
         self.pending.get(token)
     }
 
-    /// Waits for `waiting`, which wants `needed` more bytes; gives it back closed if the kernel has no memory for it.
+    /// Waits for `waiting`, which wants `needed` more bytes; drops it if the kernel has no memory for it.
     pub(crate) fn add(&mut self, waiting: Waiting, needed: usize) -> io::Result<()> {
         set_low_water(&waiting, waiting.seen, needed);
         let token = self.pending.add(waiting);
         let Some(waiting) = self.pending.get(token) else { return Ok(()) };
-        // Edge-triggered: a UNIX socket knows no SO_RCVLOWAT and would be ready all the time.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        let added =
-            epoll::add(self.epoll.get_ref(), waiting.fd.as_fd(), epoll::EventData::new_u64(token), flags);
+        let added = self.watch.add_late(waiting.fd.as_fd(), token);
         if added.is_err() {
             self.pending.remove(token);
         }
-        Ok(added?)
+        added
     }
 
     /// Keeps on waiting for the one with `token`, of which `seen` bytes are there and `needed` are not.
-    pub(crate) fn keep(&mut self, token: u64, seen: usize, needed: usize) {
-        self.pending.note_seen(token, seen);
+    pub(crate) fn keep(&mut self, token: u64, seen: usize, needed: usize, now: Instant) {
+        self.pending.note_seen(token, seen, now);
         if let Some(waiting) = self.pending.get(token) {
             set_low_water(waiting, seen, needed);
         }
@@ -73,7 +80,7 @@ impl Late {
         Some(self.forget(waiting))
     }
 
-    /// Takes out the one that has waited longest.
+    /// Takes out the one that has waited longest for its header.
     pub(crate) fn take_longest_waiting(&mut self) -> Option<Waiting> {
         let waiting = self.pending.remove_longest_waiting()?;
         Some(self.forget(waiting))
@@ -85,50 +92,28 @@ impl Late {
         Some(self.forget(waiting))
     }
 
-    /// When the next one runs out.
+    /// The token of one whose header has begun and that is due for a second look.
+    pub(crate) fn second_look(&mut self, now: Instant) -> Option<u64> {
+        self.pending.second_look(now)
+    }
+
+    /// When something is to be done: a deadline, or a second look.
     pub(crate) fn next_deadline(&self, limit: Duration) -> Option<Instant> {
-        self.pending.next_deadline(limit)
+        let deadlines = [self.pending.next_deadline(limit), self.pending.next_second_look()];
+        deadlines.into_iter().flatten().min()
     }
 
-    /// Completes when some connections may have something to show.
-    pub(crate) async fn ready(&self) -> io::Result<Vec<Event>> {
-        loop {
-            let mut guard = self.epoll.readable().await?;
-            let mut events = Vec::with_capacity(BATCH);
-            let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let spare = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(self.epoll.get_ref(), spare, Some(&no_wait)) {
-                Ok(0) => guard.clear_ready(),
-                Ok(_) => return Ok(events.into_iter().map(Event::from).collect()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+    /// Closes them all. What is watched is left as it is: it ends with the descriptor, or in a forked child it is the parent's.
+    pub(crate) fn let_go(&mut self) {
+        self.pending = Pending::default();
+        self.held.clear();
     }
 
-    /// Those whose header has begun, to be looked at again.
-    ///
-    /// A wrong header that is shorter than any right one never fills `SO_RCVLOWAT`. Without a second look it would be
-    /// refused as late at its deadline, not at once as what it is.
-    pub(crate) fn second_look(&self) -> Vec<Event> {
-        self.pending.begun().into_iter().map(|token| Event { token, is_closed: false }).collect()
-    }
-
-    /// How long until the next second look is worth it.
-    pub(crate) fn next_second_look(&self, last: Instant) -> Option<Instant> {
-        self.pending.has_begun().then(|| last + SECOND_LOOK_INTERVAL)
-    }
-
-    /// Watches this one no more. It may live on, and each of its bytes would wake this thread: 20,000 small messages on one
-    /// late connection cost 58 ms of it. Closing it is not enough either where a forked child holds it too.
     fn forget(&self, waiting: Waiting) -> Waiting {
-        // It fails only for what is not watched.
-        let _ = epoll::delete(self.epoll.get_ref(), waiting.fd.as_fd());
+        self.watch.forget(waiting.fd.as_fd());
         waiting
     }
 }
-
-const SECOND_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// With nothing seen any byte matters, for a stranger's first byte is refused at once.
 ///
@@ -137,14 +122,6 @@ const SECOND_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 fn set_low_water(waiting: &Waiting, seen: usize, needed: usize) {
     if waiting.peer.ip().is_some() && seen > 0 {
         let _ = sys::set_receive_low_water(waiting.fd.as_fd(), seen.saturating_add(needed));
-    }
-}
-
-impl From<epoll::Event> for Event {
-    fn from(event: epoll::Event) -> Self {
-        let gone = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-        let epoll::Event { flags, data } = event;
-        Self { token: data.u64(), is_closed: flags.intersects(gone) }
     }
 }
 
@@ -165,15 +142,13 @@ mod tests {
     }
 
     fn watched(late: &Late) -> usize {
-        let path = format!("/proc/self/fdinfo/{}", late.epoll.get_ref().as_raw_fd());
+        let path = format!("/proc/self/fdinfo/{}", late.watch.descriptor().unwrap().as_raw_fd());
         std::fs::read_to_string(path).unwrap().lines().filter(|line| line.starts_with("tfd:")).count()
     }
 
     #[test]
     fn whoever_is_taken_out_is_watched_no_more() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _runtime = runtime.enter();
-        let mut late = Late::new().unwrap();
+        let mut late = Late::new(Watch::new().unwrap());
         let (first, second, third) = (waiting(), waiting(), waiting());
         for waiting in [first.0, second.0, third.0] {
             late.add(waiting, 1).unwrap();

@@ -1,22 +1,33 @@
 //! A listener as its owner holds it: takes connections, changes options, asks for numbers, closes.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::acceptor::Acceptor;
 use crate::addresses::LocalAddr;
-use crate::backlog::set_defer_accept;
+use crate::backlog::{Backlog, End, KernelQueue};
+use crate::descriptors::{self, OpenListener};
+use crate::door::Doorkeeper;
+use crate::fork::{self, Work};
+use crate::late::Late;
 use crate::options::{OptionError, Options};
 use crate::outcome::{Counters, Outcome};
 use crate::permit::OpenConnections;
 use crate::queue::{Connection, Queue};
-use crate::refusal::TakenRefusals;
+use crate::refusal::{Severity, TakenRefusals};
 use crate::socket::Socket;
 use crate::thread::Thread;
+use crate::watch::Watch;
+
+/// How many connections are looked at for one that is asked for. Refused ones must not keep the thread that asks.
+const LOOKED_AT_ON_DEMAND: usize = 64;
 
 /// A listening socket, served by the background thread. Dropping it closes it.
 ///
@@ -25,17 +36,19 @@ use crate::thread::Thread;
 #[derive(Debug)]
 pub struct Listener {
     shared: Arc<Shared>,
-    thread: Mutex<Option<Serving>>,
+    serving: Mutex<Option<Serving>>,
     process: u32,
 }
 
 /// What a listener needs while it is open.
 #[derive(Debug)]
 struct Serving {
-    listening: OwnedFd,
     /// Disconnected when the task has ended and everything it held is closed.
     ended: mpsc::Receiver<()>,
-    thread: Arc<Thread>,
+    /// `None` on a runtime of the caller's.
+    thread: Option<Arc<Thread>>,
+    /// Held for its drop.
+    open: OpenListener,
 }
 
 /// What the owner and the acceptor's task share.
@@ -43,12 +56,23 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) counters: Counters,
     pub(crate) open: Arc<OpenConnections>,
-    /// How many wait for their header, or with a whole one for room.
-    pub(crate) pending: AtomicUsize,
     /// Something for the task to see: room, other options, another phase.
     pub(crate) changed: Notify,
+    pub(crate) backlog: Box<dyn Backlog>,
+    pub(crate) watch: Watch,
+    /// The listener in log lines and refusals.
+    pub(crate) name: Arc<str>,
     pub(crate) local: LocalAddr,
     pub(crate) bound_by_us: bool,
+    /// How many connections the task takes before they are asked for; 0: the thread that asks takes them itself.
+    pub(crate) ahead: usize,
+    /// How many connections may wait in the kernel's queue, and how many may be ready at most.
+    pub(crate) backlog_length: usize,
+    late: Mutex<Late>,
+    /// Why a thread that asked could not accept, for the task to deal with.
+    trouble: Mutex<Option<End>>,
+    /// In a forked child: what was inherited has been closed.
+    is_let_go: AtomicBool,
     options: RwLock<Arc<Options>>,
     phase: AtomicU8,
 }
@@ -79,6 +103,8 @@ pub struct Stats {
     pub open: usize,
     /// How often accepting had to pause for want of descriptors or memory.
     pub pauses: u64,
+    /// How many may wait for their header: `max_pending`, or less where the process may have too few descriptors.
+    pub max_pending: usize,
 }
 
 /// Why nothing was taken.
@@ -91,7 +117,7 @@ pub enum Closed {
 }
 
 impl Listener {
-    /// Begins to serve `socket` as `options` say.
+    /// Begins to serve `socket` as `options` say, on the background thread.
     ///
     /// # Errors
     ///
@@ -100,33 +126,41 @@ impl Listener {
     pub fn start(socket: Socket, options: Options) -> io::Result<Self> {
         options.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let thread = Thread::of_this_process()?;
-        let queue = Queue::new(socket.backlog())?;
-        let shared = Arc::new(Shared {
-            queue,
-            counters: Counters::default(),
-            open: Arc::default(),
-            pending: AtomicUsize::new(0),
-            changed: Notify::new(),
-            local: socket.local_addr().clone(),
-            bound_by_us: socket.is_bound_by_us(),
-            options: RwLock::new(Arc::new(options)),
-            phase: AtomicU8::new(Phase::Serving as u8),
-        });
+        let runtime = thread.runtime().clone();
+        Self::start_on(&runtime, socket, options, Some(thread))
+    }
+
+    /// Begins to serve `socket` with a task on `runtime`; `thread` is the one that runs it, if that is ours.
+    pub(crate) fn start_on(
+        runtime: &Handle,
+        socket: Socket,
+        options: Options,
+        thread: Option<Arc<Thread>>,
+    ) -> io::Result<Self> {
+        let watch = Watch::new()?;
+        let (local, bound_by_us) = (socket.local_addr().clone(), socket.is_bound_by_us());
+        let (ahead, backlog_length) = (socket.ahead(), socket.backlog());
         let (fd, file) = socket.into_parts();
-        let listening = fd.try_clone()?;
-        shared.defer_accept(&listening, &shared.options());
+        let backlog = Box::new(KernelQueue::new(fd, watch.clone())?);
+        let shared =
+            Shared { bound_by_us, ahead, ..Shared::new(backlog, watch, local, backlog_length, options)? };
+        let shared = Arc::new(shared);
+        shared.defer_accept(&shared.options());
         let (end, ended) = mpsc::channel();
         let acceptor = {
-            let _runtime = thread.runtime().enter();
-            Acceptor::new(Arc::clone(&shared), fd)?
+            let _runtime = runtime.enter();
+            Acceptor::new(Arc::clone(&shared))?
         };
-        thread.runtime().spawn(async move {
+        let open = OpenListener::new();
+        shared.warn_of_descriptors();
+        fork::remember(&shared);
+        runtime.spawn(async move {
             acceptor.run().await;
             drop(file);
             drop(end);
         });
-        let serving = Serving { listening, ended, thread };
-        Ok(Self { shared, thread: Mutex::new(Some(serving)), process: std::process::id() })
+        let serving = Serving { ended, thread, open };
+        Ok(Self { shared, serving: Mutex::new(Some(serving)), process: std::process::id() })
     }
 
     /// A duplicate of the listening socket, for asking the kernel about it. Never accept from it, and leave it
@@ -136,10 +170,13 @@ impl Listener {
     ///
     /// `NotConnected` once closed, else what dup(2) says.
     pub fn listening(&self) -> io::Result<OwnedFd> {
-        match &*self.serving() {
-            Some(serving) => serving.listening.try_clone(),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        self.shared.backlog.duplicate()
+    }
+
+    /// Whether connections are taken by the thread that asks for them. Then [`Listener::take`] makes system calls.
+    #[must_use]
+    pub fn is_on_demand(&self) -> bool {
+        self.shared.ahead == 0
     }
 
     /// A file descriptor of the caller's that is readable while there is a connection or a refusal to take, and for ever
@@ -152,19 +189,27 @@ impl Listener {
         self.shared.queue.wake_fd()
     }
 
-    /// Takes at most `most` connections that are ready; none if there are none.
+    /// Takes at most `most` connections that are ready; none if there are none. It never waits. On demand it takes them from
+    /// the kernel, and none too if all that it has looked at were refused or are late.
     ///
     /// # Errors
     ///
     /// [`Closed`] if there are none and there will be none.
     pub fn take(&self, most: usize) -> Result<Vec<Connection>, Closed> {
         self.check_process().map_err(|Inherited| Closed::Inherited)?;
-        let taken = self.shared.queue.take(most);
+        let _work = self.is_on_demand().then(Work::begin);
+        let mut taken = self.shared.queue.take(most);
         if taken.made_room || taken.is_closed {
             self.shared.changed.notify_one();
         }
+        if taken.wants_more {
+            self.shared.backlog.arm();
+        }
         if taken.connections.is_empty() && taken.is_closed {
             return Err(Closed::Closed);
+        }
+        if self.is_on_demand() {
+            self.shared.accept_on_demand(&mut taken.connections, most);
         }
         Ok(taken.connections)
     }
@@ -188,14 +233,22 @@ impl Listener {
         self.check_process()?;
         Ok(Stats {
             outcomes: self.shared.counters.snapshot().collect(),
-            pending: self.shared.pending.load(Ordering::Relaxed),
+            pending: self.shared.late().len(),
             ready: self.shared.queue.len(),
             open: self.shared.open.count(),
             pauses: self.shared.counters.pauses(),
+            max_pending: self.max_pending(),
         })
     }
 
-    /// The options in force.
+    /// How many connections may wait for their header: `max_pending`, or less where the process may have too few
+    /// descriptors (`RLIMIT_NOFILE`).
+    #[must_use]
+    pub fn max_pending(&self) -> usize {
+        descriptors::most_pending(self.shared.options().max_pending)
+    }
+
+    /// The options as they were given.
     #[must_use]
     pub fn options(&self) -> Arc<Options> {
         self.shared.options()
@@ -208,9 +261,7 @@ impl Listener {
     /// [`OptionError`] if they cannot be meant; nothing has changed then.
     pub fn update(&self, options: Options) -> Result<(), OptionError> {
         options.check()?;
-        if let Some(serving) = &*self.serving() {
-            self.shared.defer_accept(&serving.listening, &options);
-        }
+        self.shared.defer_accept(&options);
         *self.shared.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
         self.shared.changed.notify_one();
         Ok(())
@@ -230,33 +281,51 @@ impl Listener {
 
     /// Closes the listening socket and every connection that was not taken, and wakes every waiter. Returns when all is
     /// closed. Does nothing the second time.
+    ///
+    /// A socket that was bound here stops listening, whoever else holds it: the children of a fork do. In a forked child
+    /// this closes the child's copies, and nothing changes for the parent.
     pub fn close(&self) {
-        let serving = if self.check_process().is_ok() {
-            self.serving().take()
-        } else {
-            // The lock may have been held by a thread that was not forked, so it is not waited for.
-            self.thread.try_lock().ok().and_then(|mut serving| serving.take())
-        };
-        let Some(Serving { listening, ended, thread }) = serving else { return };
-        drop(listening);
         if self.check_process().is_err() {
-            // The parent's task and thread: neither is here.
-            std::mem::forget((ended, thread));
+            self.let_go();
             return;
         }
+        let work = Work::begin();
+        let Some(Serving { ended, thread, open }) = self.serving().take() else { return };
+        if self.shared.bound_by_us {
+            self.shared.backlog.stop();
+        }
+        self.shared.backlog.close();
         self.shared.enter(Phase::Closed);
-        // Nothing is ever sent: an error says that the task has ended.
-        let _ = ended.recv();
+        // The thread may rest for a fork, which waits for whoever is at work.
+        drop(work);
+        if thread.is_some() {
+            // Nothing is ever sent: an error says that the task has ended.
+            let _ = ended.recv();
+        }
+        let work = Work::begin();
         self.shared.queue.end();
+        drop((work, open));
         drop(thread);
+    }
+
+    fn let_go(&self) {
+        self.shared.let_go();
+        // Every lock is free in the child: see `fork`.
+        if let Some(Serving { ended, thread, open }) = self.serving().take() {
+            // The parent's task and thread: neither is here.
+            std::mem::forget((ended, open));
+            if let Some(thread) = thread {
+                thread.let_go();
+            }
+        }
     }
 
     fn check_process(&self) -> Result<(), Inherited> {
         if self.process == std::process::id() { Ok(()) } else { Err(Inherited) }
     }
 
-    fn serving(&self) -> std::sync::MutexGuard<'_, Option<Serving>> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    fn serving(&self) -> MutexGuard<'_, Option<Serving>> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -267,6 +336,109 @@ impl Drop for Listener {
 }
 
 impl Shared {
+    /// What a task needs to serve `backlog`; on a socket of ours, taking ahead.
+    pub(crate) fn new(
+        backlog: Box<dyn Backlog>,
+        watch: Watch,
+        local: LocalAddr,
+        backlog_length: usize,
+        options: Options,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            queue: Queue::new(backlog_length)?,
+            counters: Counters::default(),
+            open: Arc::default(),
+            changed: Notify::new(),
+            backlog,
+            late: Mutex::new(Late::new(watch.clone())),
+            watch,
+            name: local.to_string().into(),
+            local,
+            bound_by_us: true,
+            ahead: backlog_length,
+            backlog_length,
+            trouble: Mutex::new(None),
+            is_let_go: AtomicBool::new(false),
+            options: RwLock::new(Arc::new(options)),
+            phase: AtomicU8::new(Phase::Serving as u8),
+        })
+    }
+
+    pub(crate) fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection has begun to wait: its deadline may be the task's next one.
+    pub(crate) fn late_has_changed(&self) {
+        if self.ahead == 0 {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self.local, LocalAddr::Ip(_))
+    }
+
+    /// Takes connections from the kernel for the thread that asks, until there are `most`.
+    fn accept_on_demand(&self, connections: &mut Vec<Connection>, most: usize) {
+        if self.phase() != Phase::Serving {
+            return;
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut doorkeeper = Doorkeeper::new(self, Instant::now(), buffer);
+            for _ in 0..LOOKED_AT_ON_DEMAND {
+                if connections.len() >= most {
+                    return;
+                }
+                match self.backlog.accept() {
+                    Ok((fd, peer)) => connections.extend(doorkeeper.arrive(fd, peer)),
+                    Err(End::Empty) => {
+                        self.queue.show_backlog(false);
+                        self.backlog.arm();
+                        return;
+                    }
+                    Err(trouble) => {
+                        self.queue.show_backlog(false);
+                        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+                        self.changed.notify_one();
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Why a thread that asked could not accept; [`Backlog::arm`] is then due.
+    pub(crate) fn take_trouble(&self) -> Option<End> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// In a forked child: closes all that it has inherited. The parent's epoll sets stay as they are.
+    pub(crate) fn let_go(&self) {
+        if self.is_let_go.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.backlog.let_go();
+        self.late().let_go();
+        self.queue.close();
+        self.queue.end();
+        self.watch.let_go();
+    }
+
+    fn warn_of_descriptors(&self) {
+        let wanted = self.options().max_pending;
+        let most = descriptors::most_pending(wanted);
+        if most < wanted {
+            let limit = descriptors::limit().unwrap_or(usize::MAX);
+            let text = format!(
+                "{} lets {most} connections wait for their header, not {wanted}: this process may have {limit} open files, \
+                 and half of them are for connections that are served. Raise LimitNOFILE= (ulimit -n), or lower max_pending=",
+                self.name
+            );
+            self.queue.say(Severity::Warning, text, Instant::now());
+        }
+    }
+
     pub(crate) fn options(&self) -> Arc<Options> {
         Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -285,12 +457,22 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    fn defer_accept(&self, listening: &OwnedFd, options: &Options) {
+    fn defer_accept(&self, options: &Options) {
         // An adopted socket is left as it is, unless the option speaks of it.
-        if self.bound_by_us || options.defer_accept.is_some() {
-            set_defer_accept(listening, &self.local, options.defers_accept(self.bound_by_us));
+        if self.is_tcp() && (self.bound_by_us || options.defer_accept.is_some()) {
+            self.backlog.defer_accept(options.defers_accept(self.bound_by_us));
         }
     }
+
+    /// Whether the kernel holds connections back until they have sent something.
+    pub(crate) fn is_deferring(&self) -> bool {
+        self.is_tcp() && self.options().defers_accept(self.bound_by_us)
+    }
+}
+
+thread_local! {
+    /// Where a thread that takes connections on demand looks at their first bytes.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl std::fmt::Debug for Shared {

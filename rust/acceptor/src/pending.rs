@@ -8,6 +8,12 @@ use hashlink::LinkedHashMap;
 use crate::addresses::PeerAddr;
 use crate::trust::Approach;
 
+/// How long after a look a header that has begun is looked at again.
+///
+/// A wrong header that is shorter than any right one never fills `SO_RCVLOWAT`. Without a second look it would be refused
+/// as late at its deadline, not at once as what it is.
+const SECOND_LOOK_AFTER: Duration = Duration::from_secs(1);
+
 /// A connection that waits for the rest of its header. Its bytes stay in the kernel; nothing here grows with them.
 pub(crate) struct Waiting {
     pub(crate) fd: OwnedFd,
@@ -27,8 +33,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Pending {
     waiting: LinkedHashMap<u64, Waiting>,
     next_token: u64,
-    /// How many have shown a part of a header.
-    begun: usize,
+    /// When each header that has begun is due for a second look, the next one first.
+    second_looks: LinkedHashMap<u64, Instant>,
 }
 
 impl Pending {
@@ -36,16 +42,13 @@ impl Pending {
         self.waiting.len()
     }
 
-    /// Whether some have shown a part of a header, so that it is worth looking again.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun > 0
-    }
-
     /// Adds one; its token names it in the readiness events. Tokens are never used again.
     pub(crate) fn add(&mut self, waiting: Waiting) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
-        self.begun += usize::from(waiting.seen > 0);
+        if waiting.seen > 0 {
+            self.second_looks.insert(token, waiting.since + SECOND_LOOK_AFTER);
+        }
         self.waiting.insert(token, waiting);
         token
     }
@@ -55,25 +58,25 @@ impl Pending {
         self.waiting.get(&token)
     }
 
-    /// Notes how many bytes a look has shown.
-    pub(crate) fn note_seen(&mut self, token: u64, seen: usize) {
+    /// Notes how many bytes a look at `now` has shown.
+    pub(crate) fn note_seen(&mut self, token: u64, seen: usize, now: Instant) {
         if let Some(waiting) = self.waiting.get_mut(&token) {
-            self.begun -= usize::from(waiting.seen > 0);
-            self.begun += usize::from(seen > 0);
             waiting.seen = seen;
+            if seen > 0 {
+                // Inserting puts it last, which keeps the order of the times.
+                self.second_looks.insert(token, now + SECOND_LOOK_AFTER);
+            }
         }
     }
 
     pub(crate) fn remove(&mut self, token: u64) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&token)?;
-        self.begun -= usize::from(waiting.seen > 0);
-        Some(waiting)
+        self.second_looks.remove(&token);
+        self.waiting.remove(&token)
     }
 
     /// Takes out the one that has waited longest.
     pub(crate) fn remove_longest_waiting(&mut self) -> Option<Waiting> {
-        let (token, _) = self.waiting.front()?;
-        let token = *token;
+        let token = *self.waiting.front()?.0;
         self.remove(token)
     }
 
@@ -90,9 +93,20 @@ impl Pending {
         Some(self.waiting.front()?.1.since + limit)
     }
 
-    /// The tokens of those that have shown a part of a header.
-    pub(crate) fn begun(&self) -> Vec<u64> {
-        self.waiting.iter().filter(|(_, waiting)| waiting.seen > 0).map(|(token, _)| *token).collect()
+    /// The token of one that is due for a second look; the next one is due later.
+    pub(crate) fn second_look(&mut self, now: Instant) -> Option<u64> {
+        let (token, due) = self.second_looks.front()?;
+        let token = *token;
+        if *due > now {
+            return None;
+        }
+        self.second_looks.insert(token, now + SECOND_LOOK_AFTER);
+        Some(token)
+    }
+
+    /// When the next second look is due.
+    pub(crate) fn next_second_look(&self) -> Option<Instant> {
+        Some(*self.second_looks.front()?.1)
     }
 }
 
@@ -132,17 +146,26 @@ mod tests {
     }
 
     #[test]
-    fn only_begun_headers_are_worth_a_second_look() {
+    fn each_begun_header_is_looked_at_again_a_second_after_the_last_look() {
         let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut pending = Pending::default();
         let silent = pending.add(waiting(start, 0));
-        assert!(!pending.has_begun());
-        let dripping = pending.add(waiting(start, 3));
-        assert_eq!(pending.begun(), [dripping]);
-        pending.note_seen(silent, 1);
-        assert_eq!(pending.begun(), [silent, dripping]);
-        pending.remove(silent);
-        pending.remove(dripping);
-        assert!(!pending.has_begun());
+        assert_eq!(pending.next_second_look(), None);
+        let first = pending.add(waiting(start, 3));
+        let second = pending.add(waiting(at(200), 3));
+        assert_eq!(pending.next_second_look(), Some(at(1000)));
+        assert_eq!(pending.second_look(at(999)), None);
+        // An event has shown more of the first one meanwhile.
+        pending.note_seen(first, 4, at(500));
+        assert_eq!(pending.second_look(at(1200)), Some(second));
+        assert_eq!(pending.second_look(at(1200)), None);
+        pending.note_seen(silent, 1, at(1300));
+        let due: Vec<_> = std::iter::from_fn(|| pending.second_look(at(2300))).collect();
+        assert_eq!(due, [first, second, silent]);
+        for token in [silent, first, second] {
+            pending.remove(token);
+        }
+        assert_eq!(pending.next_second_look(), None);
     }
 }

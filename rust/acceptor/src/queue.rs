@@ -10,7 +10,6 @@ use proxyproto_codec::Header;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::addresses::PeerAddr;
-use crate::pace::Pace;
 use crate::permit::Permit;
 use crate::refusal::{Refusal, Refusals, Severity, TakenRefusals};
 
@@ -33,10 +32,10 @@ pub struct Connection {
 
 /// The queue's two ends: the acceptor's thread puts in, any other thread takes out.
 ///
-/// The wake fd is readable exactly while there is something to take, and both change under one lock. Who takes one of
-/// ten connections leaves the fd readable for the next thread: clearing it first and then taking one left threads waiting
-/// for up to 900 ms. One write per empty -> non-empty costs 0.2-0.4 us a connection; waking an event loop for each one
-/// cost 30-43 us (`CPython` 3.13, 2 cores).
+/// The wake fd is readable exactly while there is something to take, and both change under one lock. A taker that takes one
+/// of ten connections leaves the fd readable for the next thread: clearing it first and then taking one left threads
+/// waiting for up to 900 ms. One write per empty -> non-empty costs 0.2-0.4 us a connection; waking an event loop for each
+/// one cost 30-43 us (`CPython` 3.13, 2 cores).
 pub(crate) struct Queue {
     state: Mutex<State>,
 }
@@ -46,11 +45,12 @@ struct State {
     capacity: usize,
     refusals: Refusals,
     telling: Telling,
-    /// Since when there is a connection that nobody came for.
-    ready_since: Option<Instant>,
-    pace: Pace,
     /// The acceptor has found the queue full and waits for room.
     is_awaited: bool,
+    /// The acceptor lets connections gather in the kernel until everything that is ready has been taken.
+    is_gathering: bool,
+    /// On demand: the kernel's queue has had a connection, and no taker has seen it empty since.
+    is_backlog_shown: bool,
     is_closed: bool,
     is_readable: bool,
     /// Until the end, after which only duplicates are left.
@@ -65,9 +65,9 @@ impl Queue {
             capacity,
             refusals: Refusals::default(),
             telling: Telling::default(),
-            ready_since: None,
-            pace: Pace::default(),
             is_awaited: false,
+            is_gathering: false,
+            is_backlog_shown: false,
             is_closed: false,
             is_readable: false,
             wake: Some(wake),
@@ -91,23 +91,36 @@ impl Queue {
             return Some(connection);
         }
         state.ready.push_back(connection);
-        state.ready_since.get_or_insert_with(Instant::now);
         state.show();
         None
     }
 
-    /// How many more connections would find room; if none, the next taker will say when one does.
-    pub(crate) fn room(&self) -> usize {
+    /// How many more connections would find room among `most`; if none, the next taker will say when one does.
+    pub(crate) fn room(&self, most: usize) -> usize {
         let mut state = self.lock();
-        let room = state.capacity.saturating_sub(state.ready.len());
+        let room = most.min(state.capacity).saturating_sub(state.ready.len());
         state.is_awaited = room == 0;
         room
     }
 
-    /// How much longer nobody will come for what is ready, as a guess.
-    pub(crate) fn untaken_for(&self, now: Instant) -> Duration {
-        let state = self.lock();
-        state.ready_since.map_or(Duration::ZERO, |since| state.pace.busy_for(since, now))
+    /// Lets connections gather in the kernel while something is ready: whoever takes the last of it asks for more
+    /// ([`Taken::wants_more`]). Says whether that is so; where nothing is ready, a taker waits already.
+    pub(crate) fn gather(&self) -> bool {
+        let mut state = self.lock();
+        state.is_gathering = !state.ready.is_empty();
+        state.is_gathering
+    }
+
+    /// On demand: makes the wake fd readable for what is in the kernel's queue, or not.
+    pub(crate) fn show_backlog(&self, shown: bool) {
+        let mut state = self.lock();
+        state.is_backlog_shown = shown;
+        state.show();
+    }
+
+    /// Ends the gathering: nobody has come for what is ready.
+    pub(crate) fn end_gathering(&self) {
+        self.lock().is_gathering = false;
     }
 
     /// Takes at most `most` connections, the first ready first.
@@ -116,16 +129,11 @@ impl Queue {
         let count = most.min(state.ready.len());
         let connections = state.ready.drain(..count).collect();
         state.show();
-        if count > 0 {
-            let now = Instant::now();
-            let since = state.ready_since.unwrap_or(now);
-            let is_last = state.ready.is_empty();
-            state.ready_since = (!is_last).then_some(now);
-            state.pace.took(count, is_last, since, now);
-        }
         let made_room = state.is_awaited && count > 0;
         state.is_awaited &= !made_room;
-        Taken { connections, made_room, is_closed: state.is_closed }
+        let wants_more = state.is_gathering && state.ready.is_empty();
+        state.is_gathering &= !wants_more;
+        Taken { connections, made_room, wants_more, is_closed: state.is_closed }
     }
 
     pub(crate) fn refuse(&self, refusal: Refusal, now: Instant) {
@@ -201,7 +209,8 @@ impl State {
 
     /// Makes the wake fd readable, or not, as the rest says.
     fn show(&mut self) {
-        let should_be = !self.ready.is_empty() || self.telling.is_due || self.is_closed;
+        let is_ready = !self.ready.is_empty() || self.is_backlog_shown;
+        let should_be = is_ready || self.telling.is_due || self.is_closed;
         if should_be == self.is_readable {
             return;
         }
@@ -231,6 +240,8 @@ pub(crate) struct Taken {
     pub(crate) connections: Vec<Connection>,
     /// The acceptor waits for room, and there is some now.
     pub(crate) made_room: bool,
+    /// The acceptor lets connections gather, and everything before them has been taken: the kernel shall show the next.
+    pub(crate) wants_more: bool,
     pub(crate) is_closed: bool,
 }
 
@@ -273,14 +284,32 @@ mod tests {
     #[test]
     fn a_full_queue_gives_back_and_says_when_there_is_room() {
         let queue = Queue::new(1).unwrap();
-        assert_eq!(queue.room(), 1);
+        assert_eq!(queue.room(8), 1);
+        assert_eq!(queue.room(0), 0);
         assert!(queue.push(connection()).is_none());
         assert!(queue.push(connection()).is_some());
-        assert_eq!(queue.room(), 0);
+        assert_eq!(queue.room(8), 0);
         let taken = queue.take(1);
         assert!(taken.made_room);
         assert!(queue.push(connection()).is_none());
         assert!(!queue.take(1).made_room);
+    }
+
+    #[test]
+    fn whoever_takes_the_last_asks_for_what_has_gathered() {
+        let queue = Queue::new(8).unwrap();
+        assert!(!queue.gather(), "a taker waits already");
+        for _ in 0..2 {
+            assert!(queue.push(connection()).is_none());
+        }
+        assert!(queue.gather());
+        assert!(!queue.take(1).wants_more);
+        assert!(queue.take(1).wants_more);
+        assert!(!queue.take(1).wants_more);
+        assert!(queue.push(connection()).is_none());
+        assert!(queue.gather());
+        queue.end_gathering();
+        assert!(!queue.take(1).wants_more);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) fn describe(refusal: &Refusal) -> Option<String> {
     Some(match refusal.detail {
         Detail::FirstBytes(first_bytes) => format!("{hex} is {first_bytes}"),
         Detail::Codec(error) => format!("{error}; the first bytes are {hex}"),
+        Detail::ReceiveBuffer(_) => format!("{}; the first bytes are {hex}", refusal.detail),
         Detail::Plain if refusal.first_bytes.is_empty() => return None,
         Detail::Plain => format!("the first bytes are {hex}"),
     })
@@ -44,6 +45,11 @@ pub(crate) fn remedy(refusal: &Refusal) -> Option<String> {
         Outcome::BadChecksum => {
             "The header was damaged, or the proxy computes CRC32C wrongly: it covers the whole header with its own four \
              bytes zeroed"
+                .into()
+        }
+        Outcome::Timeout if matches!(refusal.detail, Detail::ReceiveBuffer(_)) => {
+            "The kernel lets the peer send no more until the header is read: give the listening socket a larger SO_RCVBUF, \
+             or leave it to the kernel"
                 .into()
         }
         Outcome::Timeout if refusal.first_bytes.is_empty() => {

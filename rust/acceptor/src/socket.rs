@@ -20,6 +20,7 @@ pub struct Socket {
     local: LocalAddr,
     bound_by_us: bool,
     backlog: usize,
+    ahead: usize,
     /// The file of a UNIX socket that we bound, to be removed at the end.
     file: Option<SocketFile>,
 }
@@ -82,7 +83,8 @@ impl Socket {
             socket.set_only_v6(!options.dualstack)?;
         }
         socket.bind(&address.into())?;
-        Self::listen(socket, options.backlog, None)
+        let socket = Self::listen(socket, options.backlog, None)?;
+        Ok(if options.reuse_port { socket.with_ahead(0) } else { socket })
     }
 
     /// Binds a UNIX socket at `path` and listens. A socket file that nobody listens on any more is replaced; the file is
@@ -121,7 +123,18 @@ impl Socket {
         rustix::io::ioctl_fionbio(&fd, true)?;
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
         let local = LocalAddr::from_kernel(getsockname(&fd)?);
-        Ok(Self { fd, local, bound_by_us: false, backlog: queue_length(backlog), file: None })
+        Ok(Self { fd, local, bound_by_us: false, backlog: queue_length(backlog), ahead: 0, file: None })
+    }
+
+    /// How many connections are taken before they are asked for, at most `backlog`. With 0 a connection stays in the kernel
+    /// until a thread asks for one, and that thread takes it.
+    ///
+    /// 0 is the default where others serve the same address (an adopted socket, `reuse_port`): what one of them has taken
+    /// and does not serve yet, no other can serve. Elsewhere it is `backlog`.
+    #[must_use]
+    pub fn with_ahead(self, ahead: u32) -> Self {
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX).min(self.backlog);
+        Self { ahead, ..self }
     }
 
     /// Where it listens.
@@ -133,6 +146,10 @@ impl Socket {
     /// How many ready connections may wait to be taken.
     pub(crate) fn backlog(&self) -> usize {
         self.backlog
+    }
+
+    pub(crate) fn ahead(&self) -> usize {
+        self.ahead
     }
 
     pub(crate) fn is_bound_by_us(&self) -> bool {
@@ -148,7 +165,8 @@ impl Socket {
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let fd = OwnedFd::from(socket);
         let local = LocalAddr::from_kernel(getsockname(&fd)?);
-        Ok(Self { fd, local, bound_by_us: true, backlog: queue_length(backlog), file })
+        let backlog = queue_length(backlog);
+        Ok(Self { fd, local, bound_by_us: true, backlog, ahead: backlog, file })
     }
 }
 

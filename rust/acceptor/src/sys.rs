@@ -3,17 +3,28 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Registers `fd` for reading with the runtime that is entered on this thread.
-pub(crate) fn register_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is open, never changes its number, and is closed only by its drop; `AsyncFd` owns it and
-    // deregisters it first. Nobody else holds it, so nothing can close or replace it meanwhile.
+pub(crate) fn register_readable(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: an `OwnedFd` is open, never changes its number, and is closed only by its drop; `AsyncFd` shares it, so it
+    // outlives the registration. A forked child closes the number by `close_inherited`: there no runtime runs that could
+    // use the registration, and what holds it is never dropped.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// Closes a descriptor of which a forked child has inherited the number, while its owners stayed in the parent.
+///
+/// Its owners in the child are copies that nobody runs or drops any more: the tasks of a runtime whose thread is not here.
+pub(crate) fn close_inherited(number: RawFd) {
+    // SAFETY: the caller says that the number is of an open file whose owners are never dropped here, so this is the only
+    // close. It fails only for a number that is of no file.
+    unsafe { libc::close(number) };
 }
 
 /// Takes `count` bytes, which a peek has shown to be there, off the socket without copying them.
@@ -35,6 +46,11 @@ pub(crate) fn set_receive_low_water(fd: BorrowedFd<'_>, bytes: usize) -> io::Res
         libc::SO_RCVLOWAT,
         libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX),
     )
+}
+
+/// How large the kernel lets the receive buffer be, its own overhead included.
+pub(crate) fn receive_buffer_size(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    Ok(rustix::net::sockopt::socket_recv_buffer_size(fd)?)
 }
 
 /// Lets the kernel hand a connection over only when its first bytes are there, or after about `seconds` without any;

@@ -9,9 +9,9 @@ use crate::trust::Approach;
 
 /// What to do with a connection.
 #[derive(Debug)]
-pub(crate) enum Verdict<'a> {
+pub(crate) enum Verdict {
     /// Hand it over, with the header that is to be consumed, if there is one.
-    Serve(Option<Header<&'a [u8]>>),
+    Serve(Option<Header>),
     /// Wait until at least `needed` more bytes are there.
     Wait { needed: usize },
     /// Close it.
@@ -27,6 +27,8 @@ pub(crate) enum Detail {
     Codec(proxyproto_codec::Error),
     /// What the bytes look like instead of a header.
     FirstBytes(FirstBytes),
+    /// The header does not fit into the socket's receive buffer, of so many bytes as the kernel counts them.
+    ReceiveBuffer(usize),
 }
 
 /// Judges the first `bytes` of a connection, all that are there; `closed`: and no more will come.
@@ -35,7 +37,7 @@ pub(crate) fn judge(
     bytes: &[u8],
     closed: bool,
     options: proxyproto_codec::Options,
-) -> Verdict<'_> {
+) -> Verdict {
     match approach {
         Approach::Direct => Verdict::Serve(None),
         Approach::NoHeader => judge_headerless(bytes),
@@ -51,9 +53,9 @@ fn judge_header(
     bytes: &[u8],
     closed: bool,
     options: proxyproto_codec::Options,
-) -> Verdict<'_> {
+) -> Verdict {
     match decode(bytes, &options) {
-        Ok(Status::Complete(header)) => Verdict::Serve(Some(header)),
+        Ok(Status::Complete(header)) => Verdict::Serve(Some(header.to_owned())),
         // R30: a connection that ends inside its header is rejected.
         Ok(Status::Partial { .. }) if closed => Verdict::Refuse(Outcome::ClosedEarly, Detail::Plain),
         // Where the first byte decides, waiting for more than one would be waiting for bytes that need not come.
@@ -71,7 +73,7 @@ fn judge_header(
 }
 
 /// On a port that is configured to have no header: what is there already must not look like one.
-fn judge_headerless(bytes: &[u8]) -> Verdict<'_> {
+fn judge_headerless(bytes: &[u8]) -> Verdict {
     match FirstBytes::of(bytes) {
         first_bytes @ (FirstBytes::ProxyV1 | FirstBytes::ProxyV2) => {
             Verdict::Refuse(Outcome::UnexpectedHeader, Detail::FirstBytes(first_bytes))
@@ -91,6 +93,9 @@ impl fmt::Display for Detail {
             Self::Plain => Ok(()),
             Self::Codec(error) => error.fmt(f),
             Self::FirstBytes(first_bytes) => first_bytes.fmt(f),
+            Self::ReceiveBuffer(size) => {
+                write!(f, "the header does not fit into the receive buffer (SO_RCVBUF) of {size} bytes")
+            }
         }
     }
 }
@@ -104,7 +109,7 @@ mod tests {
     const MQTT_CONNECT: &[u8] = b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0";
 
     /// The verdict in one word, for tables.
-    fn word(verdict: &Verdict<'_>) -> String {
+    fn word(verdict: &Verdict) -> String {
         match verdict {
             Verdict::Serve(Some(header)) => format!("header of {}", header.raw().len()),
             Verdict::Serve(None) => "serve".into(),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use proxyproto_acceptor::{BindOptions, Closed, Listener, Socket};
+use proxyproto_acceptor::{Closed, Listener, Socket};
 
 use crate::pair::{Served, V1, finish, options, read_all, v1_of};
 
@@ -76,10 +76,9 @@ fn who_has_connected_before_the_drain_is_served_however_close() {
 
 #[test]
 fn an_adopted_socket_is_left_to_its_other_holders() {
-    let bind = BindOptions::default().backlog(16);
-    let first = Served::of(Socket::bind("127.0.0.1:0".parse().unwrap(), bind).unwrap(), options());
-    let shared = first.listener.listening().unwrap();
-    let second = Served::of(Socket::adopt(shared, 16).unwrap(), options());
+    let shared = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = Served::of(Socket::adopt(shared.try_clone().unwrap().into(), 16).unwrap(), options());
+    let second = Served::of(Socket::adopt(shared.into(), 16).unwrap(), options());
     first.listener.close();
     let _before = second.peer(V1);
     second.accept();

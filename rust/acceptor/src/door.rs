@@ -1,0 +1,214 @@
+//! The way of one connection: trust, look, judge, consume, decide. Whoever accepts goes through here: the background thread,
+//! and on demand the thread that asks for a connection.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use proxyproto_codec::Header;
+
+use crate::addresses::{ClientAddr, PeerAddr};
+use crate::descriptors;
+use crate::listener::Shared;
+use crate::options::Options;
+use crate::outcome::Outcome;
+use crate::peek::{Look, consume, look};
+use crate::pending::Waiting;
+use crate::policy::{Decision, decide};
+use crate::queue::Connection;
+use crate::refusal::Refusal;
+use crate::sys;
+use crate::trust::{Approach, approach};
+use crate::verdict::{Detail, Verdict, judge};
+
+/// How much a first look copies: more than any usual header, less than the payload that may stand behind it.
+const FIRST_LOOK: usize = 536;
+
+/// Lets connections of one listener in, at one moment, under the options of that moment.
+pub(crate) struct Doorkeeper<'a> {
+    shared: &'a Shared,
+    options: Arc<Options>,
+    now: Instant,
+    /// Where a look shows its bytes: one for all connections of a thread.
+    buffer: &'a mut Vec<u8>,
+}
+
+impl<'a> Doorkeeper<'a> {
+    pub(crate) fn new(shared: &'a Shared, now: Instant, buffer: &'a mut Vec<u8>) -> Self {
+        Self { shared, options: shared.options(), now, buffer }
+    }
+
+    /// Lets a new connection in, keeps it for later, or refuses it. Its header is there already, as a rule (deferred
+    /// accept), and then nothing need wait.
+    pub(crate) fn arrive(&mut self, fd: OwnedFd, peer: PeerAddr) -> Option<Connection> {
+        let Some(approach) = approach(&peer, &self.options, self.now) else {
+            self.refuse(&peer, None, (Outcome::Untrusted, Detail::Plain), 0);
+            return None;
+        };
+        let waiting = Waiting { fd, peer, approach, since: self.now, seen: 0 };
+        let (seen, verdict) = self.inspect(waiting.fd.as_fd(), approach, false);
+        if let Verdict::Wait { needed } = verdict {
+            self.wait(Waiting { seen, ..waiting }, needed);
+            return None;
+        }
+        self.settle(waiting, seen, verdict)
+    }
+
+    /// Looks at a late connection that has something to show. `is_closed`: no more bytes will come.
+    pub(crate) fn look_again(&mut self, token: u64, is_closed: bool) -> Option<Connection> {
+        let shared = self.shared;
+        let mut late = shared.late();
+        // It may have been refused or evicted since the event.
+        let waiting = late.get(token)?;
+        let (seen, verdict) = self.inspect(waiting.fd.as_fd(), waiting.approach, is_closed);
+        if let Verdict::Wait { needed } = verdict {
+            late.keep(token, seen, needed, self.now);
+            return None;
+        }
+        let waiting = late.take(token)?;
+        drop(late);
+        self.settle(waiting, seen, verdict)
+    }
+
+    /// Ends the wait of a late connection that has run out of time; what is there now is its last word.
+    pub(crate) fn expire(&mut self, waiting: Waiting) -> Option<Connection> {
+        let (seen, verdict) = self.inspect(waiting.fd.as_fd(), waiting.approach, false);
+        if let Verdict::Wait { needed } = verdict {
+            let detail = match sys::receive_buffer_size(waiting.fd.as_fd()) {
+                // The kernel counts its own overhead, about as much again.
+                Ok(size) if seen.saturating_add(needed) > size / 2 => Detail::ReceiveBuffer(size),
+                _ => Detail::Plain,
+            };
+            self.refuse(&waiting.peer, None, (Outcome::Timeout, detail), seen);
+            return None;
+        }
+        self.settle(waiting, seen, verdict)
+    }
+
+    /// Refuses a late connection to make room for others.
+    pub(crate) fn evict(&mut self, waiting: &Waiting) {
+        self.refuse(&waiting.peer, None, (Outcome::PendingOverflow, Detail::Plain), 0);
+    }
+
+    fn wait(&mut self, waiting: Waiting, needed: usize) {
+        let most = descriptors::most_pending(self.options.max_pending);
+        let peer = waiting.peer.clone();
+        let mut late = self.shared.late();
+        let mut evicted = Vec::new();
+        while late.len() >= most {
+            let Some(longest) = late.take_longest_waiting() else { break };
+            evicted.push(longest);
+        }
+        let added = late.add(waiting, needed);
+        drop(late);
+        for longest in &evicted {
+            self.evict(longest);
+        }
+        if added.is_err() {
+            // The kernel has no memory to watch one more.
+            self.refuse(&peer, None, (Outcome::PendingOverflow, Detail::Plain), 0);
+        }
+        self.shared.late_has_changed();
+    }
+
+    /// Ends the wait for the header of `waiting`, of which `seen` bytes are in the buffer.
+    fn settle(&mut self, waiting: Waiting, seen: usize, verdict: Verdict) -> Option<Connection> {
+        match verdict {
+            Verdict::Serve(header) => self.serve(waiting, header, seen),
+            Verdict::Refuse(outcome, detail) => {
+                self.refuse(&waiting.peer, None, (outcome, detail), seen);
+                None
+            }
+            // Both callers have dealt with it.
+            Verdict::Wait { .. } => None,
+        }
+    }
+
+    fn serve(&mut self, waiting: Waiting, header: Option<Header>, seen: usize) -> Option<Connection> {
+        let is_tcp = self.shared.is_tcp();
+        let Waiting { fd, peer, .. } = waiting;
+        let decision = decide(header.as_ref(), &peer, &self.options, &self.shared.open, self.now);
+        if let Decision::Refuse(outcome, client) = decision {
+            // Where a rule forbids the client, its header was good, and its bytes say nothing.
+            let told = if outcome == Outcome::Malformed { seen } else { 0 };
+            self.refuse(&peer, client, (outcome, Detail::Plain), told);
+            return None;
+        }
+        if let Some(header) = &header {
+            // The peer has reset the connection since the look.
+            if consume(fd.as_fd(), header.raw().len(), is_tcp, self.buffer).is_err() {
+                self.refuse(&peer, None, (Outcome::ClosedEarly, Detail::Plain), 0);
+                return None;
+            }
+        }
+        let (outcome, permit) = match decision {
+            Decision::Admit(outcome, permit) => (outcome, permit),
+            // Its header has been consumed: unread bytes would make the kernel answer the check with a reset.
+            Decision::Close(outcome) | Decision::Refuse(outcome, _) => {
+                self.shared.counters.add(outcome);
+                return None;
+            }
+        };
+        if outcome == Outcome::Local && matches!(look(fd.as_fd(), &mut [0]), Look::Closed | Look::Broken) {
+            // A check that has got its answer by connecting. Served, it would only raise errors in the application.
+            self.shared.counters.add(outcome);
+            return None;
+        }
+        if waiting.seen > 0 && is_tcp {
+            // A blocking recv of whoever gets it would wait for so much.
+            let _ = sys::set_receive_low_water(fd.as_fd(), 1);
+        }
+        self.shared.counters.add(outcome);
+        Some(Connection { fd, header, peer, permit })
+    }
+
+    /// Counts a refusal and tells of it; the caller's dropping the connection closes it.
+    fn refuse(
+        &mut self,
+        peer: &PeerAddr,
+        client: Option<ClientAddr>,
+        (outcome, detail): (Outcome, Detail),
+        seen: usize,
+    ) {
+        self.shared.counters.add(outcome);
+        if outcome == Outcome::ClosedEarly && seen == 0 {
+            // A probe of the port: balancers do it every few seconds.
+            return;
+        }
+        let bytes = self.buffer.get(..seen).unwrap_or_default();
+        let refusal = Refusal::new(outcome, (peer.clone(), client), detail, bytes, &self.shared.name);
+        self.shared.queue.refuse(refusal, self.now);
+    }
+
+    /// Looks at the first bytes and judges them; says how many are there, in the buffer.
+    fn inspect(&mut self, fd: BorrowedFd<'_>, approach: Approach, is_closed: bool) -> (usize, Verdict) {
+        if approach == Approach::Direct {
+            return (0, Verdict::Serve(None));
+        }
+        let most = self.options.codec.max_header_size.get().max(FIRST_LOOK);
+        self.buffer.resize(most.max(self.buffer.len()), 0);
+        let (seen, verdict) = self.inspect_first(fd, approach, is_closed, FIRST_LOOK);
+        if seen >= FIRST_LOOK && matches!(verdict, Verdict::Wait { .. }) {
+            return self.inspect_first(fd, approach, is_closed, most);
+        }
+        (seen, verdict)
+    }
+
+    fn inspect_first(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        approach: Approach,
+        is_closed: bool,
+        most: usize,
+    ) -> (usize, Verdict) {
+        let most = most.min(self.buffer.len());
+        let buffer = self.buffer.get_mut(..most).unwrap_or_default();
+        let (seen, is_closed) = match look(fd, buffer) {
+            // A full buffer may not be all that came before the end.
+            Look::Bytes(seen) => (seen, is_closed && seen < most),
+            Look::Closed | Look::Broken => (0, true),
+        };
+        let bytes = buffer.get(..seen).unwrap_or_default();
+        (seen, judge(approach, bytes, is_closed, self.options.codec))
+    }
+}
