@@ -47,6 +47,9 @@ class Listener(ListeningSocket):
             families.
         port: 0 lets the system choose; `getsockname()` tells.
         backlog: How many connections may wait in the kernel, and how many may be ready to be accepted.
+        ahead: How many connections are taken from the kernel before they are accepted; None: `backlog`, and 0
+            with `reuse_port`. With 0, `accept` takes each from the kernel itself. What one process has taken
+            and does not serve yet, no other process can serve, so 0 is right wherever several share a port.
         reuse_port: Let other sockets bind the same address; the kernel spreads connections over them.
         dualstack: Whether an IPv6 socket serves IPv4 too. None: where no host is given.
         on_refused: Called with a `Refusal` for connections that were refused, in the thread that accepts.
@@ -67,6 +70,7 @@ class Listener(ListeningSocket):
         port: int,
         *,
         backlog: int = _BACKLOG,
+        ahead: int | None = None,
         reuse_port: bool = False,
         dualstack: bool | None = None,
         on_refused: OnRefused | None = None,
@@ -75,7 +79,12 @@ class Listener(ListeningSocket):
         address, takes_both = _resolve(host, port, dualstack)
         try:
             acceptor = Acceptor.bind(
-                address, backlog=backlog, reuse_port=reuse_port, dualstack=takes_both, options={**options}
+                address,
+                backlog=backlog,
+                reuse_port=reuse_port,
+                dualstack=takes_both,
+                ahead=ahead,
+                options={**options},
             )
         except OSError as error:
             # As socket.create_server has it.
@@ -90,6 +99,7 @@ class Listener(ListeningSocket):
         *,
         mode: int | None = None,
         backlog: int = _BACKLOG,
+        ahead: int | None = None,
         on_refused: OnRefused | None = None,
         **options: Unpack[ListenerOptions],
     ) -> Self:
@@ -108,7 +118,9 @@ class Listener(ListeningSocket):
             OSError: The path cannot be bound; EADDRINUSE if it is served, or is no socket.
         """
         try:
-            acceptor = Acceptor.bind_unix(os.fsencode(path), backlog=backlog, mode=mode, options={**options})
+            acceptor = Acceptor.bind_unix(
+                os.fsencode(path), backlog=backlog, mode=mode, ahead=ahead, options={**options}
+            )
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         return cls._of(acceptor, on_refused)
@@ -119,6 +131,7 @@ class Listener(ListeningSocket):
         sock: socket.socket,
         *,
         backlog: int = _BACKLOG,
+        ahead: int | None = None,
         on_refused: OnRefused | None = None,
         **options: Unpack[ListenerOptions],
     ) -> Self:
@@ -127,6 +140,8 @@ class Listener(ListeningSocket):
         Args:
             sock: The Listener's from now on, which closes it. Its options stay, but it is made non-blocking.
             backlog: How many connections may be ready to be accepted.
+            ahead: How many connections are taken from the kernel before they are accepted. None: 0, so that
+                whoever shares the socket serves what this process has no time for.
             on_refused: As for the class, like `options`.
             options: See there.
 
@@ -136,7 +151,8 @@ class Listener(ListeningSocket):
         """
         if not isinstance(sock, socket.socket) or isinstance(sock, Listener):
             raise TypeError(f"adopt() wants a plain listening socket, not {type(sock).__name__}")
-        listener = cls._of(Acceptor.adopt(sock.fileno(), backlog=backlog, options={**options}), on_refused)
+        acceptor = Acceptor.adopt(sock.fileno(), backlog=backlog, ahead=ahead, options={**options})
+        listener = cls._of(acceptor, on_refused)
         listener._adopted = sock
         return listener
 
@@ -146,6 +162,7 @@ class Listener(ListeningSocket):
         name: str | None = None,
         *,
         backlog: int = _BACKLOG,
+        ahead: int | None = None,
         on_refused: OnRefused | None = None,
         **options: Unpack[ListenerOptions],
     ) -> Self:
@@ -154,6 +171,7 @@ class Listener(ListeningSocket):
         Args:
             name: Its FileDescriptorName; needed if there are several.
             backlog: How many connections may be ready to be accepted.
+            ahead: As in `adopt`.
             on_refused: As for the class, like `options`.
             options: See there.
 
@@ -165,7 +183,7 @@ class Listener(ListeningSocket):
         # It stays open, as systemd holds it open too: a Listener may come after this one.
         fd = _systemd.find_fd(name)
         os.set_inheritable(fd, False)
-        return cls._of(Acceptor.adopt(fd, backlog=backlog, options={**options}), on_refused)
+        return cls._of(Acceptor.adopt(fd, backlog=backlog, ahead=ahead, options={**options}), on_refused)
 
     @classmethod
     def _of(cls, acceptor: Acceptor, on_refused: OnRefused | None) -> Self:

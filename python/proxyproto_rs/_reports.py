@@ -32,6 +32,8 @@ class ListenerStats(Mapping[str, int]):
     """Connections that are served or ready."""
     pauses: int
     """How often accepting has paused because there were no file descriptors or no memory for more."""
+    max_pending: int = 0
+    """How many connections may be pending: the option, or less where the process may open too few files."""
 
     @property
     def accepted(self) -> int:

@@ -420,8 +420,7 @@ impl Shared {
         }
         self.backlog.let_go();
         self.late().let_go();
-        self.queue.close();
-        self.queue.end();
+        self.queue.let_go();
         self.watch.let_go();
     }
 

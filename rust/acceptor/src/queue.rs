@@ -45,16 +45,23 @@ struct State {
     capacity: usize,
     refusals: Refusals,
     telling: Telling,
-    /// The acceptor has found the queue full and waits for room.
-    is_awaited: bool,
-    /// The acceptor lets connections gather in the kernel until everything that is ready has been taken.
-    is_gathering: bool,
+    wanted: Wanted,
     /// On demand: the kernel's queue has had a connection, and no taker has seen it empty since.
     is_backlog_shown: bool,
     is_closed: bool,
     is_readable: bool,
     /// Until the end, after which only duplicates are left.
     wake: Option<OwnedFd>,
+}
+
+/// What the acceptor waits for a taker to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    /// It has found the queue full.
+    Room,
+    /// It lets connections gather in the kernel until everything that is ready has been taken.
+    Emptiness,
 }
 
 impl Queue {
@@ -65,8 +72,7 @@ impl Queue {
             capacity,
             refusals: Refusals::default(),
             telling: Telling::default(),
-            is_awaited: false,
-            is_gathering: false,
+            wanted: Wanted::Nothing,
             is_backlog_shown: false,
             is_closed: false,
             is_readable: false,
@@ -87,7 +93,7 @@ impl Queue {
     pub(crate) fn push(&self, connection: Connection) -> Option<Connection> {
         let mut state = self.lock();
         if state.ready.len() >= state.capacity {
-            state.is_awaited = true;
+            state.wanted = Wanted::Room;
             return Some(connection);
         }
         state.ready.push_back(connection);
@@ -99,7 +105,7 @@ impl Queue {
     pub(crate) fn room(&self, most: usize) -> usize {
         let mut state = self.lock();
         let room = most.min(state.capacity).saturating_sub(state.ready.len());
-        state.is_awaited = room == 0;
+        state.wanted = if room == 0 { Wanted::Room } else { Wanted::Nothing };
         room
     }
 
@@ -107,8 +113,9 @@ impl Queue {
     /// ([`Taken::wants_more`]). Says whether that is so; where nothing is ready, a taker waits already.
     pub(crate) fn gather(&self) -> bool {
         let mut state = self.lock();
-        state.is_gathering = !state.ready.is_empty();
-        state.is_gathering
+        let is_gathering = !state.ready.is_empty();
+        state.wanted = if is_gathering { Wanted::Emptiness } else { Wanted::Nothing };
+        is_gathering
     }
 
     /// On demand: makes the wake fd readable for what is in the kernel's queue, or not.
@@ -120,7 +127,7 @@ impl Queue {
 
     /// Ends the gathering: nobody has come for what is ready.
     pub(crate) fn end_gathering(&self) {
-        self.lock().is_gathering = false;
+        self.lock().wanted = Wanted::Nothing;
     }
 
     /// Takes at most `most` connections, the first ready first.
@@ -129,10 +136,11 @@ impl Queue {
         let count = most.min(state.ready.len());
         let connections = state.ready.drain(..count).collect();
         state.show();
-        let made_room = state.is_awaited && count > 0;
-        state.is_awaited &= !made_room;
-        let wants_more = state.is_gathering && state.ready.is_empty();
-        state.is_gathering &= !wants_more;
+        let made_room = state.wanted == Wanted::Room && count > 0;
+        let wants_more = state.wanted == Wanted::Emptiness && state.ready.is_empty();
+        if made_room || wants_more {
+            state.wanted = Wanted::Nothing;
+        }
         Taken { connections, made_room, wants_more, is_closed: state.is_closed }
     }
 
@@ -181,6 +189,12 @@ impl Queue {
         let mut state = self.lock();
         state.is_closed = true;
         state.show();
+    }
+
+    /// In a forked child: closes its copies. What the wake fd shows is the parent's, so it is left alone.
+    pub(crate) fn let_go(&self) {
+        self.lock().is_closed = true;
+        self.end();
     }
 
     /// Closes the connections that nobody has taken, and its own end of the wake fd.

@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 
 static PAUSED: Mutex<Option<Paused>> = Mutex::new(None);
 
-/// Bring the background thread to rest, so that the child inherits no lock that it holds.
+/// Bring the background thread to rest, and wait for whoever works without the interpreter, so that the child inherits no
+/// lock that another thread holds.
 #[pyfunction]
 pub(crate) fn _before_fork(py: Python<'_>) {
     // Two threads may fork at once; the second waits here until the first has resumed the thread, which takes the
@@ -22,10 +23,12 @@ pub(crate) fn _after_fork_in_parent() {
     drop(take());
 }
 
-/// Forget the background thread, which is not here.
+/// Close what the parent's listeners have open, and forget the background thread, which is not here.
 #[pyfunction]
 pub(crate) fn _after_fork_in_child() {
-    std::mem::forget(take());
+    if let Some(paused) = take() {
+        paused.let_go_in_child();
+    }
 }
 
 fn take() -> Option<Paused> {

@@ -39,46 +39,54 @@ type RefusalFields<'py> = (
     u64,
     f64,
 );
+type Numbers<'py> = (Bound<'py, PyDict>, usize, usize, usize, u64, usize);
 type TakenRefusals<'py> = (Vec<RefusalFields<'py>>, Vec<(u8, String)>, u64);
 
 #[pymethods]
 impl Acceptor {
     /// Bind `address`, as the socket module writes it with a numeric host, and serve it.
     #[staticmethod]
-    #[pyo3(signature = (address, *, backlog, reuse_port, dualstack, options))]
+    #[pyo3(signature = (address, *, backlog, reuse_port, dualstack, ahead, options))]
     fn bind(
         address: &Bound<'_, PyTuple>,
         backlog: &Bound<'_, PyAny>,
         reuse_port: &Bound<'_, PyAny>,
         dualstack: bool,
+        ahead: Option<&Bound<'_, PyAny>>,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let address = socket_address(address)?;
         let backlog = queue_length(backlog)?;
         let reuse_port = listener_options::flag("reuse_port", reuse_port)?;
         let bind = BindOptions::default().backlog(backlog).reuse_port(reuse_port).dualstack(dualstack);
-        Self::serve(options, || Socket::bind(address, bind))
+        Self::serve(options, ahead, || Socket::bind(address, bind))
     }
 
     /// Bind a UNIX socket and serve it.
     #[staticmethod]
-    #[pyo3(signature = (path, *, backlog, mode, options))]
+    #[pyo3(signature = (path, *, backlog, mode, ahead, options))]
     fn bind_unix(
         path: &[u8],
         backlog: &Bound<'_, PyAny>,
         mode: Option<&Bound<'_, PyAny>>,
+        ahead: Option<&Bound<'_, PyAny>>,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let path = Path::new(OsStr::from_bytes(path));
         let backlog = queue_length(backlog)?;
         let mode = mode.map(permissions).transpose()?;
-        Self::serve(options, || Socket::bind_unix(path, backlog, mode))
+        Self::serve(options, ahead, || Socket::bind_unix(path, backlog, mode))
     }
 
     /// Serve a duplicate of a listening socket that somebody else has bound.
     #[staticmethod]
-    #[pyo3(signature = (fd, *, backlog, options))]
-    fn adopt(fd: i32, backlog: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+    #[pyo3(signature = (fd, *, backlog, ahead, options))]
+    fn adopt(
+        fd: i32,
+        backlog: &Bound<'_, PyAny>,
+        ahead: Option<&Bound<'_, PyAny>>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         let backlog = queue_length(backlog)?;
         if fd < 0 {
             return Err(PyOSError::new_err((libc::EBADF, "Bad file descriptor")));
@@ -87,7 +95,7 @@ impl Acceptor {
         // is duplicated; the kernel then answers EBADF or duplicates what has come in its place, as it would for os.dup.
         #[expect(unsafe_code, reason = "Python hands over a number")]
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        Self::serve(options, || Socket::adopt(fd.try_clone_to_owned()?, backlog))
+        Self::serve(options, ahead, || Socket::adopt(fd.try_clone_to_owned()?, backlog))
     }
 
     /// A new fd of the listening socket. Never accept from it, and leave it non-blocking.
@@ -127,14 +135,15 @@ impl Acceptor {
         Ok(Some((records, lines, taken.dropped)))
     }
 
-    /// The count of each outcome, then how many are pending, ready and open, and how often accepting paused.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, usize, usize, usize, u64)> {
+    /// The count of each outcome, then how many are pending, ready and open, how often accepting paused, and how many may be
+    /// pending.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Numbers<'py>> {
         let stats = self.listener.stats().map_err(inherited)?;
         let outcomes = PyDict::new(py);
         for (outcome, count) in stats.outcomes {
             outcomes.set_item(outcome.name(), count)?;
         }
-        Ok((outcomes, stats.pending, stats.ready, stats.open, stats.pauses))
+        Ok((outcomes, stats.pending, stats.ready, stats.open, stats.pauses, stats.max_pending))
     }
 
     /// Replace options by their keywords, all or nothing.
@@ -154,7 +163,9 @@ impl Acceptor {
             let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
             (self.listener.options(), given.clone_ref(py))
         };
-        listener_options::to_python(py, &options, &given)
+        let in_force = listener_options::to_python(py, &options, &given)?;
+        in_force.set_item("max_pending", self.listener.max_pending())?;
+        Ok(in_force)
     }
 
     /// Accept no more; what is accepted may complete its header and be taken, then the acceptor closes.
@@ -170,20 +181,47 @@ impl Acceptor {
 }
 
 impl Acceptor {
-    fn serve(keywords: &Bound<'_, PyDict>, socket: impl FnOnce() -> io::Result<Socket>) -> PyResult<Self> {
+    fn serve(
+        keywords: &Bound<'_, PyDict>,
+        ahead: Option<&Bound<'_, PyAny>>,
+        socket: impl FnOnce() -> io::Result<Socket>,
+    ) -> PyResult<Self> {
         // Options first: a mistake in them must not leave a socket file behind.
         let (options, given) =
             Changes::read(keywords)?.apply(keywords.py(), &Options::default(), &Given::new())?;
-        let listener = socket().and_then(|socket| Listener::start(socket, options)).map_err(os_error)?;
+        let ahead =
+            ahead.map(|ahead| error::int_argument("ahead", ahead, "from 0 to 4294967295")).transpose()?;
+        let start = |socket: Socket| {
+            let socket = match ahead {
+                Some(ahead) => socket.with_ahead(ahead),
+                None => socket,
+            };
+            Listener::start(socket, options)
+        };
+        let listener = socket().and_then(start).map_err(os_error)?;
         Ok(Self { listener, given: Mutex::new(given) })
     }
 
     fn take_at_most(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Py<Connection>>> {
-        let connections = self.listener.take(most).map_err(|closed| match closed {
+        let taken = if self.listener.is_on_demand() {
+            // It makes system calls, and waits while another thread forks.
+            py.detach(|| self.listener.take(most))
+        } else {
+            self.listener.take(most)
+        };
+        let connections = taken.map_err(|closed| match closed {
             Closed::Inherited => inherited(Inherited),
             Closed::Closed => PyOSError::new_err((libc::EBADF, "the listener is closed")),
         })?;
         connections.into_iter().map(|connection| Connection::hand_over(py, connection)).collect()
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        // Whoever collects it holds the interpreter. Another thread may be about to fork: the background thread rests for it
+        // then, and it waits for the interpreter.
+        Python::attach(|py| py.detach(|| self.listener.close()));
     }
 }
 
