@@ -29,7 +29,7 @@ _THREADS = pytest.StashKey[frozenset[str]]()
 
 def loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loops that listeners are tested on, for `pytest_asyncio_loop_factories`."""
-    return {"asyncio": lambda: _watched(asyncio.SelectorEventLoop()), "uvloop": _new_uvloop}
+    return {"asyncio": lambda: watched(asyncio.SelectorEventLoop()), "uvloop": _new_uvloop}
 
 
 def setup(item: pytest.Item) -> None:
@@ -83,10 +83,10 @@ def _open_once() -> None:
 def _new_uvloop() -> asyncio.AbstractEventLoop:
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return _watched(loop)
+    return watched(loop)
 
 
-def _watched(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+def watched(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
     loop.set_exception_handler(lambda _, context: loop_errors.append(context))
     _loops.append(loop)
     return loop

@@ -44,7 +44,7 @@ def test_source_has_a_test_file(source: str) -> None:
         test_files = [ROOT / "tests" / TESTED_BY[source]]
     else:
         name = f"test_{Path(source).stem.removeprefix('_')}.py"
-        test_files = [ROOT / "tests" / folder / name for folder in ("codec", "listener")]
+        test_files = [ROOT / "tests" / folder / name for folder in ("codec", "listener", "integrations")]
     assert any("def test_" in test_file.read_text() for test_file in test_files if test_file.exists()), (
         f"{source}: none of {[str(test_file.relative_to(ROOT)) for test_file in test_files]}"
     )

@@ -1,0 +1,78 @@
+"""uvloop for servers that take a listening socket as ``sock``: it serves a Listener like any other socket.
+
+uvloop's own `create_server(sock=...)` accepts from the kernel, before the header is read, so a Listener refuses it.
+The loop of this module hands such a call to `Listener.create_server`. All else is uvloop's.
+
+Typical use::
+
+    uvicorn.Config(app, loop="proxyproto_rs.uvloop:new_event_loop")    # and serve(sockets=[listener])
+
+    proxyproto_rs.uvloop.run(main())                                   # in place of uvloop.run()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import Listener
+
+try:
+    import uvloop
+except ImportError as missing:
+    raise ImportError("proxyproto_rs.uvloop needs uvloop: pip install uvloop", name="uvloop") from missing
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["Loop", "new_event_loop", "run"]
+
+_Result = TypeVar("_Result")
+
+
+class Loop(uvloop.Loop):
+    """A `uvloop.Loop` that serves a `Listener` given as ``sock`` to `create_server` and `asyncio.start_server`."""
+
+    async def create_server(  # type: ignore[override] # the stub has overloads, one for each way to be called
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], *address: Any, **keywords: Any
+    ) -> asyncio.AbstractServer:
+        """Do what `uvloop.Loop.create_server` does; with a Listener as ``sock``, what `Listener.create_server` does.
+
+        With a Listener only the keywords about TLS and ``start_serving`` count. The others describe a socket that
+        the loop would bind, and asyncio too ignores them with ``sock``.
+
+        Raises:
+            ValueError: A host or a port is given with ``sock``.
+            OSError: The Listener is closed (EBADF).
+        """
+        listener = keywords.get("sock")
+        if not isinstance(listener, Listener):
+            return await super().create_server(protocol_factory, *address, **keywords)
+        if any(given is not None for given in (*address, keywords.get("host"), keywords.get("port"))):
+            raise ValueError("host/port and sock can not be specified at the same time")
+        kept = {name: value for name, value in keywords.items() if name in _KEPT}
+        return await listener.create_server(protocol_factory, **kept)
+
+
+def new_event_loop() -> Loop:
+    """Return a new `Loop`: what ``uvicorn --loop`` and `asyncio.Runner` take as a factory."""
+    return Loop()
+
+
+def run(
+    main: Coroutine[Any, Any, _Result],
+    *,
+    loop_factory: Callable[[], uvloop.Loop] | None = new_event_loop,
+    debug: bool | None = None,
+) -> _Result:
+    """Run a coroutine on a new `Loop` and return its result, as `uvloop.run` does.
+
+    Args:
+        main: The coroutine.
+        loop_factory: What makes the loop; it must be uvloop's or a subclass of it.
+        debug: Whether asyncio's debug mode is on; None leaves it as it is.
+    """
+    return uvloop.run(main, loop_factory=loop_factory, debug=debug)
+
+
+_KEPT = {"ssl", "ssl_handshake_timeout", "ssl_shutdown_timeout", "start_serving"}
