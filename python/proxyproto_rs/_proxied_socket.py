@@ -8,12 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._core import Connection, Header
 
 __all__ = ["ProxiedSocket"]
+
+serving: ContextVar[Connection] = ContextVar("proxyproto_rs.serving")
+"""The connection in whose context an event loop runs its protocol, and all that this starts."""
 
 
 class ProxiedSocket(socket.socket):

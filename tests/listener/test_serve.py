@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -286,3 +287,25 @@ async def test_a_failing_callback_is_reported_and_stops_nothing(
         async with connected(listener.getsockname(), V2, b"x") as (reader, _):
             assert await reader.read() == b"x"
     await turn_until(lambda: listener.stats().open == 0)
+
+
+async def test_what_a_factory_leaves_in_its_context_is_its_protocols_alone(listener: Listener) -> None:
+    left: ContextVar[str] = ContextVar("left", default="nothing")
+    made: asyncio.Queue[Echo] = asyncio.Queue()
+    seen = []
+
+    class Leaves(Echo):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            seen.append(left.get())
+            super().connection_made(transport)
+
+    def factory() -> Leaves:
+        seen.append(left.get())
+        left.set("something")
+        return Leaves(made)
+
+    async with await listener.create_server(factory):
+        for _ in range(2):
+            async with connected(listener.getsockname(), V2):
+                await made.get()
+    assert seen == ["nothing", "something"] * 2

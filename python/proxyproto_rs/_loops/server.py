@@ -6,6 +6,7 @@ And the TLS of a server: what asyncio lets one say about it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import ssl
 import sys
@@ -13,6 +14,8 @@ from abc import abstractmethod
 from asyncio.trsock import TransportSocket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .._proxied_socket import serving
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -161,7 +164,8 @@ class Server(asyncio.AbstractServer):
         """Runs once in each turn of the loop in which the Listener is readable."""
         try:
             for sock in listener.take_up_to(_BATCH, self._make_socket):
-                self._serve(sock)
+                # What one connection leaves in its context is not for the next one.
+                contextvars.copy_context().run(self._serve_in_context, sock)
                 if self._listener is None:
                     # A protocol factory has closed it; with the Listener goes what else was ready.
                     break
@@ -170,6 +174,10 @@ class Server(asyncio.AbstractServer):
                 raise
             # Closed by somebody, or drained and empty.
             self.close()
+
+    def _serve_in_context(self, sock: Any) -> None:
+        serving.set(sock.connection)
+        self._serve(sock)
 
     def _wake_up_if_done(self) -> None:
         if self._listener is not None or self._has_clients():
