@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from asyncio.trsock import TransportSocket
+from typing import Any, TypeVar, overload
 
 from ._core import Header
 from ._loops.transport import ClientSocket
-from ._proxied_socket import ProxiedSocket
+from ._proxied_socket import ProxiedSocket, serving
 
 __all__ = ["get_header"]
 
+_Default = TypeVar("_Default")
 
-def get_header(x: object, /) -> Header | None:
+
+@overload
+def get_header(x: object, /) -> Header | None: ...
+@overload
+def get_header(x: object, default: _Default, /) -> Header | _Default | None: ...
+def get_header(x: object, default: Any = None, /) -> Any:
     """Return the header of a connection, whatever it has been wrapped in.
 
     Args:
         x: A `ProxiedSocket`; a socket, a transport or a `asyncio.StreamWriter` that asyncio made of one, with
             or without TLS; a WebSocket connection of `websockets`; anything with `get_extra_info` or a
-            `transport` like these.
+            `transport` like these. The scope of an ASGI application, the environ of a WSGI application that
+            has the middleware of `proxyproto_rs.wsgi`, or a request that has one of these as an attribute.
+        default: What to return where `x` is no connection of a Listener.
 
     Returns:
-        The header, or None where there is none.
+        The header, or None where the connection has none.
     """
     # From a WebSocket connection to its transport, to the transport's socket, to ours: there is no longer
     # way.
@@ -29,12 +38,44 @@ def get_header(x: object, /) -> Header | None:
             return x.header
         if isinstance(x, TransportSocket):
             x = getattr(x, "_sock", None)
+        elif isinstance(x, dict):
+            return _of_request(x, default)
         elif (get_extra_info := getattr(x, "get_extra_info", None)) is not None:
             header = get_extra_info("proxy_header")
             if isinstance(header, Header):
                 return header
             x = get_extra_info("socket")
         else:
-            # `socket` is what the threads of `websockets.sync` have in place of a transport.
-            x = getattr(x, "transport", None) or getattr(x, "socket", None)
-    return None
+            x = _inside(x)
+    return default
+
+
+def _inside(x: object) -> object:
+    """Return the first of these that a connection or a request holds."""
+    # `socket` is what the threads of `websockets.sync` have in place of a transport.
+    names = ("transport", "socket", "scope", "environ")
+    return next((found for name in names if (found := getattr(x, name, None)) is not None), None)
+
+
+def _of_request(request: dict[str, Any], default: Any) -> Any:
+    """Answer for an ASGI scope or a WSGI environ, into which a middleware of ours has put the header.
+
+    Without that, the context in which an ASGI server runs is the connection's. Where the scope names another client,
+    somebody else's request has been started there.
+    """
+    if "proxyproto.header" in request:
+        return request["proxyproto.header"]
+    connection = serving.get(None)
+    if connection is None or request.get("type") not in ("http", "websocket"):
+        return default
+    peername = connection.proxy_peername if connection.peername is None else connection.peername
+    return connection.header if _is_of(request.get("client"), peername) else default
+
+
+def _is_of(client: Any, peername: Any) -> bool:
+    """Whether a scope's client, which has a host and a port, is this one; a server may know none."""
+    if client is None:
+        return True
+    if isinstance(peername, tuple):
+        return isinstance(client, (tuple, list)) and tuple(client[:2]) == peername[:2]
+    return bool(client == peername)

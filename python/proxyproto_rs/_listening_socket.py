@@ -17,8 +17,8 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
 from . import _core
-from ._loops.which import runs_uvloop
-from ._proxied_socket import ProxiedSocket
+from ._loops.which import runs_as_callback, runs_uvloop
+from ._proxied_socket import ProxiedSocket, serving
 from ._reports import OnRefused, Refusals
 from ._wake_fd import PublicFd, WakeFd
 
@@ -76,6 +76,9 @@ class ListeningSocket(socket.socket):
             if remaining is not None and remaining <= 0:
                 raise TimeoutError("timed out")
             self._wake_fd.wait(remaining)
+        if runs_as_callback():
+            # An asyncio server has called, and starts a task for the connection next, which inherits the context.
+            serving.set(sock.connection)
         return sock, sock.getpeername()
 
     def try_accept(self) -> ProxiedSocket | None:

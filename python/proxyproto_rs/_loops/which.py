@@ -1,4 +1,4 @@
-"""Which loop it is: asyncio's selector loop, whose internals we know, or uvloop."""
+"""Which loop it is: asyncio's selector loop, whose internals we know, or uvloop; and where on it the caller runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def runs_uvloop() -> bool:
     except RuntimeError:
         return False
     return any(base.__module__.partition(".")[0] == "uvloop" for base in type(loop).__mro__)
+
+
+def runs_as_callback() -> bool:
+    """Whether an event loop runs the caller outside of tasks, so that the context is the caller's own."""
+    return asyncio._get_running_loop() is not None and asyncio.current_task() is None
 
 
 def is_selector_loop(loop: asyncio.AbstractEventLoop) -> bool:
