@@ -440,3 +440,6 @@ impl Drop for CloseQueue {
         self.0.queue.close();
     }
 }
+
+#[cfg(test)]
+mod tests;
