@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from peers import CLIENT, V1, V2, Peer, wait_readable
+from peers import CLIENT, V1, V2, Peer, until, wait_readable
 from proxyproto_rs import AddressSet, ClientLimits, Listener, _core
 
 if TYPE_CHECKING:
@@ -88,6 +89,80 @@ def test_a_child_closes_its_inherited_listener_and_not_its_parents(listener: Lis
     assert not wait_readable(listener.fileno(), 0)
     take_one(listener)
     assert listener.stats().accepted == 1
+
+
+def open_files() -> dict[int, str]:
+    files = {}
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        # The listing's own is closed by now.
+        with contextlib.suppress(FileNotFoundError):
+            files[fd] = os.readlink(f"/proc/self/fd/{fd}")
+    return files
+
+
+@pytest.mark.parametrize("ahead", [None, 0], ids=["ahead", "on demand"])
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "not even closed"])
+def test_a_child_holds_nothing_of_what_it_inherited(ahead: int | None, is_closed: bool) -> None:
+    before = open_files()
+    with Listener("127.0.0.1", 0, ahead=ahead, trusted=["127.0.0.1"]) as listener:
+        address = listener.getsockname()
+        with Peer(address, V1[:20]), Peer(address, V2), Peer(address, V2):
+            taken = listener.accept()[0]
+            until(lambda: listener.stats().pending == 1)
+            if ahead is None:
+                until(lambda: listener.stats().ready == 1)
+
+            def child() -> None:
+                taken.close()
+                gc.collect()
+                if is_closed:
+                    listener.close()
+                left = {fd: name for fd, name in open_files().items() if before.get(fd) != name}
+                # The test's own: the ends of its pipe, and the peers.
+                peers = {peer.fileno() for peer in gc.get_objects() if type(peer) is socket.socket}
+                left = {fd: name for fd, name in left.items() if fd not in peers and "pipe:" not in name}
+                if is_closed:
+                    assert left == {}
+                else:
+                    # Python's object is there still, but it holds no connection.
+                    assert not [name for fd, name in left.items() if is_connected(fd)], left
+
+            in_child(child)
+            taken.close()
+        take_one(listener)
+
+
+def is_connected(fd: int) -> bool:
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+        sock.getpeername()
+        return True
+    return False
+
+
+def test_what_the_parent_closes_is_closed_while_a_child_lives() -> None:
+    """Every multiprocessing worker is such a child: it holds copies of what its parent had open."""
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.1"]) as listener:
+        address = listener.getsockname()
+        with Peer(address, V1[:20]) as pending, Peer(address, V2) as ready:
+            until(lambda: (listener.stats().pending, listener.stats().ready) == (1, 1))
+            reading, writing = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.close(writing)
+                os.read(reading, 1)
+                os._exit(0)
+            try:
+                listener.close()
+                assert pending.sees_the_end()
+                assert ready.sees_the_end()
+                with pytest.raises(ConnectionRefusedError):
+                    Peer(address)
+                with Listener(*address, trusted=["127.0.0.1"]) as successor:
+                    take_one(successor)
+            finally:
+                os.close(writing)
+                os.close(reading)
+                os.waitpid(child, 0)
 
 
 def test_a_child_does_not_remove_its_parents_unix_socket(tmp_path: Path) -> None:

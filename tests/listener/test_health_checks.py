@@ -41,7 +41,8 @@ def test_a_check_is_closed_when_told(outcome: str, data: bytes, caplog: pytest.L
     caplog.set_level(logging.INFO)
     with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], health_checks="close") as listener:
         with Peer(listener.getsockname(), data) as check:
-            assert check.sees_the_end()
+            # Not a reset, which a header left unread would make of it: HAProxy counts that as a failed check.
+            assert check.sock.recv(1) == b""
         stats = listener.stats()
         assert (stats[outcome], stats.accepted, stats.ready, stats.open) == (1, 1, 0, 0)
         assert listener.try_accept() is None
@@ -78,3 +79,25 @@ def test_a_bare_connection_is_a_probe(listener: Listener, caplog: pytest.LogCapt
     until(lambda: listener.stats()["closed-early"] == 1)
     assert listener.try_accept() is None
     assert not caplog.records
+
+
+@pytest.mark.parametrize("ending", ["end", "reset"])
+def test_a_local_check_that_is_over_is_not_delivered(ending: str) -> None:
+    """HAProxy's check closes behind its header: a handler would only fail on it, every two seconds."""
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], ahead=0, defer_accept=False) as listener:
+        check = Peer(listener.getsockname(), LOCAL)
+        getattr(check, ending)()
+        until(lambda: listener.try_accept() is not None or sum(listener.stats().values()) == 1)
+        # After a reset the header may be gone with the rest.
+        stats = listener.stats()
+        assert stats["local"] + stats["closed-early"] == 1
+        assert (stats.open, stats.ready) == (0, 0)
+        check.sock.close()
+
+
+def test_a_local_connection_that_says_something_is_delivered_though_it_has_ended(listener: Listener) -> None:
+    with Peer(listener.getsockname(), LOCAL + b"PING") as check:
+        check.end()
+        sock, _ = listener.accept()
+        with sock:
+            assert sock.recv(100) == b"PING"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -141,3 +143,21 @@ def test_many_late_headers_at_once(listener: Listener) -> None:
         for future in running:
             future.result()
         assert listener.stats().accepted == count
+
+
+def test_a_receive_buffer_below_the_headers_size_is_named() -> None:
+    """The kernel lets the peer send no more until somebody reads, and nobody may read before the header is whole."""
+    heard: list[Refusal] = []
+    options: dict[str, Any] = {"trusted": ["127.0.0.1"], "header_timeout": 0.5}
+    with Listener("127.0.0.1", 0, on_refused=heard.append, **options) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        size = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        noop = b"\x04\x0b\xb8" + bytes(3000)
+        header = SIGNATURE + b"\x21\x11" + (12 + len(noop)).to_bytes(2, "big") + V2[16:] + noop
+        with Peer(listener.getsockname(), header[:100]) as peer:
+            until(lambda: listener.stats().pending == 1)
+            peer.send(header[100:])
+            until(lambda: listener.try_accept() is not None or bool(heard))
+    assert heard[0].reason == "timeout"
+    assert f"SO_RCVBUF) of {size} bytes" in heard[0].detail
+    assert "slow or hostile" not in heard[0].detail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -42,6 +43,43 @@ def test_what_is_ready_or_has_begun_is_delivered_then_it_is_closed() -> None:
         with pytest.raises(OSError, match="closed") as caught:
             listener.accept()
         assert caught.value.errno == errno.EBADF
+
+
+def test_a_drain_waits_for_clients_that_have_connected_and_not_said_anything_yet() -> None:
+    """The kernel defers their accept, and would reset them with the socket."""
+    with Listener("127.0.0.1", 0, **TRUSTED) as listener:
+        with contextlib.ExitStack() as stack:
+            late = [stack.enter_context(Peer(listener.getsockname())) for _ in range(20)]
+            listener.drain()
+            for peer in late:
+                # None has been reset so far.
+                peer.send(V2)
+            for _ in late:
+                sock, client = listener.accept()
+                sock.close()
+                assert client == CLIENT
+        with pytest.raises(OSError, match="closed"):
+            listener.accept()
+
+
+def test_a_drain_delivers_clients_whose_header_comes_after_the_sockets_end() -> None:
+    with Listener("127.0.0.1", 0, **TRUSTED) as listener, contextlib.ExitStack() as stack:
+        late = [stack.enter_context(Peer(listener.getsockname())) for _ in range(20)]
+        listener.drain()
+        until(lambda: listener.stats().pending == len(late))
+        until(lambda: refuses(listener.getsockname()))
+        for peer in late:
+            peer.send(V2)
+        for _ in late:
+            listener.accept()[0].close()
+
+
+def refuses(address: Any) -> bool:
+    try:
+        Peer(address).sock.close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_a_drained_listener_refuses_new_connections() -> None:
@@ -94,7 +132,10 @@ class Load:
     def run(self) -> int:
         served = 0
         while not self._ending.is_set():
-            with Peer(self._address, V1, b"ping") as peer:
+            with Peer(self._address) as peer:
+                # Every other header comes late, as an AWS NLB sends it: with the client's first data.
+                self._ending.wait(0.03 * (served % 2))
+                peer.send(V1, b"ping")
                 received = peer.receive()
             if received != b"ping":
                 raise AssertionError(f"connection {served} was lost: {received!r}")
