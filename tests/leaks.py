@@ -35,7 +35,7 @@ def loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
 def setup(item: pytest.Item) -> None:
     """Note what is there before the test's fixtures are made."""
     _open_once()
-    item.stash[_FILES] = _files()
+    item.stash[_FILES] = open_files()
     item.stash[_THREADS] = _threads()
     loop_errors.clear()
     _loops.clear()
@@ -62,7 +62,7 @@ def teardown(item: pytest.Item) -> None:
 
 
 def _left_files(item: pytest.Item) -> dict[str, str]:
-    return {fd: name for fd, name in _files().items() if item.stash[_FILES].get(fd) != name}
+    return {fd: name for fd, name in open_files().items() if item.stash[_FILES].get(fd) != name}
 
 
 def _left_threads(item: pytest.Item) -> frozenset[str]:
@@ -92,7 +92,8 @@ def watched(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _files() -> dict[str, str]:
+def open_files() -> dict[str, str]:
+    """The file descriptors of this process, each with what it is."""
     files = {}
     for fd in os.listdir("/proc/self/fd"):
         try:

@@ -30,6 +30,7 @@ TESTED_BY = {
     "python/proxyproto_rs/_loops/selector.py": "listener/test_serve.py",
     "python/proxyproto_rs/_loops/which.py": "listener/test_as_sock.py",
     "python/proxyproto_rs/_wake_fd.py": "listener/test_close.py",
+    "rust/python/src/epoll.rs": "listener/test_close.py",
     "rust/python/src/connection.rs": "listener/test_proxied_socket.py",
     "rust/python/src/error.rs": "codec/test_exceptions.py",
     "rust/python/src/lib.rs": "test_exports.py",

@@ -19,6 +19,9 @@ __all__ = [
     "_after_fork_in_child",
     "_after_fork_in_parent",
     "_before_fork",
+    "_epoll_create",
+    "_epoll_forget",
+    "_epoll_watch",
     "_header_from_raw",
     "_looks_like",
     "_reasons",
@@ -260,6 +263,12 @@ class Connection:
     @property
     def proxy_peername(self) -> Any: ...
     def release(self) -> None: ...
+
+# --- epoll.rs ---
+
+def _epoll_create() -> int: ...
+def _epoll_watch(epoll: int, fd: int) -> None: ...
+def _epoll_forget(epoll: int, fd: int) -> None: ...
 
 # --- fork.rs ---
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _systemd
 from ._core import Acceptor
-from ._listening_socket import ListeningSocket
+from ._listening_socket import ListeningSocket, StdlibSocket
 from ._loops import serve
 from ._loops.serve import STREAM_LIMIT, ClientConnected, ProtocolFactory
 from ._loops.server import Tls
@@ -149,7 +149,7 @@ class Listener(ListeningSocket):
             TypeError: `sock` is not a socket, or is a Listener.
             OSError: It does not listen, or is no stream socket. It stays the caller's.
         """
-        if not isinstance(sock, socket.socket) or isinstance(sock, Listener):
+        if not isinstance(sock, (socket.socket, StdlibSocket)) or isinstance(sock, Listener):
             raise TypeError(f"adopt() wants a plain listening socket, not {type(sock).__name__}")
         acceptor = Acceptor.adopt(sock.fileno(), backlog=backlog, ahead=ahead, options={**options})
         listener = cls._of(acceptor, on_refused)

@@ -1,8 +1,11 @@
 """The socket half of a Listener: what `socket.socket` promises, kept over the acceptor's queue.
 
-As far as the kernel goes it is a duplicate of the listening socket, so options, name and family are its own.
-Readiness and accepting are the acceptor's, on its thread: `fileno()` is its wake fd, and `accept()` takes
-from its queue.
+The fd of this object is no socket: it tells when there is something to take. So whoever goes behind these methods,
+to the fd or to `socket.socket` itself, gets an error and never a connection that the acceptor has not passed. What
+is asked of the kernel (`getsockname`, `getsockopt`, ...) goes to a duplicate of the listening socket.
+
+A Listener costs six fds: three here (the one it shows, the wake fd and that duplicate) and three in the acceptor,
+whose thread has a few more for all Listeners together.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import errno
 import operator
 import os
 import socket
+import sys
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
@@ -20,33 +24,46 @@ from . import _core
 from ._loops.which import runs_as_callback, runs_uvloop
 from ._proxied_socket import ProxiedSocket, serving
 from ._reports import OnRefused, Refusals
-from ._wake_fd import PublicFd, WakeFd
+from ._wake_fd import ShownFd, WakeFd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import CodeType
 
     from ._core import Acceptor, Connection
+
+    _Instruction = tuple[int, CodeType, int]
+
+if TYPE_CHECKING:
+    StdlibSocket = socket.socket
+elif "gevent.monkey" in sys.modules:
+    # gevent's class accepts by itself, on the fd. Waiting is cooperative all the same: see `WakeFd`.
+    StdlibSocket = sys.modules["gevent.monkey"].get_original("socket", "socket")
+else:
+    StdlibSocket = socket.socket
 
 _Socket = TypeVar("_Socket")
 
 
-class ListeningSocket(socket.socket):
+class ListeningSocket(StdlibSocket):
     """A listening socket whose connections come from an acceptor."""
 
     # A constructor that fails leaves an object behind, which is closed nevertheless when it is collected.
     _is_open = False
+    _called_from: _Instruction | None = None
 
     def _begin(self, acceptor: Acceptor, on_refused: OnRefused | None) -> None:
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(acceptor.close)
             self._refusals = Refusals(on_refused)
-            super().__init__(fileno=acceptor.dup_listening())
+            self._listening = undo.enter_context(StdlibSocket(fileno=acceptor.dup_listening()))
             self._wake_fd = WakeFd(acceptor.dup_wake_fd())
-            self._public_fd = PublicFd(self._wake_fd)
-        except BaseException:
-            acceptor.close()
-            if super().fileno() >= 0:
-                super().close()
-            raise
+            undo.callback(self._wake_fd.close)
+            # A socket for the moment, as `socket.socket` takes no other fd.
+            super().__init__(self._listening.family, self._listening.type, self._listening.proto)
+            undo.callback(super().close)
+            self._shown_fd = ShownFd(super().fileno(), self._wake_fd)
+            undo.pop_all()
         self._acceptor = acceptor
         # Kept here: O_NONBLOCK belongs to the file description, which the acceptor shares and wants
         # non-blocking.
@@ -107,7 +124,7 @@ class ListeningSocket(socket.socket):
             taken = self._acceptor.take()
         except OSError:
             if self._is_open:  # so it is drained
-                self._public_fd.mute()
+                self._shown_fd.mute()
             raise
         return None if taken is None else ProxiedSocket(taken, self.proto)
 
@@ -121,14 +138,26 @@ class ListeningSocket(socket.socket):
         for connection in self._acceptor.take_all(most):
             yield make(connection, proto)
 
+    def _accept(self) -> NoReturn:
+        """Raise TypeError: gevent's servers call this to take a connection behind the back of `accept`."""
+        raise TypeError(
+            "a Listener hands out connections by accept() and try_accept() only: _accept() would take them before "
+            "their PROXY header is read. With gevent, spawn a greenlet for each sock that listener.accept() returns"
+        )
+
     def fileno(self) -> int:
         """Return an fd that is readable while there is something to take: a connection, or refusals to tell
         of.
 
         It is good for waiting and for nothing else. -1 once closed; not readable any more once `accept` has
         raised OSError (EBADF) because the Listener is drained.
+
+        Raises:
+            RuntimeError: uvloop asks, which was given the Listener as ``sock``: it would never accept anything.
         """
-        return self._public_fd.fileno() if self._is_open else -1
+        if self._called_from is not None and self._called_from == _calling_instruction():
+            raise RuntimeError(_NOT_ON_UVLOOP)
+        return super().fileno() if self._is_open else -1
 
     def dup_wake_fd(self) -> WakeFd:
         """Return a wake fd of its own for a server or a waiter on an event loop.
@@ -169,43 +198,58 @@ class ListeningSocket(socket.socket):
         return self._timeout
 
     def setblocking(self, flag: bool, /) -> None:
-        """Set whether `accept` waits.
-
-        Raises:
-            RuntimeError: It is called on uvloop, whose `create_server` does so before it takes the fd from
-                the kernel, and then never serves anybody. `settimeout(0)` does the same for other uses.
-        """
-        if not flag and runs_uvloop():
-            raise RuntimeError(
-                "uvloop cannot serve a Listener that is given as sock=, it would never accept anything: use "
-                "'await listener.create_server(protocol_factory)' or "
-                "'await listener.start_server(client_connected_cb)', or run this server on asyncio's own loop"
-            )
+        """Set whether `accept` waits."""
         self._timeout = None if flag else 0.0
+        # uvloop's create_server() asks for the fd next: see `fileno`.
+        self._called_from = None if flag or not runs_uvloop() else _calling_instruction()
 
     def getblocking(self) -> bool:
         """Return whether `accept` waits."""
         return self._timeout != 0
 
+    def getsockname(self) -> Any:
+        """Return the listening address."""
+        return self._listening.getsockname()
+
+    def getpeername(self) -> Any:
+        """Raise OSError, as a listening socket does (ENOTCONN)."""
+        return self._listening.getpeername()
+
+    def getsockopt(self, *arguments: Any) -> Any:
+        """Return an option of the listening socket."""
+        return self._listening.getsockopt(*arguments)
+
+    def setsockopt(self, *arguments: Any) -> None:
+        """Set an option of the listening socket."""
+        self._listening.setsockopt(*arguments)
+
+    def shutdown(self, how: int, /) -> None:
+        """Do to the listening socket what shutdown(2) does: SHUT_RD ends listening."""
+        self._listening.shutdown(how)
+
     def get_inheritable(self) -> bool:
         """Return whether programs that are executed inherit the listening socket."""
-        return os.get_inheritable(super().fileno())
+        return self._listening.get_inheritable()
 
     def set_inheritable(self, inheritable: bool) -> None:
         """Set whether programs that are executed inherit the listening socket."""
-        os.set_inheritable(super().fileno(), inheritable)
+        self._listening.set_inheritable(inheritable)
 
     def close(self) -> None:
         """Close for good, and what was not accepted with it. Whoever waits for a connection learns of it."""
-        if self._is_open:
-            # What was refused last is still told. In a forked child that is for the parent to tell.
-            with contextlib.suppress(RuntimeError):
-                self._tell_refusals()
-            self._is_open = False
-            self._acceptor.close()
-            self._public_fd.close()
-            self._wake_fd.close()
+        if not self._is_open:
+            super().close()
+            return
+        # What was refused last is still told. In a forked child that is for the parent to tell.
+        with contextlib.suppress(RuntimeError):
+            self._tell_refusals()
+        self._is_open = False
+        self._acceptor.close()
+        self._shown_fd.close()
         super().close()
+        # What the shown fd watches goes last: those who poll that would see nothing and sleep on.
+        self._wake_fd.close()
+        self._listening.close()
 
     def __del__(self) -> None:
         if self._is_open:
@@ -245,6 +289,19 @@ class ListeningSocket(socket.socket):
     def __reduce_ex__(self, _protocol: SupportsIndex, /) -> NoReturn:
         raise TypeError("a Listener cannot be pickled: it is this process that accepts")
 
+
+def _calling_instruction() -> _Instruction:
+    """Return the instruction of a program that has called the method that calls this."""
+    frame = sys._getframe(2)
+    return id(frame), frame.f_code, frame.f_lasti
+
+
+# Two calls of methods cannot come from one instruction of a program, unless that runs C code, such as uvloop's.
+_NOT_ON_UVLOOP = (
+    "uvloop cannot serve a Listener that is given as sock=, it would never accept anything: run this server on "
+    "proxyproto_rs.uvloop.Loop, or use 'await listener.create_server(protocol_factory)' or "
+    "'await listener.start_server(client_connected_cb)', or asyncio's own loop"
+)
 
 # The background thread rests during a fork, so that no child inherits a lock that it holds.
 os.register_at_fork(

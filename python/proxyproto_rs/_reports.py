@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -102,6 +103,12 @@ class Refusals:
     def on_refused(self, callback: OnRefused | None) -> None:
         if not (callback is None or callable(callback)):
             raise TypeError(f"on_refused must be callable or None, not {type(callback).__name__}")
+        call = getattr(callback, "__call__", None)  # noqa: B004 - an object's own, which may be a coroutine function
+        if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(call):
+            raise TypeError(
+                "on_refused must be a plain function: nobody would await the coroutine of an async def. Let it put "
+                "the Refusal into an asyncio.Queue"
+            )
         self._on_refused = callback
 
     def tell(self, records: list[Any], lines: list[tuple[int, str]], dropped: int) -> None:

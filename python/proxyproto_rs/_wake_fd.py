@@ -1,4 +1,4 @@
-"""The fd that is readable while a Listener has something, kept open for as long as somebody waits on it."""
+"""The fds of a Listener that are readable while it has something to take: one for waiting, one to show."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import os
 import select
 import threading
 
+from ._core import _epoll_create, _epoll_forget, _epoll_watch
+
 _LONGEST_POLL = 2**31 - 1  # milliseconds, in a C int
 
 
 class WakeFd:
-    """A duplicate of the acceptor's wake fd.
+    """A duplicate of the acceptor's wake fd, which stays open for as long as somebody waits on it.
 
     A thread in `poll` must not see its fd closed: the number may be another file's by the time it looks
     again, and it would sleep on that. So the last one out closes it. Closing the acceptor leaves its
@@ -45,6 +47,7 @@ class WakeFd:
         try:
             if self._closed:
                 return True
+            # Looked up each time: gevent puts one there that lets other greenlets run.
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
             # A caller that has more time than poll can count comes again.
@@ -67,7 +70,7 @@ class WakeFd:
 
     def close(self) -> None:
         if self.is_inherited():
-            # Who waited, or held the lock, did so in the parent.
+            # Those who waited, or held the lock, did so in the parent.
             self._lock = threading.RLock()
             self._pid = os.getpid()
             self._waiting = 0
@@ -86,55 +89,54 @@ class WakeFd:
         self.close()
 
 
-class PublicFd:
-    """What `Listener.fileno()` gives to others: readable as the wake fd is, until that says that all is over.
+class ShownFd:
+    """The fd of a Listener as others see it: readable as the wake fd is, until the Listener is drained.
 
-    A listening socket has no such state. Who polls one, such as a server that got the Listener as ``sock``,
+    A listening socket has no such state. A server that polls a Listener, such as one that got it as ``sock``,
     would take it for a connection in each turn of its loop: a busy core, and a log full of the same error. An
-    epoll fd can be polled like any other, and what it watches can be taken out of it.
+    epoll set can be polled like any other fd, and what it watches can be taken out of it.
+
+    It is no socket: accept(2), listen(2) and connect(2) on it fail.
     """
 
-    __slots__ = ("_closed", "_epoll", "_lock", "_muted", "_wake_fd", "_watched")
+    __slots__ = ("_closed", "_fd", "_lock", "_muted", "_pid", "_watched")
 
-    def __init__(self, wake_fd: WakeFd) -> None:
-        self._wake_fd = wake_fd
-        self._watched = -1
+    def __init__(self, fd: int, wake_fd: WakeFd) -> None:
+        """Put an epoll set in the place of `fd`, whose owner closes it, and watch `wake_fd`."""
+        self._fd = fd
+        self._watched = wake_fd.fileno()
         self._lock = threading.RLock()
-        self._epoll: select.epoll | None = None
+        self._pid = os.getpid()
         self._muted = False
         self._closed = False
-
-    def fileno(self) -> int:
-        """Return the fd, which is opened when it is first asked for: threads and our own servers do without."""
-        with self._lock:
-            try:
-                if self._epoll is None:
-                    self._epoll = select.epoll()
-                    self._watched = self._wake_fd.fileno()
-                    if not self._muted:
-                        self._epoll.register(self._watched, select.EPOLLIN)
-                return self._epoll.fileno()
-            except (OSError, ValueError):
-                if self._closed:
-                    return -1
-                raise
+        epoll = _epoll_create()
+        try:
+            _epoll_watch(epoll, self._watched)
+            os.dup2(epoll, fd, inheritable=False)
+        finally:
+            os.close(epoll)
 
     def mute(self) -> None:
         """Make it unreadable until it is closed."""
         with self._lock:
-            if self._epoll is not None and not self._muted:
-                # Where it has been closed meanwhile, it watches nothing any more.
-                with contextlib.suppress(OSError, ValueError):
-                    self._epoll.unregister(self._watched)
+            if not self._muted and not self._closed and self._is_ours():
+                # Somebody who has gone behind the Listener may have closed it.
+                with contextlib.suppress(OSError):
+                    _epoll_forget(self._fd, self._watched)
             self._muted = True
 
     def close(self) -> None:
-        self._closed = True
-        if self._epoll is None:
+        """Wake those who poll it, before its owner closes it and the wake fd."""
+        if not self._is_ours():
+            # The parent has the same set. Its lock may have been held when this process was forked.
+            self._closed = True
             return
-        # Others may have begun to poll it since it was muted; closing it alone would not wake them. A child that
-        # was forked shares what it watches with its parent, and only closes.
-        if self._muted and not self._wake_fd.is_inherited():
-            with contextlib.suppress(OSError, ValueError):
-                self._epoll.register(self._watched, select.EPOLLIN)
-        self._epoll.close()
+        with self._lock:
+            # Others may have begun to poll it since it was muted; closing it alone would not wake them.
+            if self._muted and not self._closed:
+                with contextlib.suppress(OSError):
+                    _epoll_watch(self._fd, self._watched)
+            self._closed = True
+
+    def _is_ours(self) -> bool:
+        return os.getpid() == self._pid

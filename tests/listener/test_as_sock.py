@@ -90,7 +90,7 @@ async def test_asyncio_serves_tls_on_it_as_sock(
 
 async def test_the_loop_accepts_from_it(listener: Listener) -> None:
     """On uvloop too, whose sock_accept() asks the socket itself."""
-    listener.settimeout(0)
+    listener.setblocking(False)
     loop = asyncio.get_running_loop()
     accepting = asyncio.create_task(loop.sock_accept(listener))
     await asyncio.sleep(0)
@@ -102,18 +102,36 @@ async def test_the_loop_accepts_from_it(listener: Listener) -> None:
             assert await loop.sock_recv(sock, 1) == b"x"
 
 
+async def test_it_is_made_non_blocking_and_asked_for_its_fd(listener: Listener) -> None:
+    """On uvloop too: only its create_server() does both from the same line of a program."""
+    listener.setblocking(False)
+    assert not listener.getblocking()
+    assert listener.fileno() >= 0
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(listener, readable.set)
+    async with connected(listener.getsockname(), V2):
+        await readable.wait()
+        loop.remove_reader(listener)
+        with listener.accept()[0] as sock:
+            assert not sock.getblocking()
+
+
 @on_uvloop
 async def test_uvloop_is_refused_as_it_would_never_serve(listener: Listener, tmp_path: Path) -> None:
+    ways = r"proxyproto_rs\.uvloop\.Loop.*listener\.create_server.*listener\.start_server"
     loop = asyncio.get_running_loop()
-    with pytest.raises(RuntimeError, match=r"listener\.create_server.*listener\.start_server"):
-        await loop.create_server(asyncio.Protocol, sock=listener)
-    with pytest.raises(RuntimeError, match=r"listener\.create_server.*listener\.start_server"):
-        await asyncio.start_server(lambda reader, writer: None, sock=listener)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=ways):
+            await loop.create_server(asyncio.Protocol, sock=listener)
+        with pytest.raises(RuntimeError, match=ways):
+            await asyncio.start_server(lambda reader, writer: None, sock=listener)
     with Listener.unix(tmp_path / "listener.sock") as unix:
-        with pytest.raises(RuntimeError, match="uvloop"):
+        with pytest.raises(RuntimeError, match=ways):
             await loop.create_unix_server(asyncio.Protocol, sock=unix)
-        with pytest.raises(RuntimeError, match="uvloop"):
+        with pytest.raises(RuntimeError, match=ways):
             await loop.create_server(asyncio.Protocol, sock=unix)
-    listener.setblocking(True)
-    listener.settimeout(0)
-    assert not listener.getblocking()
+    listener.setblocking(False)
+    with pytest.raises(RuntimeError, match=ways):
+        await asyncio.create_task(loop.create_server(asyncio.Protocol, sock=listener))
+    assert listener.fileno() >= 0

@@ -165,6 +165,30 @@ def test_what_the_parent_closes_is_closed_while_a_child_lives() -> None:
                 os.waitpid(child, 0)
 
 
+def test_a_child_lets_go_of_all_that_it_has_inherited() -> None:
+    before = open_files()
+    drained = Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"])
+    drained.drain()
+    assert wait_readable(drained.fileno())
+    with pytest.raises(OSError, match="closed"):
+        drained.accept()
+    with drained, Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener:
+        inherited = open_files().keys() - before.keys()
+
+        def child() -> None:
+            listener.close()
+            drained.close()
+            left = {fd: name for fd, name in open_files().items() if fd in inherited}
+            assert not left, left
+
+        in_child(child)
+        assert not wait_readable(drained.fileno(), 0)
+        assert not wait_readable(listener.fileno(), 0)
+        with Peer(listener.getsockname(), V2):
+            assert wait_readable(listener.fileno())
+            listener.accept()[0].close()
+
+
 def test_a_child_does_not_remove_its_parents_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "listener.sock"
     with Listener.unix(path) as listener:

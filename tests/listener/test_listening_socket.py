@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
+import resource
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from leaks import open_files
+from proxyproto_rs import Listener
+
 if TYPE_CHECKING:
-    from proxyproto_rs import Listener
+    from collections.abc import Callable
 
 
 def test_it_answers_as_the_listening_socket_it_is(listener: Listener) -> None:
@@ -29,6 +35,55 @@ def test_inheritance_is_that_of_the_listening_socket(listener: Listener) -> None
     listener.set_inheritable(True)
     assert listener.get_inheritable()
     listener.set_inheritable(False)
+
+
+def test_showing_it_opens_nothing_and_never_fails(listener: Listener) -> None:
+    before = open_files()
+    assert f"laddr={listener.getsockname()!r}" in repr(listener)
+    assert open_files() == before
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        text = repr(listener)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "laddr=" in text
+    listener.close()
+    assert "[closed] fd=-1" in repr(listener)
+    assert "Listener" in repr(Listener.__new__(Listener))
+
+
+def test_a_listener_costs_six_fds(listener: Listener) -> None:
+    """The first one starts the thread, which has its own."""
+    before = len(os.listdir("/proc/self/fd"))
+    with Listener("127.0.0.1", 0, trusted=[]):
+        assert len(os.listdir("/proc/self/fd")) - before == 6
+
+
+def test_its_options_are_those_of_the_listening_socket(listener: Listener) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 200_000  # Linux doubles it
+    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE, 4) == b"\x01\0\0\0"
+    with pytest.raises(OSError, match="not connected"):
+        listener.getpeername()
+
+
+async def refused_async(_: object) -> None:
+    """Nobody awaits it."""
+
+
+class RefusedAsync:
+    async def __call__(self, _: object) -> None:
+        """Nobody awaits it."""
+
+
+@pytest.mark.parametrize("callback", [refused_async, RefusedAsync(), functools.partial(refused_async)])
+def test_on_refused_is_a_plain_function(listener: Listener, callback: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="plain function"):
+        listener.on_refused = callback
+    with pytest.raises(TypeError, match="plain function"):
+        Listener("127.0.0.1", 0, trusted=[], on_refused=callback)
+    listener.on_refused = print
 
 
 MEANINGLESS: dict[str, tuple[Any, ...]] = {

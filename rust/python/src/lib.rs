@@ -11,6 +11,7 @@ mod address;
 mod connection;
 mod encode;
 mod enums;
+mod epoll;
 mod error;
 mod fork;
 mod header;
@@ -29,6 +30,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::connection::Connection;
+    #[pymodule_export]
+    use crate::epoll::{_epoll_create, _epoll_forget, _epoll_watch};
     #[pymodule_export]
     use crate::error::{looks_like, reasons};
     #[pymodule_export]
