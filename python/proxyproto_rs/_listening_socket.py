@@ -44,12 +44,17 @@ else:
 
 _Socket = TypeVar("_Socket")
 
+# Answers EBADF to everything.
+with StdlibSocket() as _CLOSED:
+    pass
+
 
 class ListeningSocket(StdlibSocket):
     """A listening socket whose connections come from an acceptor."""
 
     # A constructor that fails leaves an object behind, which is closed nevertheless when it is collected.
     _is_open = False
+    _listening = _CLOSED
     _called_from: _Instruction | None = None
 
     def _begin(self, acceptor: Acceptor, on_refused: OnRefused | None) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peers import CLIENT, LOCAL, V1, V2, Peer, connected, until, wait_readable
-from proxyproto_rs import Listener
+from proxyproto_rs import Listener, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ def test_every_split_of_a_header_comes_back_whole(listener: Listener) -> None:
 
 
 def test_refused_ones_are_told_and_do_not_keep_the_caller() -> None:
-    heard = []
+    heard: list[Refusal] = []
     with Listener("127.0.0.1", 0, ahead=0, trusted=["127.0.0.2"], on_refused=heard.append) as listener:
         listener.setblocking(False)
         peers = [Peer(listener.getsockname()) for _ in range(200)]
