@@ -1,11 +1,14 @@
 //! How many descriptors connections without a header may take, so that some are left for those that are served.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
 /// How many listeners are open in this process.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether this process has been told that it has too few descriptors. It holds for every listener alike.
+pub(crate) static SAID: AtomicBool = AtomicBool::new(false);
 
 /// One more listener, until it is dropped.
 #[derive(Debug)]

@@ -427,7 +427,7 @@ impl Shared {
     fn warn_of_descriptors(&self) {
         let wanted = self.options().max_pending;
         let most = descriptors::most_pending(wanted);
-        if most < wanted {
+        if most < wanted && !descriptors::SAID.swap(true, Ordering::Relaxed) {
             let limit = descriptors::limit().unwrap_or(usize::MAX);
             let text = format!(
                 "{} lets {most} connections wait for their header, not {wanted}: this process may have {limit} open files, \
