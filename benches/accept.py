@@ -25,6 +25,8 @@ CONCURRENCY = 32
 TARGETS = [
     ("create_server", "bare create_server", "main", 0.75),
     ("create_server", "bare create_server", "total", 1.0),
+    ("create_server, fresh", "bare create_server, fresh", "main", 0.75),
+    ("create_server, fresh", "bare create_server, fresh", "total", 1.0),
     ("start_server", "bare start_server", "main", 0.9),
     ("create_server, uvloop", "bare create_server, uvloop", "main", 0.95),
     ("create_server", "icgood start_server", "total", 0.45),
@@ -35,10 +37,14 @@ TARGETS = [
 CONTESTANTS = {
     "bare create_server": "none",
     "create_server": "v2",
+    "bare create_server, fresh": "none",
+    "create_server, fresh": "v2",
+    "create_server, on demand": "v2",
     "create_server(sock=)": "v2",
     "bare start_server": "none",
     "start_server": "v2",
     "start_server(sock=)": "v2",
+    "start_server(sock=), on demand": "v2",
     "bare create_server, uvloop": "none",
     "create_server, uvloop": "v2",
     "bare start_server, uvloop": "none",

@@ -1,6 +1,6 @@
 """The servers that are measured, one to a process: each answers a line with a line and closes.
 
-    python benches/servers.py NAME
+    python benches/servers.py NAME[, uvloop][, fresh]
 
 Prints its address and serves until its input ends. Each asks for the client's address, as a server that wants
 the PROXY protocol does.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REPLY = b"pong\r\n"
 BACKLOG = 1024
+FRESH = ", fresh"  # a process that has not freed anything large yet
 
 
 class Answer(asyncio.Protocol):
@@ -72,6 +73,14 @@ async def ours_sock_create_server() -> Any:
 
 async def ours_sock_start_server() -> Any:
     return await asyncio.start_server(answer, sock=ours())
+
+
+async def ours_on_demand() -> Any:
+    return await ours(ahead=0).create_server(Answer)
+
+
+async def ours_sock_on_demand() -> Any:
+    return await asyncio.start_server(answer, sock=ours(ahead=0))
 
 
 async def icgood() -> Any:
@@ -130,6 +139,8 @@ SERVERS: dict[str, Callable[[], Awaitable[Any]]] = {
     "bare start_server": bare_start_server,
     "create_server": ours_create_server,
     "create_server, eager": ours_eager,
+    "create_server, on demand": ours_on_demand,
+    "start_server(sock=), on demand": ours_sock_on_demand,
     "start_server": ours_start_server,
     "create_server(sock=)": ours_sock_create_server,
     "start_server(sock=)": ours_sock_start_server,
@@ -160,8 +171,22 @@ def watch_input(ended: Callable[[], Any]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def raise_mmap_threshold() -> None:
+    """Do once what every long-lived process does at some time: free something larger than 128 KiB.
+
+    From then on glibc keeps blocks of that size. Before, each of the 256 KiB that asyncio offers to a read is a mapping of its
+    own, made and given back for each connection.
+    """
+    del (block := bytearray(4 * 1024 * 1024))[:]
+    del block
+
+
 def main() -> None:
     name = sys.argv[1]
+    if name.endswith(FRESH):
+        name = name.removesuffix(FRESH)
+    else:
+        raise_mmap_threshold()
     if name == "twisted":
         twisted()
     elif name.endswith(", uvloop"):
