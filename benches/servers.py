@@ -174,8 +174,8 @@ def watch_input(ended: Callable[[], Any]) -> None:
 def raise_mmap_threshold() -> None:
     """Do once what every long-lived process does at some time: free something larger than 128 KiB.
 
-    From then on glibc keeps blocks of that size. Before, each of the 256 KiB that asyncio offers to a read is a mapping of its
-    own, made and given back for each connection.
+    From then on glibc keeps blocks of that size. Before, each of the 256 KiB that asyncio offers to a read is a
+    mapping of its own, made and given back for each connection.
     """
     del (block := bytearray(4 * 1024 * 1024))[:]
     del block
