@@ -301,3 +301,31 @@ def test_a_program_that_is_executed_inherits_nothing() -> None:
         listener.accept()[0],
     ):
         assert count_inherited() == before
+
+
+DROPPED_BETWEEN_THE_HOOKS = """
+import threading
+from proxyproto_rs import Listener, _core
+
+kept = Listener("127.0.0.1", 0, trusted=["127.0.0.1"])
+acceptors = [_core.Acceptor.bind(("127.0.0.1", 0), backlog=1, reuse_port=False, dualstack=False, ahead=None, options={})]
+_core._before_fork()
+dropping = threading.Thread(target=acceptors.clear)
+dropping.start()
+# It waits for the background thread, which rests: the interpreter must be ours meanwhile.
+_core._after_fork_in_parent()
+dropping.join()
+kept.close()
+print("done")
+"""
+
+
+def test_an_acceptor_that_is_collected_while_another_thread_forks_does_not_hold_the_interpreter() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED_BETWEEN_THE_HOOKS],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "done\n"
