@@ -99,16 +99,14 @@ impl Acceptor {
     }
 
     fn without_runtime(shared: Arc<Shared>, clock: fn() -> Instant) -> Self {
-        shared.backlog.arm();
-        let acceptor = Self {
-            shared,
-            events: None,
-            clock,
-            intake: Intake::Armed,
-            buffer: Vec::new(),
-            pause_said: None,
-            sweep: None,
+        let intake = if shared.taker_watches {
+            Intake::Idle
+        } else {
+            shared.backlog.arm();
+            Intake::Armed
         };
+        let acceptor =
+            Self { shared, events: None, clock, intake, buffer: Vec::new(), pause_said: None, sweep: None };
         acceptor.warn_of_trust();
         acceptor
     }
@@ -394,7 +392,8 @@ impl Acceptor {
 
     fn warn_of_trust(&self) {
         let options = self.shared.options();
-        if self.shared.is_tcp() && options.trusted.is_none() && options.proxy_protocol != ProxyProtocol::Off {
+        let believes_all = options.policy.is_none() && options.trusted.is_none();
+        if self.shared.is_tcp() && believes_all && options.proxy_protocol != ProxyProtocol::Off {
             let text = format!(
                 "{} believes the PROXY header of every peer: set trusted= to the addresses of your proxies, or whoever \
                  reaches this port can claim to be anybody",

@@ -108,7 +108,7 @@ impl<'a> Doorkeeper<'a> {
             // The kernel has no memory to watch one more.
             self.refuse(&peer, None, (Outcome::PendingOverflow, Detail::Plain), 0);
         }
-        self.shared.late_has_changed();
+        self.shared.deadline_has_changed();
     }
 
     /// Ends the wait for the header of `waiting`, of which `seen` bytes are in the buffer.
@@ -159,7 +159,8 @@ impl<'a> Doorkeeper<'a> {
             let _ = sys::set_receive_low_water(fd.as_fd(), 1);
         }
         self.shared.counters.add(outcome);
-        Some(Connection { fd, header, peer, permit })
+        let has_payload = seen > header.as_ref().map_or(0, |header| header.raw().len());
+        Some(Connection { fd, header, peer, permit, has_payload })
     }
 
     /// Counts a refusal and tells of it; the caller's dropping the connection closes it.
@@ -177,7 +178,9 @@ impl<'a> Doorkeeper<'a> {
         }
         let bytes = self.buffer.get(..seen).unwrap_or_default();
         let refusal = Refusal::new(outcome, (peer.clone(), client), detail, bytes, &self.shared.name);
-        self.shared.queue.refuse(refusal, self.now);
+        if self.shared.queue.refuse(refusal, self.now) {
+            self.shared.deadline_has_changed();
+        }
     }
 
     /// Looks at the first bytes and judges them; says how many are there, in the buffer.

@@ -16,9 +16,15 @@ mod address_set;
 pub use address_set::{AddressSet, LONGEST_EXPIRY, Network, NetworkError};
 mod addresses;
 pub use addresses::{ClientAddr, LocalAddr, PeerAddr, UnixName};
+#[cfg(feature = "axum")]
+mod axum_listener;
+#[cfg(feature = "axum")]
+pub use axum_listener::ClientInfo;
 mod backlog;
 mod descriptors;
 mod door;
+#[cfg(feature = "tracing")]
+mod events;
 mod fork;
 mod late;
 mod listener;
@@ -36,6 +42,10 @@ mod pending;
 mod permit;
 pub use permit::{ClientLimits, PerClient, Permit};
 mod policy;
+mod proxied_stream;
+pub use proxied_stream::{InnerStream, Parts, ProxiedStream};
+mod proxy_listener;
+pub use proxy_listener::ProxyListener;
 mod queue;
 pub use queue::Connection;
 mod rate;
@@ -45,9 +55,13 @@ pub use refusal::{LogLine, Refusal, Severity, TakenRefusals};
 mod remedy;
 mod socket;
 pub use socket::{BindOptions, Socket};
+#[cfg(feature = "stream")]
+mod stream;
+mod stream_io;
 mod sys;
 mod thread;
 pub use thread::{Paused, pause};
 mod trust;
+pub use trust::{Approach, PeerPolicy};
 mod verdict;
 mod watch;

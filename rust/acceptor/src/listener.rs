@@ -20,7 +20,7 @@ use crate::late::Late;
 use crate::options::{OptionError, Options};
 use crate::outcome::{Counters, Outcome};
 use crate::permit::OpenConnections;
-use crate::queue::{Connection, Queue};
+use crate::queue::{Connection, Queue, Ready};
 use crate::refusal::{Severity, TakenRefusals};
 use crate::socket::Socket;
 use crate::thread::Thread;
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) bound_by_us: bool,
     /// How many connections the task takes before they are asked for; 0: the thread that asks takes them itself.
     pub(crate) ahead: usize,
+    /// The taker waits for the listening socket itself, and tells the task when it cannot accept.
+    pub(crate) taker_watches: bool,
     /// How many connections may wait in the kernel's queue, and how many may be ready at most.
     pub(crate) backlog_length: usize,
     late: Mutex<Late>,
@@ -124,26 +126,31 @@ impl Listener {
     /// `InvalidInput` with an [`OptionError`] inside if the options cannot be meant, else what the system says when there
     /// is no thread, descriptor or memory.
     pub fn start(socket: Socket, options: Options) -> io::Result<Self> {
-        options.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let thread = Thread::of_this_process()?;
         let runtime = thread.runtime().clone();
         Self::start_on(&runtime, socket, options, Some(thread))
     }
 
-    /// Begins to serve `socket` with a task on `runtime`; `thread` is the one that runs it, if that is ours.
+    /// Begins to serve `socket` with a task on `runtime`. `thread` is the one that runs it, if that is ours; else the taker
+    /// watches the listening socket.
     pub(crate) fn start_on(
         runtime: &Handle,
         socket: Socket,
         options: Options,
         thread: Option<Arc<Thread>>,
     ) -> io::Result<Self> {
+        options.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let watch = Watch::new()?;
         let (local, bound_by_us) = (socket.local_addr().clone(), socket.is_bound_by_us());
         let (ahead, backlog_length) = (socket.ahead(), socket.backlog());
         let (fd, file) = socket.into_parts();
         let backlog = Box::new(KernelQueue::new(fd, watch.clone())?);
-        let shared =
-            Shared { bound_by_us, ahead, ..Shared::new(backlog, watch, local, backlog_length, options)? };
+        let shared = Shared {
+            bound_by_us,
+            ahead,
+            taker_watches: thread.is_none(),
+            ..Shared::new(backlog, watch, local, backlog_length, options)?
+        };
         let shared = Arc::new(shared);
         shared.defer_accept(&shared.options());
         let (end, ended) = mpsc::channel();
@@ -212,6 +219,38 @@ impl Listener {
             self.shared.accept_on_demand(&mut taken.connections, most);
         }
         Ok(taken.connections)
+    }
+
+    /// Takes what the listener's task has for one that accepts for itself.
+    pub(crate) fn take_ready(&self) -> Ready {
+        let ready = self.shared.queue.take_ready();
+        if ready.made_room || ready.is_closed {
+            self.shared.changed.notify_one();
+        }
+        ready
+    }
+
+    /// Takes one connection from the kernel; `None` if it is refused, or late.
+    pub(crate) fn accept_one(&self) -> Result<Option<Connection>, End> {
+        let (fd, peer) = self.shared.backlog.accept()?;
+        let arrive =
+            |buffer: &mut Vec<u8>| Doorkeeper::new(&self.shared, Instant::now(), buffer).arrive(fd, peer);
+        Ok(BUFFER.with_borrow_mut(arrive))
+    }
+
+    /// Leaves what has kept [`Listener::accept_one`] from accepting to the listener's task.
+    pub(crate) fn report(&self, trouble: End) {
+        self.shared.report(trouble);
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.shared.phase() == Phase::Serving
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> &LocalAddr {
+        &self.shared.local
     }
 
     /// Takes what has been refused since the last time.
@@ -356,6 +395,7 @@ impl Shared {
             local,
             bound_by_us: true,
             ahead: backlog_length,
+            taker_watches: false,
             backlog_length,
             trouble: Mutex::new(None),
             is_let_go: AtomicBool::new(false),
@@ -368,8 +408,9 @@ impl Shared {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection has begun to wait: its deadline may be the task's next one.
-    pub(crate) fn late_has_changed(&self) {
+    /// A connection has begun to wait, or a refusal to be told of: the task may have to wake up earlier. The task itself
+    /// knows, so this is for threads that accept on demand.
+    pub(crate) fn deadline_has_changed(&self) {
         if self.ahead == 0 {
             self.changed.notify_one();
         }
@@ -399,13 +440,18 @@ impl Shared {
                     }
                     Err(trouble) => {
                         self.queue.show_backlog(false);
-                        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
-                        self.changed.notify_one();
+                        self.report(trouble);
                         return;
                     }
                 }
             }
         });
+    }
+
+    /// Leaves what has kept a thread from accepting to the task.
+    fn report(&self, trouble: End) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        self.changed.notify_one();
     }
 
     /// Why a thread that asked could not accept; [`Backlog::arm`] is then due.

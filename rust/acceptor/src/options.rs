@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::address_set::AddressSet;
+use crate::addresses::PeerAddr;
 use crate::permit::{ClientLimits, PerClient};
+use crate::trust::{Approach, PeerPolicy};
 
 /// Everything about a listener that can change while it runs.
 ///
@@ -25,6 +27,8 @@ pub struct Options {
     pub trusted: Option<AddressSet>,
     /// What becomes of the others.
     pub untrusted: Untrusted,
+    /// Says of each peer how its connection begins, in place of `proxy_protocol`, `trusted` and `untrusted`.
+    pub policy: Option<PeerPolicy>,
     /// Versions, largest header, and the leniencies.
     pub codec: proxyproto_codec::Options,
     /// How long a connection may take to show its whole header, in total (R2).
@@ -56,6 +60,7 @@ impl Default for Options {
             proxy_protocol: ProxyProtocol::Required,
             trusted: None,
             untrusted: Untrusted::Refuse,
+            policy: None,
             codec: proxyproto_codec::Options::default(),
             header_timeout: HeaderTimeout::default(),
             max_pending: 4096,
@@ -90,6 +95,24 @@ impl Options {
     #[must_use]
     pub fn untrusted(mut self, untrusted: Untrusted) -> Self {
         self.untrusted = untrusted;
+        self
+    }
+
+    /// Sets what says of each peer how its connection begins, in place of `proxy_protocol`, `trusted` and `untrusted`. It
+    /// is called for every connection by the thread that accepts, so it must not block.
+    ///
+    /// ```
+    /// use proxyproto_acceptor::{Approach, Options};
+    ///
+    /// // Health checks of this machine come without a header, the others through a proxy.
+    /// let options = Options::default().policy(|peer| match peer.ip() {
+    ///     Some(ip) if ip.is_loopback() => Approach::Direct,
+    ///     _ => Approach::Header,
+    /// });
+    /// ```
+    #[must_use]
+    pub fn policy(mut self, policy: impl Fn(&PeerAddr) -> Approach + Send + Sync + 'static) -> Self {
+        self.policy = Some(PeerPolicy::new(policy));
         self
     }
 
@@ -176,7 +199,8 @@ impl Options {
     ///
     /// [`OptionError`] names the first option that does not.
     pub fn check(&self) -> Result<(), OptionError> {
-        if self.proxy_protocol == ProxyProtocol::Optional && self.trusted.is_none() {
+        let everybody_may = self.policy.is_none() && self.trusted.is_none();
+        if self.proxy_protocol == ProxyProtocol::Optional && everybody_may {
             return Err(OptionError::OptionalWithoutTrusted);
         }
         let limits = [
@@ -194,7 +218,11 @@ impl Options {
     ///
     /// Where a header is not required the peer need not speak first, and would wait a second for nothing.
     pub(crate) fn defers_accept(&self, bound_by_us: bool) -> bool {
-        let serves_strangers = self.trusted.is_some() && self.untrusted == Untrusted::Direct;
+        let serves_strangers = match &self.policy {
+            // It may let any peer begin without a header.
+            Some(_) => true,
+            None => self.trusted.is_some() && self.untrusted == Untrusted::Direct,
+        };
         self.proxy_protocol == ProxyProtocol::Required
             && self.defer_accept.unwrap_or(bound_by_us && !serves_strangers)
     }
@@ -368,6 +396,8 @@ mod tests {
         assert_eq!(optional.check(), Err(OptionError::OptionalWithoutTrusted));
         assert_eq!(optional.trusted(AddressSet::new()).check(), Ok(()));
         assert_eq!(Options::default().check(), Ok(()));
+        let policy = Options::default().policy(|_| Approach::Refuse);
+        assert_eq!(policy.proxy_protocol(ProxyProtocol::Optional).check(), Ok(()));
     }
 
     #[test]
@@ -414,6 +444,7 @@ mod tests {
         assert!(!strangers.defers_accept(true));
         assert!(Options { trusted: None, ..strangers.clone() }.defers_accept(true));
         assert!(Options { defer_accept: Some(true), ..strangers }.defers_accept(true));
+        assert!(!Options::default().policy(|_| Approach::Direct).defers_accept(true));
     }
 
     #[test]

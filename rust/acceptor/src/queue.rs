@@ -28,6 +28,8 @@ pub struct Connection {
     pub peer: PeerAddr,
     /// Its place among the open ones; dropping it gives it back.
     pub permit: Permit,
+    /// Whether bytes have been seen behind the header.
+    pub(crate) has_payload: bool,
 }
 
 /// The queue's two ends: the acceptor's thread puts in, any other thread takes out.
@@ -144,10 +146,27 @@ impl Queue {
         Taken { connections, made_room, wants_more, is_closed: state.is_closed }
     }
 
-    pub(crate) fn refuse(&self, refusal: Refusal, now: Instant) {
+    /// Takes the first connection that is ready, and what else the wake fd shows: see [`Ready`].
+    pub(crate) fn take_ready(&self) -> Ready {
         let mut state = self.lock();
+        let connection = state.ready.pop_front();
+        let shows_backlog = std::mem::take(&mut state.is_backlog_shown);
+        let made_room = state.wanted == Wanted::Room && connection.is_some();
+        if made_room {
+            state.wanted = Wanted::Nothing;
+        }
+        state.show();
+        let is_closed = state.is_closed && connection.is_none();
+        Ready { connection, shows_backlog, made_room, is_closed }
+    }
+
+    /// Keeps a refusal to be told of; says whether [`Queue::next_tick`] has changed.
+    pub(crate) fn refuse(&self, refusal: Refusal, now: Instant) -> bool {
+        let mut state = self.lock();
+        let before = state.next_tick();
         state.refusals.add(refusal, now);
         state.tell(now);
+        state.next_tick() != before
     }
 
     pub(crate) fn say(&self, severity: Severity, text: String, now: Instant) {
@@ -174,10 +193,7 @@ impl Queue {
 
     /// When [`Queue::tick`] will have something to do.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
-        let state = self.lock();
-        let untold = !state.refusals.is_empty() && !state.telling.is_due;
-        let tell = if untold { state.telling.last.map(|told| told + REFUSALS_INTERVAL) } else { None };
-        [tell, state.refusals.next_tick()].into_iter().flatten().min()
+        self.lock().next_tick()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -221,6 +237,12 @@ impl State {
         self.show();
     }
 
+    fn next_tick(&self) -> Option<Instant> {
+        let is_untold = !self.refusals.is_empty() && !self.telling.is_due;
+        let tell = self.telling.last.filter(|_| is_untold).map(|told| told + REFUSALS_INTERVAL);
+        [tell, self.refusals.next_tick()].into_iter().flatten().min()
+    }
+
     /// Makes the wake fd readable, or not, as the rest says.
     fn show(&mut self) {
         let is_ready = !self.ready.is_empty() || self.is_backlog_shown;
@@ -248,6 +270,18 @@ struct Telling {
     is_due: bool,
 }
 
+/// What there was for a task that accepts for itself, where the queue has what was late.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) connection: Option<Connection>,
+    /// The backlog may be accepted from, again.
+    pub(crate) shows_backlog: bool,
+    /// As [`Taken::made_room`].
+    pub(crate) made_room: bool,
+    /// There is none, and there will be none.
+    pub(crate) is_closed: bool,
+}
+
 /// What a taker got.
 #[derive(Debug)]
 pub(crate) struct Taken {
@@ -272,7 +306,7 @@ mod tests {
         let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let peer = PeerAddr::Ip("192.0.2.1:1".parse().unwrap());
         let permit = Arc::new(OpenConnections::default()).admit_unlimited();
-        Connection { fd, header: None, peer, permit }
+        Connection { fd, header: None, peer, permit, has_payload: false }
     }
 
     fn is_readable(queue: &Queue) -> bool {
@@ -331,11 +365,12 @@ mod tests {
         let queue = Queue::new(1).unwrap();
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(0));
+        assert!(queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(0)));
         assert!(is_readable(&queue));
         assert_eq!(queue.take_refusals().records.len(), 1);
         assert!(!is_readable(&queue));
-        queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(50));
+        assert!(queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(50)));
+        assert!(!queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(60)));
         assert!(!is_readable(&queue));
         assert_eq!(queue.next_tick(), Some(at(100)));
         queue.tick(at(100));

@@ -7,15 +7,22 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 
-use tokio::io::Interest;
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, ReadBuf};
 
 /// Registers `fd` for reading with the runtime that is entered on this thread.
 pub(crate) fn register_readable(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    register(fd, Interest::READABLE)
+}
+
+/// Registers `fd` with the runtime that is entered on this thread.
+pub(crate) fn register(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: an `OwnedFd` is open, never changes its number, and is closed only by its drop; `AsyncFd` shares it, so it
     // outlives the registration. A forked child closes the number by `close_inherited`: there no runtime runs that could
     // use the registration, and what holds it is never dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
 /// Closes a descriptor of which a forked child has inherited the number, while its owners stayed in the parent.
@@ -25,6 +32,17 @@ pub(crate) fn close_inherited(number: RawFd) {
     // SAFETY: the caller says that the number is of an open file whose owners are never dropped here, so this is the only
     // close. It fails only for a number that is of no file.
     unsafe { libc::close(number) };
+}
+
+/// Reads what is there into the free part of `buf`; says how much it was.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: `recv` writes to the free part and nothing in it is made uninitialized.
+    let free = unsafe { buf.unfilled_mut() };
+    let count = retry_on_intr(|| recv(fd, &mut *free, RecvFlags::DONTWAIT).map(|((read, _), _)| read.len()))?;
+    // SAFETY: these are the first bytes of the free part, and the kernel has written them.
+    unsafe { buf.assume_init(count) };
+    buf.advance(count);
+    Ok(count)
 }
 
 /// Takes `count` bytes, which a peek has shown to be there, off the socket without copying them.

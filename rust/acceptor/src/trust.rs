@@ -1,5 +1,7 @@
 //! Who the peer is to us, hence whether its connection begins with a header (R3, R4).
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::addresses::PeerAddr;
@@ -7,7 +9,8 @@ use crate::options::{Options, ProxyProtocol, Untrusted};
 
 /// How a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Approach {
+#[non_exhaustive]
+pub enum Approach {
     /// With a header, or it is refused.
     Header,
     /// With a header if its first byte can open one.
@@ -16,10 +19,32 @@ pub(crate) enum Approach {
     NoHeader,
     /// As an ordinary client's, whose bytes are never read as a header.
     Direct,
+    /// Not at all: it is refused as `untrusted`.
+    Refuse,
+}
+
+/// A function that says of each peer how its connection begins: see [`Options::policy`].
+#[derive(Clone)]
+pub struct PeerPolicy(Arc<dyn Fn(&PeerAddr) -> Approach + Send + Sync>);
+
+impl PeerPolicy {
+    /// The policy that `approach` is. It is called for every connection by the thread that accepts, so it must not block.
+    pub fn new(approach: impl Fn(&PeerAddr) -> Approach + Send + Sync + 'static) -> Self {
+        Self(Arc::new(approach))
+    }
+}
+
+impl fmt::Debug for PeerPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerPolicy").finish_non_exhaustive()
+    }
 }
 
 /// Says how the connection of `peer` begins, or `None` if it is refused at once.
 pub(crate) fn approach(peer: &PeerAddr, options: &Options, now: Instant) -> Option<Approach> {
+    if let Some(PeerPolicy(policy)) = &options.policy {
+        return Some(policy(peer)).filter(|approach| *approach != Approach::Refuse);
+    }
     if options.proxy_protocol == ProxyProtocol::Off {
         return Some(Approach::NoHeader);
     }
@@ -77,6 +102,23 @@ mod tests {
                 expected,
                 "{proxy_protocol:?} {untrusted:?} {peer}"
             );
+        }
+    }
+
+    #[test]
+    fn a_policy_stands_in_place_of_the_other_options() {
+        let options = Options::default().trusted(AddressSet::new()).policy(|peer| match peer.ip() {
+            Some(ip) if ip.is_loopback() => Approach::Direct,
+            Some(_) => Approach::Header,
+            None => Approach::Refuse,
+        });
+        let cases = [
+            (PeerAddr::Ip("127.0.0.1:1".parse().unwrap()), Some(Approach::Direct)),
+            (PeerAddr::Ip("192.0.2.1:1".parse().unwrap()), Some(Approach::Header)),
+            (PeerAddr::Unix(UnixName::default()), None),
+        ];
+        for (peer, expected) in cases {
+            assert_eq!(approach(&peer, &options, Instant::now()), expected, "{peer}");
         }
     }
 

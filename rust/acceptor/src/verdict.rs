@@ -40,6 +40,7 @@ pub(crate) fn judge(
 ) -> Verdict {
     match approach {
         Approach::Direct => Verdict::Serve(None),
+        Approach::Refuse => Verdict::Refuse(Outcome::Untrusted, Detail::Plain),
         Approach::NoHeader => judge_headerless(bytes),
         Approach::PerhapsHeader if bytes.first().is_some_and(|byte| !opens_header(*byte)) => {
             Verdict::Serve(None)

@@ -1,0 +1,201 @@
+//! A connection as a tokio server reads and writes it, with what the header said of it.
+
+use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use proxyproto_codec::Header;
+use rustix::net::{getsockname, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
+
+use crate::addresses::{LocalAddr, PeerAddr};
+use crate::permit::Permit;
+use crate::queue::Connection;
+use crate::stream_io::StreamIo;
+
+/// A connection whose header has been read: its first byte is the one behind the header.
+///
+/// It holds a place among the open connections (`max_connections`, `client_limits`) until it is dropped.
+#[derive(Debug)]
+pub struct ProxiedStream {
+    io: StreamIo,
+    header: Option<Header>,
+    peer: PeerAddr,
+    permit: Permit,
+}
+
+/// What a [`ProxiedStream`] is made of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Parts {
+    /// The connection itself.
+    pub stream: InnerStream,
+    /// The header; `None` for a connection that is served without one.
+    pub header: Option<Header>,
+    /// The other end of the connection: the proxy, or the client itself where it is served directly.
+    pub peer: PeerAddr,
+    /// Its place among the open connections; dropping it gives it back.
+    pub permit: Permit,
+}
+
+/// The connection itself, of either kind.
+#[derive(Debug)]
+pub enum InnerStream {
+    /// Accepted on an internet address.
+    Tcp(TcpStream),
+    /// Accepted on a UNIX socket.
+    Unix(UnixStream),
+}
+
+impl ProxiedStream {
+    pub(crate) fn new(connection: Connection, runtime: Handle) -> Self {
+        let Connection { fd, header, peer, permit, has_payload } = connection;
+        Self { io: StreamIo::new(fd, runtime, has_payload), header, peer, permit }
+    }
+
+    /// The header; `None` for a connection that is served without one.
+    #[must_use]
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
+    /// The client: as the header names it, or the peer where it names nobody (LOCAL, UNKNOWN, UNSPEC) or there is none.
+    ///
+    /// Where that has no internet address either, it is `0.0.0.0:0`: a peer of a UNIX socket whose header names nobody or
+    /// a UNIX address. No client that a header names has this address, for such a header is refused.
+    #[must_use]
+    pub fn client_addr(&self) -> SocketAddr {
+        let named = self.header().and_then(|header| header.source()?.socket_addr());
+        match (named, &self.peer) {
+            (Some(client), _) => client,
+            (None, PeerAddr::Ip(peer)) => *peer,
+            (None, PeerAddr::Unix(_)) => NOBODY,
+        }
+    }
+
+    /// The address that the client connected to: as the header names it, or [`local_addr`](Self::local_addr).
+    ///
+    /// # Errors
+    ///
+    /// What getsockname(2) says.
+    pub fn destination_addr(&self) -> io::Result<LocalAddr> {
+        match self.header().and_then(|header| header.destination()?.socket_addr()) {
+            Some(destination) => Ok(LocalAddr::Ip(destination)),
+            None => self.local_addr(),
+        }
+    }
+
+    /// The other end of the connection itself: the proxy.
+    #[must_use]
+    pub fn peer_addr(&self) -> &PeerAddr {
+        &self.peer
+    }
+
+    /// Our end of the connection itself: what the proxy connected to.
+    ///
+    /// # Errors
+    ///
+    /// What getsockname(2) says.
+    pub fn local_addr(&self) -> io::Result<LocalAddr> {
+        Ok(LocalAddr::from_kernel(getsockname(self.as_fd())?))
+    }
+
+    /// Sends small packets at once (`TCP_NODELAY`), or not. Does nothing on a UNIX socket, which always does.
+    ///
+    /// # Errors
+    ///
+    /// What setsockopt(2) says.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        match self.peer {
+            PeerAddr::Ip(_) => Ok(sockopt::set_tcp_nodelay(self, nodelay)?),
+            PeerAddr::Unix(_) => Ok(()),
+        }
+    }
+
+    /// The connection as tokio's own stream, and the header, the peer and the permit apart. The permit is to be held for as
+    /// long as the connection shall count.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_ctl(2)` says.
+    pub fn into_parts(self) -> io::Result<Parts> {
+        let Self { io, header, peer, permit } = self;
+        let runtime = io.runtime();
+        let _entered = runtime.enter();
+        let socket = io.into_socket()?;
+        let stream = match peer {
+            PeerAddr::Ip(_) => InnerStream::Tcp(TcpStream::from_std(socket.into())?),
+            PeerAddr::Unix(_) => InnerStream::Unix(UnixStream::from_std(socket.into())?),
+        };
+        Ok(Parts { stream, header, peer, permit })
+    }
+
+    /// The connection alone, as tokio's own stream. It does not count as open any more.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_ctl(2)` says.
+    pub fn into_inner(self) -> io::Result<InnerStream> {
+        Ok(self.into_parts()?.stream)
+    }
+}
+
+impl AsyncRead for ProxiedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().io.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ProxiedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().io.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().io.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What is written is the kernel's.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.io.shut_down())
+    }
+}
+
+impl AsFd for ProxiedStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+impl AsRawFd for ProxiedStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for InnerStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
