@@ -56,18 +56,22 @@ def test_checks_with_a_header(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    listener.settimeout(10)
+    delivered = 0
     with (
         socket.create_server(("127.0.0.1", 0)) as front,
         running_haproxy(configuration(name, listener, front, changes), tmp_path, front) as haproxy,
     ):
         # When the third begins, HAProxy has judged the first two.
-        for _ in range(3):
-            conn, address = listener.accept()
-            with conn, contextlib.suppress(ConnectionResetError):
-                assert address[0] == "127.0.0.1"
-                assert conn.recv(1) == b""
+        until(lambda: listener.stats()[outcome] >= 3)
         assert_up(haproxy)
+        while (conn := listener.try_accept()) is not None:
+            delivered += 1
+            with conn, contextlib.suppress(ConnectionResetError):
+                assert conn.getpeername()[0] == "127.0.0.1"
+                assert conn.recv(1) == b""
+    # A check in version 1 looks like any client; the third may be on its way still. A LOCAL one is delivered only if HAProxy
+    # has not reset it yet.
+    assert delivered >= 2 or outcome == "local"
     listener.close()
     assert listener.stats()[outcome] >= 3
     # The last one may have been cut short by the end of HAProxy.
