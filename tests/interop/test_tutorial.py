@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from interop.pages import example, run_example, text
 from interop.proxies import find_program, running_haproxy
 from interop.running import running_loop
+from peers import until
 from proxyproto_rs import Listener
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ PAGE = "tutorial.md"
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Run the tutorial's server on a free port; gives its address."""
+def serving(port: int = 0) -> Iterator[str]:
+    """Run the tutorial's server on this port, or on a free one; gives its address."""
     namespace = run_example(PAGE, "server")
-    with Listener("127.0.0.1", 0) as listener:
+    with Listener("127.0.0.1", port) as listener:
 
         def listen(host: str, port: int, **options: Any) -> Listener:
             assert (host, port) == ("127.0.0.1", 8000)
@@ -61,12 +62,36 @@ def test_client_without_is_refused_and_the_log_says_why(caplog: pytest.LogCaptur
     assert line.endswith(after)
 
 
+def ask(address: str) -> subprocess.CompletedProcess[str]:
+    """Run the page's curl against HAProxy, from an address that is not HAProxy's own."""
+    command = example(PAGE, "balanced", {"127.0.0.1:9000": address}).split()
+    as_another = ["--silent", "--noproxy", "*", "--interface", "127.0.0.2", "--max-time", "10"]
+    return subprocess.run(
+        [find_program("curl"), *as_another, *command[1:]], capture_output=True, text=True, check=False
+    )
+
+
 def test_client_of_haproxy_sees_its_address(tmp_path: Path) -> None:
     with serving() as address, socket.create_server(("127.0.0.1", 0)) as front:
         changes = {"127.0.0.1:8000": address, "bind :9000": f"bind fd@{front.fileno()}"}
-        with (
-            running_haproxy(example(PAGE, "haproxy", changes), tmp_path, front),
-            socket.create_connection(front.getsockname(), 10, source_address=("127.0.0.2", 0)) as client,
-            client.makefile() as lines,
-        ):
-            assert lines.readline().startswith("You are 127.0.0.2, and sent <Header v2 PROXY")
+        with running_haproxy(example(PAGE, "haproxy", changes), tmp_path, front):
+            host, port = front.getsockname()
+            asked = ask(f"{host}:{port}")
+    assert asked.stdout.startswith("You are 127.0.0.2, and sent <Header v2 PROXY")
+
+
+def test_haproxy_may_start_before_the_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as front, socket.socket() as reserved:
+        # Bound, so that nobody else has this port meanwhile; not listening, so that checks fail.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        host, port = reserved.getsockname()
+        changes = {"127.0.0.1:8000": f"{host}:{port}", "bind :9000": f"bind fd@{front.fileno()}"}
+        with running_haproxy(example(PAGE, "haproxy", changes), tmp_path, front) as haproxy:
+            until(lambda: haproxy.server("app1")["status"] == "DOWN")
+            front_host, front_port = front.getsockname()
+            assert ask(f"{front_host}:{front_port}").stdout == ""
+            with serving(port):
+                until(lambda: haproxy.server("app1")["status"] == "UP")
+                asked = ask(f"{front_host}:{front_port}")
+    assert asked.stdout.startswith("You are 127.0.0.2, and sent <Header v2 PROXY")
