@@ -1,0 +1,56 @@
+"""docs/howto/install.md says of extras, Pythons and Rust what the project's own files say."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from interop.pages import DOCS, read, run_example, text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = "howto/install.md"
+ROOT: Path = DOCS.parent
+
+
+def toml(name: str) -> dict[str, Any]:
+    if sys.version_info < (3, 11):
+        pytest.skip("tomllib came with Python 3.11")
+    import tomllib
+
+    return tomllib.loads((ROOT / name).read_text())
+
+
+def test_the_check_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    run_example(PAGE, "check")
+    assert capsys.readouterr().out.rstrip() == text(PAGE, "check")
+
+
+def test_extras_are_those_of_the_package() -> None:
+    table = re.findall(r"^\| `(\w+)` \| .* \| `pip install '\.\[(\w+)\]'` \|$", read(PAGE), re.M)
+    assert [name for name, _ in table] == [extra for _, extra in table]
+    assert {name for name, _ in table} == set(toml("pyproject.toml")["project"]["optional-dependencies"])
+
+
+def test_pythons_are_those_of_the_package() -> None:
+    classifiers = toml("pyproject.toml")["project"]["classifiers"]
+    versions = re.findall(r"Python :: (3\.\d+)$", "\n".join(classifiers), re.M)
+    (row,) = re.findall(r"^\| Python \| (.*) \|$", read(PAGE), re.M)
+    assert re.findall(r"3\.\d+", row) == versions
+
+
+def test_rust_is_the_oldest_that_builds_it() -> None:
+    rust = toml("Cargo.toml")["workspace"]["package"]["rust-version"]
+    assert set(re.findall(r"Rust (\d[\d.]+\d)|rustc (\d[\d.]+\d)", read(PAGE))) == {(rust, ""), ("", rust)}
+
+
+def test_the_wheel_is_for_the_glibc_and_the_abi_that_the_page_names() -> None:
+    # manylinux2014 is glibc 2.17 (PEP 599).
+    assert "--compatibility manylinux2014" in (ROOT / ".ci" / "wheels").read_text()
+    assert '"abi3-py310"' in (ROOT / "rust" / "python" / "Cargo.toml").read_text()
+    assert "glibc 2.17" in read(PAGE)
+    assert "cp310-abi3" in read(PAGE)
