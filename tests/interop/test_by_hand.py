@@ -1,10 +1,12 @@
-"""The commands of docs/howto/try.md, as they stand there."""
+"""The commands and the test module of docs/howto/testing.md, as they stand there."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,10 +17,11 @@ from interop.running import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from proxyproto_rs import Listener
 
-PAGE, STDLIB = "howto/try.md", "howto/stdlib.md"
+PAGE, STDLIB = "howto/testing.md", "howto/stdlib.md"
 
 
 @contextlib.contextmanager
@@ -84,3 +87,33 @@ def test_python_sends_a_header(listener: Listener, capsys: pytest.CaptureFixture
 def test_a_header_is_decoded(capsys: pytest.CaptureFixture[str]) -> None:
     run_example(PAGE, "decode")
     assert capsys.readouterr().out.startswith("<Header v2 PROXY INET/STREAM ('192.0.2.1', 51000)")
+
+
+def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
+    """They test the tutorial's server, with pytest, in a folder that holds no more than these two files."""
+    (tmp_path / "server.py").write_text(example("tutorial.md", "server"))
+    (tmp_path / "test_server.py").write_text(example(PAGE, "test-server"))
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-X",
+            "dev",
+            "-m",
+            "pytest",
+            "-q",
+            "-W",
+            "error",
+            "-p",
+            "no:asyncio",
+            "--rootdir",
+            tmp_path,
+            "-c",
+            os.devnull,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "2 passed" in ended.stdout

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = DOCS.parent
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+OTHERS = ["../README.md", "../CONTRIBUTING.md", "../SECURITY.md"]
 
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -29,7 +30,10 @@ BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 RUN_ELSEWHERE = {
     "howto/haproxy.md": "test_haproxy.py",
     "howto/nginx.md": "test_nginx.py",
-    "howto/try.md": "test_by_hand.py",
+    "howto/install.md": "test_install.py",
+    "howto/kubernetes.md": "test_kubernetes.py",
+    "howto/testing.md": "test_by_hand.py",
+    "topics/ipv4-mapped.md": "test_ipv4_mapped.py",
     "tutorial.md": "test_tutorial.py",
 }
 
@@ -41,7 +45,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS])
 def test_links_lead_somewhere(page: str) -> None:
     for match in LINK.finditer(read(page)):
         name, _, anchor = match["target"].partition("#")
@@ -166,4 +170,4 @@ def test_examples_have_unique_names_and_languages() -> None:
 
 def test_a_missing_replacement_is_an_error() -> None:
     with pytest.raises(AssertionError, match="does not hold"):
-        run_example("howto/try.md", "decode", replacements={"no such text": ""})
+        run_example("howto/testing.md", "decode", replacements={"no such text": ""})

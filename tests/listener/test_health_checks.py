@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import pytest
 
-from peers import CLIENT, LOCAL, SIGNATURE, UNKNOWN, UNSPEC, V2, Peer, until, wait_readable
+from peers import CLIENT, LOCAL, SIGNATURE, UNKNOWN, UNSPEC, V2, Peer, until
 from proxyproto_rs import Command, Listener
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # R23: whatever stands behind the fixed part of a LOCAL header is skipped. This is what an AWS NLB sends.
 LOCAL_WITH_TLVS = SIGNATURE + b"\x20\x11\x00\x07" + b"\x04\x00\x04\x00\x00\x00\x00"
@@ -74,21 +70,6 @@ def test_a_check_is_exempt_from_the_clients_rules(outcome: str, data: bytes) -> 
             with Peer(listener.getsockname(), data):
                 listener.accept()[0].close()
         assert listener.stats()[outcome] == 3
-
-
-@pytest.mark.parametrize("goes", [Peer.end, Peer.reset], ids=["end", "reset"])
-def test_a_check_that_has_gone_is_counted_and_not_delivered(
-    goes: Callable[[Peer], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    # On demand nobody looks at it before we ask.
-    with Listener("127.0.0.1", 0, ahead=0, trusted=["127.0.0.1"]) as listener:
-        with Peer(listener.getsockname(), LOCAL) as peer:
-            goes(peer)
-            assert wait_readable(listener.fileno())
-            assert listener.try_accept() is None
-        stats = listener.stats()
-        assert (stats["local"], stats.accepted + stats.refused, stats.open) == (1, 1, 0)
-    assert not caplog.records
 
 
 def test_a_bare_connection_is_a_probe(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
