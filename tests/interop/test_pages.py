@@ -28,6 +28,7 @@ BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 
 # Each of these is run by a test of its own.
 RUN_ELSEWHERE = {
+    "howto/deployment.md": "test_deployment.py",
     "howto/haproxy.md": "test_haproxy.py",
     "howto/nginx.md": "test_nginx.py",
     "howto/install.md": "test_install.py",
