@@ -23,6 +23,7 @@ use crate::stream_io::StreamIo;
 #[derive(Debug)]
 pub struct ProxiedStream {
     io: StreamIo,
+    is_tcp: bool,
     header: Option<Header>,
     peer: PeerAddr,
     permit: Permit,
@@ -52,9 +53,9 @@ pub enum InnerStream {
 }
 
 impl ProxiedStream {
-    pub(crate) fn new(connection: Connection, runtime: Handle) -> Self {
+    pub(crate) fn new(connection: Connection, is_tcp: bool, runtime: Handle) -> Self {
         let Connection { fd, header, peer, permit, has_payload } = connection;
-        Self { io: StreamIo::new(fd, runtime, has_payload), header, peer, permit }
+        Self { io: StreamIo::new(fd, runtime, has_payload), is_tcp, header, peer, permit }
     }
 
     /// The header; `None` for a connection that is served without one.
@@ -73,7 +74,7 @@ impl ProxiedStream {
         match (named, &self.peer) {
             (Some(client), _) => client,
             (None, PeerAddr::Ip(peer)) => *peer,
-            (None, PeerAddr::Unix(_)) => NOBODY,
+            (None, _) => NOBODY,
         }
     }
 
@@ -110,10 +111,7 @@ impl ProxiedStream {
     ///
     /// What setsockopt(2) says.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        match self.peer {
-            PeerAddr::Ip(_) => Ok(sockopt::set_tcp_nodelay(self, nodelay)?),
-            PeerAddr::Unix(_) => Ok(()),
-        }
+        if self.is_tcp { Ok(sockopt::set_tcp_nodelay(self, nodelay)?) } else { Ok(()) }
     }
 
     /// The connection as tokio's own stream, and the header, the peer and the permit apart. The permit is to be held for as
@@ -123,13 +121,14 @@ impl ProxiedStream {
     ///
     /// What `epoll_ctl(2)` says.
     pub fn into_parts(self) -> io::Result<Parts> {
-        let Self { io, header, peer, permit } = self;
+        let Self { io, is_tcp, header, peer, permit } = self;
         let runtime = io.runtime();
         let _entered = runtime.enter();
         let socket = io.into_socket()?;
-        let stream = match peer {
-            PeerAddr::Ip(_) => InnerStream::Tcp(TcpStream::from_std(socket.into())?),
-            PeerAddr::Unix(_) => InnerStream::Unix(UnixStream::from_std(socket.into())?),
+        let stream = if is_tcp {
+            InnerStream::Tcp(TcpStream::from_std(socket.into())?)
+        } else {
+            InnerStream::Unix(UnixStream::from_std(socket.into())?)
         };
         Ok(Parts { stream, header, peer, permit })
     }

@@ -307,7 +307,8 @@ impl ProxyListener {
     }
 
     fn stream(&self, connection: Connection) -> (ProxiedStream, SocketAddr) {
-        let stream = ProxiedStream::new(connection, self.runtime.clone());
+        let is_tcp = matches!(self.local_name(), LocalAddr::Ip(_));
+        let stream = ProxiedStream::new(connection, is_tcp, self.runtime.clone());
         let client = stream.client_addr();
         (stream, client)
     }
