@@ -1,4 +1,4 @@
-//! The listener for [`axum::serve`], and the client for its handlers (feature `axum`).
+//! The listener for [`axum::serve()`], and the client for its handlers (feature `axum`).
 
 use std::future;
 use std::io;
@@ -13,7 +13,7 @@ use crate::addresses::PeerAddr;
 use crate::proxied_stream::ProxiedStream;
 use crate::proxy_listener::ProxyListener;
 
-/// Once the listener is drained and empty, `accept` waits for ever: what ends [`axum::serve`] is its graceful shutdown.
+/// Once the listener is drained and empty, `accept` waits for ever: what ends [`axum::serve()`] is its graceful shutdown.
 impl Listener for ProxyListener {
     type Io = ProxiedStream;
     type Addr = SocketAddr;
