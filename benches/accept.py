@@ -1,8 +1,8 @@
-"""What a connection costs a server: header, request, reply, end, under load, in CPU time of its threads.
+"""What a connection costs a server under load: header, request, reply and end, in CPU time of its threads.
 
     python benches/accept.py [ROUNDS]
 
-The load comes from core 1. The server has core 0, and in a second part both, which it shares with the load.
+The load runs on core 1. The server runs on core 0. In a second part it uses both cores, which it shares with the load.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDS = 25
 CONNECTIONS = 2000
 CONCURRENCY = 32
 
-# (ours, the rival, which of our threads count, what to reach)
+# (ours, the rival, which of our threads count, the ratio to reach)
 TARGETS = [
     ("create_server", "bare create_server", "main", 0.75),
     ("create_server", "bare create_server", "total", 1.0),
@@ -33,7 +33,7 @@ TARGETS = [
     ("start_server(sock=)", "icgood start_server", "total", 0.65),
 ]
 
-# Each with the header that it wants.
+# Each with the header that it expects.
 CONTESTANTS = {
     "bare create_server": "none",
     "create_server": "v2",

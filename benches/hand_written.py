@@ -1,4 +1,4 @@
-"""The readers that one writes oneself, as fast as pure Python gets: slices, struct and inet_ntop, TLVs skipped.
+"""Readers written by hand, as fast as pure Python gets: slices, struct and inet_ntop, without TLVs.
 
 `parse` gives both addresses, as a reader for general use would; `parse_source` leaves out whatever only the
 destination needs. Both refuse what would put nonsense into an address, and give the header's length.
@@ -17,7 +17,7 @@ Address = tuple[str, int] | tuple[str, int, int, int] | None
 
 
 def parse(data: bytes) -> tuple[Address, Address, int]:
-    """Return the client's and the server's address, None where the header names nobody, and its length."""
+    """Return the client's and the server's address, and the header's length; None for both if the header names nobody."""
     if data.startswith(_SIGNATURE):
         command = data[12]
         end = 16 + (data[14] << 8 | data[15])
@@ -62,7 +62,7 @@ def parse(data: bytes) -> tuple[Address, Address, int]:
 
 
 def parse_source(data: bytes) -> tuple[Address, int]:
-    """Return the client's address, None where the header names nobody, and the header's length."""
+    """Return the client's address, or None if the header names nobody, and the header's length."""
     if data.startswith(_SIGNATURE):
         command = data[12]
         end = 16 + (data[14] << 8 | data[15])

@@ -18,19 +18,19 @@ from proxyproto_rs import Header, Listener
 
 ROUNDS = 11
 CONNECTIONS = 2_000
-# Denied, so that a connection ends in the acceptor: nothing else is measured.
+# The client is denied, so a connection ends in the acceptor, and nothing else is measured.
 HEADER = Header.v2(("192.0.2.1", 1), ("198.51.100.1", 2)).encode()
 
 
 def networks(count: int) -> list[str]:
-    """So many entries, of which the last denies the client."""
+    """Return so many entries. The last one denies the client."""
     return [f"10.{n >> 14 & 255}.{n >> 6 & 255}.{(n & 63) << 2}/30" for n in range(count - 1)] + [
         "192.0.2.0/24"
     ]
 
 
 def acceptor_cpu() -> int:
-    """Nanoseconds that the acceptor's thread has run."""
+    """Return the nanoseconds that the acceptor's thread has run."""
     for task in Path("/proc/self/task").iterdir():
         if (task / "comm").read_text() == "proxyproto-rs\n":
             return int((task / "schedstat").read_text().split()[0])

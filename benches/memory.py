@@ -1,8 +1,8 @@
-"""What a connection costs a server on which nothing has been said yet: resident memory.
+"""What a silent connection costs a server, in resident memory.
 
     python benches/memory.py
 
-Both ends need a file descriptor for each connection: ulimit -n must allow them.
+Each connection needs a file descriptor at both ends: ulimit -n must allow that.
 """
 
 from __future__ import annotations

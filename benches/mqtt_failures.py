@@ -1,4 +1,4 @@
-"""What recording refused clients costs those who log in: 10,000 failed logins from 1,000 addresses, and good ones between.
+"""What recording refused clients costs good logins: 10,000 failed logins from 1,000 addresses, with good ones between.
 
     python benches/mqtt_failures.py [ROUNDS]
 
@@ -36,7 +36,7 @@ MEASURES = ("the broker's CPU, ms a refused login", "good login, median ms", "go
 
 
 class Passwords(BaseAuthPlugin):
-    """As quick as a plugin can be."""
+    """The quickest possible plugin."""
 
     async def authenticate(self, *, session: Session) -> bool:
         return session.password == "right"
@@ -141,7 +141,7 @@ def answered(sock: socket.socket, expected: bytes) -> None:
 
 
 def wait_for_rows(path: Path) -> float:
-    """Wait until the table is right; milliseconds that took."""
+    """Wait until the table is right; return the milliseconds that it took."""
     since = time.monotonic()
     expected = (ADDRESSES, FAILURES, ADDRESSES)
     query = "SELECT count(*), coalesce(sum(attempts), 0), count(DISTINCT ip_address) FROM unauthorized_client"

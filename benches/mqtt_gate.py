@@ -1,4 +1,4 @@
-"""What the gate costs over amqtt alone: CPU time of a login, memory of an idle session, in one run.
+"""What the gate costs beyond amqtt alone: CPU time of a login and memory of an idle session, in one run.
 
     python benches/mqtt_gate.py [ROUNDS]
 
@@ -83,7 +83,7 @@ def start(kind: str) -> Server:
 
 
 def log_in(kind: str, server: Server) -> float:
-    """Log in and out; the broker's milliseconds of CPU for each."""
+    """Log in and out; return the broker's milliseconds of CPU for each login."""
     before = sum(server.cpu().values())
     for _ in range(LOGINS // AT_A_TIME):
         close(connect(kind, server))
@@ -91,7 +91,7 @@ def log_in(kind: str, server: Server) -> float:
 
 
 def close(sockets: list[socket.socket]) -> None:
-    """Say goodbye, and wait until the broker has closed each."""
+    """Send DISCONNECT, and wait until the broker has closed each connection."""
     for sock in sockets:
         sock.sendall(DISCONNECT)
     for sock in sockets:

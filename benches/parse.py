@@ -2,7 +2,7 @@
 
     python benches/parse.py [ROUNDS]
 
-Prints nanoseconds of CPU, and how many times faster we are, of the same round each.
+Prints nanoseconds of CPU, and how many times faster we are. Each ratio is of one round.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from readers import Reader
 
 ROUNDS = 101
-# Long against reading the clock, short against a time slice.
+# Long compared with reading the clock, and short compared with a time slice.
 SECONDS = 0.004
 TARGETS = {"by hand": 3.5, "icgood": 20.0}
 TARGET_OF_GEOMETRIC_MEAN = 5.0
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measurement(reader: Reader, data: bytes) -> Callable[[], float]:
-    """Return what measures the reader once, in seconds a call."""
+    """Return a function that measures the reader once, in seconds for each call."""
     timer = reader.timer(data, time.thread_time)
     calls = 1
     while timer.timeit(calls) < SECONDS:

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, pinned, and what the kernel says of their threads and memory."""
+"""Servers in pinned processes of their own, and what the kernel reports of their threads and memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Server:
         return spent
 
     def resident(self) -> int:
-        """Return the bytes of memory that the process has for itself."""
+        """Return the bytes of memory that the process does not share."""
         for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Rss:"):
                 return int(line.split()[1]) * 1024

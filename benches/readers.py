@@ -51,7 +51,7 @@ class _Bytes:
 
 
 def aiosmtpd(data: bytes) -> Any:
-    # It never waits for anything here, so no loop is needed to run it, and none is measured.
+    # It never waits for anything here. So it runs without a loop, and no loop is measured.
     coroutine = get_proxy(_Bytes(data))
     try:
         coroutine.send(None)
@@ -64,7 +64,7 @@ def aiosmtpd(data: bytes) -> Any:
 
 
 class _Request(Request):
-    """gunicorn's, of which only the header is read."""
+    """gunicorn's parser, which reads only the header here."""
 
     def __init__(self) -> None:
         self.cfg = _gunicorn_config
@@ -84,14 +84,14 @@ def gunicorn(data: bytes) -> Any:
 
 
 def twisted(data: bytes) -> Any:
-    # What its wrapper does with the first bytes of a connection.
+    # Twisted's wrapper does this with the first bytes of a connection.
     parser = V2Parser() if data[:12] == V2Parser.PREFIX else V1Parser()
     info, _ = parser.feed(data)
     return info.source
 
 
 class Reader:
-    """A statement that reads `data`, and what its names mean. Nothing of ours stands around the call."""
+    """Return a statement that reads `data`, and the names that it uses. None of our code stands around the call."""
 
     def __init__(self, statement: str, **names: Any) -> None:
         self._statement = statement

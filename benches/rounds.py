@@ -1,7 +1,7 @@
-"""Measurements in turns: each round measures every contestant, and ratios are of the same round.
+"""Measurements in rounds: each round measures every contestant. A ratio compares two results of the same round.
 
-Machines are noisy, and the noise is the same for neighbours in time. So what counts is the median over rounds
-of a ratio within the round; the quartiles say how much it wandered.
+Machines are noisy, but measurements close in time have the same noise. So each round gives a ratio, and the median over
+the rounds counts. The quartiles say how much the ratio varied.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def in_turns(rounds: int, contestants: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Measure each contestant once a round, starting with another one each time."""
+    """Measure each contestant once in each round. Each round starts with another one."""
     names = list(contestants)
     results: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):

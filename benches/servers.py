@@ -1,9 +1,9 @@
-"""The servers that are measured, one to a process: each answers a line with a line and closes.
+"""The servers that are measured, one in each process. Each answers a line with a line, and closes.
 
     python benches/servers.py NAME[, uvloop][, fresh]
 
-Prints its address and serves until its input ends. Each asks for the client's address, as a server that wants
-the PROXY protocol does.
+Prints its address and serves until its input ends. Each server asks for the client's address, as a server that uses the
+PROXY protocol does.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def ours_create_server() -> Any:
 
 
 async def ours_eager() -> Any:
-    """For silent connections: the kernel would not hand them over before a second has passed."""
+    """For silent connections: with deferred accept the kernel would hold them back for a second."""
     return await ours(defer_accept=False, max_pending=20_000, header_timeout=60.0).create_server(Answer)
 
 
@@ -155,7 +155,7 @@ async def serve(make_server: Callable[[], Awaitable[Any]]) -> None:
     watch_input(lambda: loop.call_soon_threadsafe(ended.set_result, None))
     server = await make_server()
     host, port, *_ = server.sockets[0].getsockname()
-    # What the imports have made is not to be looked at again and again.
+    # The collector need not look again and again at what the imports have made.
     gc.collect()
     gc.freeze()
     print(f"{host}:{port}", flush=True)
@@ -172,7 +172,7 @@ def watch_input(ended: Callable[[], Any]) -> None:
 
 
 def raise_mmap_threshold() -> None:
-    """Do once what every long-lived process does at some time: free something larger than 128 KiB.
+    """Free something larger than 128 KiB, once, as every long-lived process does at some time.
 
     From then on glibc keeps blocks of that size. Before, each of the 256 KiB that asyncio offers to a read is a
     mapping of its own, made and given back for each connection.

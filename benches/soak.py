@@ -1,4 +1,4 @@
-"""Minutes of mixed traffic, and what they leave behind: rate, memory, file descriptors, outcomes at start and end.
+"""Minutes of mixed traffic. It reports rate, memory, file descriptors and outcomes at the start and at the end.
 
     python benches/soak.py [SECONDS]
 
@@ -25,7 +25,7 @@ EVERY = 30.0
 
 
 class SoakServer(Server):
-    """The server, which tells its counters."""
+    """The server, which reports its counters."""
 
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("soak_server.py"))]

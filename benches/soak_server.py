@@ -1,4 +1,4 @@
-"""The server that is soaked: tells each connection who its client is, then echoes; its options change all the time.
+"""The server of the soak: it tells each client its own address, then echoes. Its options change all the time.
 
     python benches/soak_server.py
 
@@ -16,7 +16,7 @@ import sys
 
 from proxyproto_rs import AddressSet, Listener
 
-# What benches/soak_traffic.py relies on.
+# benches/soak_traffic.py relies on these.
 OPTIONS = {
     "trusted": ["127.0.0.0/9"],
     "header_timeout": 5.0,
@@ -37,7 +37,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def change(listener: Listener, deny: AddressSet) -> None:
-    """Change lists and options ten times a second, to what decides the same."""
+    """Change lists and options ten times a second, to values that decide the same."""
     for number in itertools.count():
         deny.add(f"198.18.{number % 256}.0/24", expires=5.0)
         listener.update(**OPTIONS, max_header_size=4096 if number % 2 else 4095)

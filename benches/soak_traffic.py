@@ -23,11 +23,11 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class WrongAnswer(Exception):
-    """The server said something that it must not."""
+    """The server sent something that it must not send."""
 
 
 class Traffic:
-    """So many connections at a time to one server, until it is told to stop."""
+    """Keeps so many connections at a time to one server, until it is told to stop."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.connections = 0
@@ -64,7 +64,7 @@ class Traffic:
             yield sock
 
     async def client(self, header: Header, *pieces: bytes, pause: float = 0.0) -> None:
-        """A client that is served: sees its own address, and all it has sent."""
+        """A client that is served. It gets its own address, and all that it sent."""
         loop = asyncio.get_running_loop()
         async with self.connected() as sock:
             for piece in pieces or [header.raw]:
@@ -81,7 +81,7 @@ class Traffic:
         self.served += 1
 
     async def stranger(self, first_bytes: bytes, *, ends: bool = False, source: str = "127.0.0.0") -> None:
-        """A peer that is refused: sees the end and nothing else."""
+        """A peer that is refused. It sees the end of the connection and nothing else."""
         async with self.connected(source) as sock:
             with contextlib.suppress(ConnectionError):
                 await asyncio.get_running_loop().sock_sendall(sock, first_bytes)
@@ -216,4 +216,4 @@ MIXTURE: dict[Callable[[Traffic], Awaitable[None]], int] = {
     gone_at_once: 30,
     gone_when_served: 30,
 }
-"""How often each occurs, in parts of their sum."""
+"""How often each occurs, as parts of the sum."""

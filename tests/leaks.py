@@ -51,7 +51,7 @@ def call() -> None:
 def teardown(item: pytest.Item) -> None:
     """Look at the process when the test's fixtures are gone."""
     if _left_files(item) or _left_threads(item):
-        # It goes through all that pytest holds, 0.3 s, so not after each test.
+        # The collector walks through everything that pytest holds, which takes 0.3 s. So it does not run after each test.
         gc.collect()
     deadline = time.monotonic() + _REAPED_WITHIN
     while _left_threads(item) and time.monotonic() < deadline:
@@ -93,12 +93,12 @@ def watched(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
 
 
 def open_files() -> dict[str, str]:
-    """The file descriptors of this process, each with what it is."""
+    """The file descriptors of this process, each with what it refers to."""
     files = {}
     for fd in os.listdir("/proc/self/fd"):
         try:
             files[fd] = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:  # that of the listing itself
+        except FileNotFoundError:  # the listing's own fd
             continue
     return files
 

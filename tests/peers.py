@@ -30,7 +30,7 @@ _Result = TypeVar("_Result")
 CLIENT = ("192.0.2.1", 51724)
 SERVER = ("198.51.100.2", 443)
 
-# Written out, not encoded: the listener's tests shall not depend on the encoder's.
+# Written out byte by byte: the tests of the listener must not depend on the encoder.
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 51724 443\r\n"
 V2 = SIGNATURE + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 1, 198, 51, 100, 2]) + struct.pack("!HH", 51724, 443)
@@ -40,7 +40,7 @@ UNKNOWN = b"PROXY UNKNOWN\r\n"
 
 
 class Peer:
-    """The other end of one connection: sends what it is told to, and sees what comes."""
+    """The other end of one connection. It sends what a test tells it to send, and sees what comes."""
 
     def __init__(self, address: Any, *chunks: bytes) -> None:
         self.sock = socket.socket(socket.AF_UNIX if isinstance(address, str | bytes) else _family(address))
@@ -69,7 +69,7 @@ class Peer:
             self.sock.sendall(chunk)
 
     def receive(self) -> bytes:
-        """All that comes until the other end closes, in whatever way."""
+        """Everything that comes until the other end closes or resets."""
         received = bytearray()
         with contextlib.suppress(ConnectionResetError):
             while chunk := self.sock.recv(65536):
@@ -81,7 +81,7 @@ class Peer:
         return self.receive() == b""
 
     def end(self) -> None:
-        """Say that there is no more to come."""
+        """Shut down the sending side."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -127,9 +127,9 @@ class TlsPeer:
 async def connected(
     address: Any, *chunks: bytes, **keywords: Any
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A peer in asyncio's streams; what it sends is sent in one piece before TLS."""
+    """A peer with asyncio's streams. It sends the chunks in one piece, before TLS."""
     sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else _family(address))
-    # Neither blocks on loopback. The loop's own ways ask a resolver, on threads that libuv keeps.
+    # Neither call blocks on loopback. The loop's own functions would ask a resolver, on threads that libuv keeps.
     sock.connect(address)
     sock.sendall(b"".join(chunks))
     sock.setblocking(False)
@@ -158,13 +158,13 @@ def wait_readable(fd: int, timeout: float | None = None) -> bool:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what no fd tells of, such as a counter; the test's own timeout bounds it."""
+    """Wait until a condition holds that no fd signals, such as a counter. The test's own timeout ends the wait."""
     while not condition():
         os.sched_yield()
 
 
 async def turn_until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something has come true that no future tells of."""
+    """Let the loop run until a condition holds that no future signals."""
     while not condition():  # noqa: ASYNC110 - nobody could set an event
         await asyncio.sleep(0)
 

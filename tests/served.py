@@ -22,7 +22,7 @@ on_uvloop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what comes; tells of its transport and of its end."""
+    """Sends back what comes. Tests can wait for its transport and for its end."""
 
     def __init__(self, made: asyncio.Queue[Echo]) -> None:
         self._made = made
@@ -67,7 +67,7 @@ async def serve_one(
     client: Callable[[], Awaitable[None]],
     **keywords: Any,
 ) -> None:
-    """Run both to their ends; whatever one of them raises is raised here."""
+    """Run the handler and the client to their ends. An error in either is raised here."""
     handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def connected_cb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

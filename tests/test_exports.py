@@ -1,4 +1,4 @@
-"""The public names: those that were promised, each from the module it is made in, and no other."""
+"""The public names: all that were promised, each from the module that makes it, and no others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROMISED = {
     "__version__",
 }
 
-# What the core keeps to the package.
+# What only the package itself uses of the core.
 INTERNAL = {"Acceptor", "Connection"}
 
 PRIVATE_MODULES = sorted(
@@ -58,7 +58,7 @@ def test_export_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PROMISED - {"__version__"}))
 def test_export_stands_where_its_module_says(name: str) -> None:
-    """pickle and documentation tools look for it there."""
+    """pickle and documentation tools look for a name in its module."""
     public = getattr(proxyproto_rs, name)
     assert getattr(importlib.import_module(public.__module__), name) is public
 

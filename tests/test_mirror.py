@@ -1,6 +1,6 @@
 """Each source file of the package and of its bindings has a test file: one of its name, or the one that is named here.
 
-The crates below have their tests in cargo, the broker and the command line above have theirs by what they do.
+The crates below have their tests in cargo. The tests of the broker and of the command line are ordered by what they do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SOURCES = sorted(
     for path in (ROOT / folder).glob(pattern)
 )
 
-# What has no face of its own is tested through the one that users see.
+# These have no public face of their own. They are tested through the face that users see.
 TESTED_BY = {
     "python/proxyproto_rs/__init__.py": "test_exports.py",
     "python/proxyproto_rs/_get_header.py": "listener/test_proxied_socket.py",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-# A busy machine is no failure: pytest's timeout guards against what hangs.
+# A busy machine is no failure. pytest's timeout ends a test that hangs.
 settings.register_profile("codec", deadline=None)
 settings.load_profile("codec")
 
@@ -39,7 +39,7 @@ FIXTURES = {
 
 @dataclass(frozen=True)
 class Vector:
-    """One line of vectors.json; the fields of the header are set where `expect` is ``"ok"``."""
+    """A vector of vectors.json. The fields of the header are set if `expect` is ``"ok"``."""
 
     name: str
     data: bytes
@@ -88,7 +88,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 
 def connects(item: pytest.Item) -> bool:
-    """Only these: to look for leaks costs ten milliseconds, and the vectors are thousands of tests."""
+    """Look only at these: looking for leaks takes ten milliseconds, and the vectors are thousands of tests."""
     return item.path.name == "test_connect.py"
 
 

@@ -27,7 +27,7 @@ Address = tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int] | str | byte
 
 
 class Incomplete(Exception):
-    """These bytes are the beginning of at least one header, and of nothing that is already wrong."""
+    """These bytes can still become a header, and nothing in them is wrong so far."""
 
 
 class Invalid(Exception):
@@ -36,7 +36,7 @@ class Invalid(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """What one header says, as numbers; the text of addresses is not its matter."""
+    """What one header says, as numbers. It does not write addresses as text."""
 
     version: int
     command: int

@@ -1,4 +1,4 @@
-"""`create_connection` and `open_connection`: the header first, then TLS; nothing is left when it fails."""
+"""`create_connection` and `open_connection` send the header first, then TLS. If they fail, they leave nothing open."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def serve_one(
         try:
             yield server.getsockname()[:2], served
         finally:
-            # Ends an accept that nobody has come for.
+            # Ends an accept() to which nobody has connected.
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
 
@@ -66,7 +66,7 @@ def receive_exactly(conn: socket.socket, size: int) -> bytes:
 
 
 def echo(conn: socket.socket) -> bytes:
-    """Take the header, then send back what comes."""
+    """Read the header, then send back what comes."""
     header = receive_exactly(conn, len(HEADER.raw))
     while chunk := conn.recv(65536):
         conn.sendall(chunk)
@@ -330,7 +330,7 @@ class TestOpenConnectionWithTls:
 
 
 def handshake_with(context: ssl.SSLContext) -> Callable[[socket.socket], str]:
-    """Take the header and do the handshake; tell how it went."""
+    """Read the header and do the handshake; return how it went."""
 
     def serve(conn: socket.socket) -> str:
         receive_exactly(conn, len(HEADER.raw))

@@ -37,7 +37,7 @@ def test_every_combination(family: int, transport: int) -> None:  # R25
 
 
 def test_are_not_the_numbers_of_the_socket_module() -> None:
-    """An INET6 that equalled AF_INET (2 both) would make a comparison with it wrong without a sound."""
+    """INET6 must not equal AF_INET (both are 2): a comparison of the two would silently be wrong."""
     member: object = Family.INET6
     assert Family.INET6.value == int(socket.AF_INET)
     assert member != socket.AF_INET

@@ -1,4 +1,4 @@
-"""`Header`: what it says of itself, its TLVs as views, and that it is a value."""
+"""`Header`: its attributes, its TLVs as views, and that it is a value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DESTINATION = ("198.51.100.2", 443)
 
 
 def with_tlvs(*tlvs: tuple[int, bytes]) -> Header:
-    """Read a header with these TLVs, whether or not one could build it."""
+    """Read a header with these TLVs, even if our encoder would refuse to build it."""
     block = bytes([192, 0, 2, 1, 198, 51, 100, 2]) + (56324).to_bytes(2, "big") + (443).to_bytes(2, "big")
     for kind, value in tlvs:
         block += bytes([kind]) + len(value).to_bytes(2, "big") + value

@@ -65,7 +65,7 @@ def test_any_bytes(data: bytes, max_header_size: int) -> None:
 
 @given(DATA)
 def test_a_right_checksum(data: bytes) -> None:
-    """What mutations cannot guess: the same bytes as TLVs behind a checksum that is theirs."""
+    """Mutations cannot guess a checksum. This gives the same bytes as TLVs, behind the right checksum."""
     block = b"\xc0\0\x02\x01\xc6\x33\x64\x02\x04\xd2\x01\xbb\x03\0\x04\0\0\0\0" + data
     header = independent_reader.SIGNATURE + b"\x21\x11" + len(block).to_bytes(2, "big") + block
     checksum = independent_reader.crc32c(header).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""The keywords of `parse`, `parse_datagram` and `Decoder`: what they let in, and their own bad values."""
+"""The keywords of `parse`, `parse_datagram` and `Decoder`: what they allow, and which values they refuse."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ Outcome = tuple[str, object, object]
 
 
 def outcome(read: Callable[..., tuple[Header, int]], data: Any, options: dict[str, Any]) -> Outcome:
-    """Read with nothing but the documented exceptions, and look at all that the header says."""
+    """Read the data and every attribute of its header. Only documented exceptions may come."""
     try:
         header, consumed = read(data, **options)
     except IncompleteHeader as error:
@@ -125,7 +125,7 @@ def look_at_everything(header: Header) -> None:
 def test_parse(data: bytes, options: dict[str, Any], buffer: Callable[[bytes], Any]) -> None:
     alone = outcome(parse, buffer(data), options)
     assert alone[0] != "wrong"
-    # Only what may still grow is changed by what follows.
+    # More bytes may change the answer only if it was incomplete.
     assert alone[0] == "incomplete" or outcome(parse, data + b"\0\r\n\xff", options) == alone
 
 
@@ -156,7 +156,7 @@ def test_decoder(
 
 @given(DATA)
 def test_leniency_only_adds(data: bytes) -> None:
-    """What is valid without a leniency is the same header with it."""
+    """A header that is valid without a leniency is the same header with it."""
     strict = outcome(parse, data, {})
     lenient = outcome(parse, data, {"allow_mixed_families": True, "ignore_malformed_tlvs": True})
     assert strict[0] != "valid" or lenient == strict

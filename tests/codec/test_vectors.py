@@ -40,7 +40,7 @@ def check_header(header: Header, vector: Vector) -> None:
 
 
 def splits(data: bytes) -> Iterable[int]:
-    """Give every place to split, but for vectors of thousands of bytes only those near either end."""
+    """Return every place to split. For vectors of thousands of bytes, return only the places near either end."""
     if len(data) <= 600:
         return range(len(data) + 1)
     return [*range(300), *range(len(data) - 20, len(data) + 1)]

@@ -1,4 +1,4 @@
-"""The watch over what tests leave behind, and a Listener, for the holes that other readers have had."""
+"""The tests of other readers' holes: they leave nothing behind, and have a Listener."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_cve_2021_23351_a_line_without_end(beginning: bytes) -> None:
 
 
 def test_family_byte_0x13_and_the_65535_other_pairs_of_bytes() -> None:
-    """Readers have crashed on, or accepted, nibbles that do not exist, such as transport 3 of byte 0x13."""
+    """Readers crashed on values that do not exist, or accepted them, such as transport 3 of byte 0x13."""
     block = bytes(216)  # addresses of each family, and TLVs of no type and no length behind the shorter ones
     wrong = []
     for first in range(256):
@@ -82,7 +82,7 @@ def test_family_byte_0x13_and_the_65535_other_pairs_of_bytes() -> None:
 
 @pytest.mark.parametrize("family", [0x00, 0x11, 0x12, 0x21, 0x31, 0x13, 0x99, 0xFF], ids=hex)
 def test_a_crash_on_local(family: int) -> None:
-    """Readers took LOCAL's block for addresses that were not there; it is skipped, whatever it is (R28)."""
+    """Readers took LOCAL's block for addresses. It has none, and is skipped, whatever it holds (R28)."""
     for size in (*range(41), 215, 216, 217, 65535):
         for filler in (b"\x00", b"\x7f", b"\xff"):
             header = read(v2(bytes([0x20, family]), filler * size))
@@ -153,7 +153,7 @@ def test_tlv_lengths_past_the_header(excess: int) -> None:
 
 @pytest.mark.parametrize("levels", [140, 8187])
 def test_nested_tlvs(levels: int) -> None:
-    """A reader that follows SSL TLVs within SSL TLVs runs out of stack; the second is all a header holds."""
+    """A reader that follows SSL TLVs within SSL TLVs runs out of stack. We read the first level and no more."""
     value = b""
     for _ in range(levels):
         value = tlv(0x20, b"\x01\0\0\0\0" + value)
@@ -167,7 +167,7 @@ def test_nested_tlvs(levels: int) -> None:
 
 @pytest.mark.parametrize("order", ["big", "little"])
 def test_checksum_byte_order(order: str) -> None:
-    """Senders and readers that agreed with each other only: it is network order, and CRC32C (R34)."""
+    """Some senders and readers agreed only with each other. The checksum is CRC32C, in network order (R34)."""
     zeroed = with_tlvs(tlv(0x03, bytes(4)), tlv(0x02, b"example.org"))
 
     def with_checksum(checksum: int) -> bytes:

@@ -25,7 +25,7 @@ def test_cve_2021_23351_a_line_without_end(listener: Listener) -> None:
 
 
 def test_cve_2021_23409_no_header_timeout(listener: Listener) -> None:
-    """go-proxyproto waited for ever unless a limit was set: here there always is one."""
+    """go-proxyproto waited for ever unless a limit was set. Here there is always a limit."""
     assert listener.options["header_timeout"] == 5.0
     listener.update(header_timeout=0.05)
     for beginning in (b"", b"P", V1[:-1], V2[:-1]):
@@ -91,7 +91,7 @@ async def test_gunicorn_3620_the_trust_list_is_ignored(server: str) -> None:
             assert listener.stats()["untrusted"] == 1
             assert not seen
 
-            # Or served as who it is, with its bytes as they are.
+            # Or it is served under its own address, and its bytes stay as they are.
             listener.update(untrusted="direct")
             async with connected(listener.getsockname(), V2) as (reader, writer):
                 writer.write_eof()

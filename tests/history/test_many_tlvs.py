@@ -1,4 +1,4 @@
-"""A header of as many TLVs as fit: to read it must cost in proportion to its size."""
+"""A header with as many TLVs as fit. The time to read it must grow in proportion to its size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEW = 1_300
 MANY = 16 * FEW
 MOST = 21_000
 
-# For what should be 16, and is measured as 13 to 28 (each TLV becomes a Python object); quadratic gives 256.
+# It should be 16, and is measured as 13 to 28, because each TLV becomes a Python object. Quadratic work gives 256.
 LINEAR = 100
 
 

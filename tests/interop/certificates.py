@@ -21,7 +21,7 @@ CLIENT_NAME = "sensor-17"
 
 @dataclass(frozen=True)
 class Certificates:
-    """Where they lie: PEM files. `server` and `client` hold the certificate and its key, as HAProxy wants them."""
+    """The PEM files. `server` and `client` hold a certificate and its key, as HAProxy wants them."""
 
     authority: Path
     server: Path

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CLIENT = ("192.0.2.1", 51000)
 HEADER = Header.v2(CLIENT, ("198.51.100.1", 443), tlvs=[(0x02, b"shop.example")])
 
-# What every example of docs/ answers to this client; those that have no get_header give the address alone.
+# Every example of docs/ answers this to this client. Those without get_header answer with the address alone.
 ANSWER = "192.0.2.1 shop.example\n"
 ANSWER_WITHOUT_HEADER = "192.0.2.1\n"
 
@@ -25,7 +25,7 @@ SERVER_NAME = "localhost"
 
 
 def ask_in_lines(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
-    """Send a line and read one, twice, so that the connection is known to go on."""
+    """Send a line and read one, twice: this shows that the connection goes on."""
     with _connect(address, tls) as sock, sock.makefile("rw", newline="\n") as lines:
         answers = []
         for _ in range(2):

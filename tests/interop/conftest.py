@@ -13,7 +13,7 @@ from proxyproto_rs import Listener
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Twisted's reactors and the threaded server of websockets do not close their own pipes when they stop; pages are files.
+# Twisted's reactors and the threaded server of websockets leave their own pipes open. The tests of pages open nothing.
 _NOT_LOOKED_AT = ("test_twisted.py", "websockets-threads", "test_pages.py")
 
 

@@ -22,7 +22,7 @@ def examples(page: str) -> dict[str, str]:
 
 
 def text(page: str, name: str) -> str:
-    """Return what a page shows as output, under ``<!-- text: name -->``, without the line's end."""
+    """Return the output that a page shows under ``<!-- text: name -->``, without the line's end."""
     match = re.search(rf"^<!-- text: {name} -->\n```text\n(.*?)\n```$", read(page), re.M | re.S)
     assert match, f"{page} shows no text {name!r}"
     return match[1]
@@ -31,7 +31,7 @@ def text(page: str, name: str) -> str:
 def example(page: str, name: str, replacements: dict[str, str] | None = None) -> str:
     """Return a named block, with addresses and paths replaced by those of the test.
 
-    What is to be replaced must be there, so that a page cannot drift away from its test.
+    The texts to replace must be there, so a page cannot drift away from its test.
     """
     text = examples(page)[name]
     for old, new in (replacements or {}).items():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# What a check between two others costs is nothing; the pages leave HAProxy's own 2 s.
+# The pages leave HAProxy's own 2 s. Tests do not wait for that long.
 _HAPROXY_PREAMBLE = """
 global
     stats socket fd@{stats} level admin
@@ -84,7 +84,7 @@ def running_nginx(configuration: str, directory: Path, *passed: socket.socket) -
         pytest.skip("nginx's stream module (libnginx-mod-stream) is not installed")
     path = directory / "nginx.conf"
     path.write_text(_NGINX_PREAMBLE.format(module=_NGINX_STREAM, directory=directory) + configuration)
-    # How an nginx that is upgraded hands its sockets to the next one.
+    # An nginx that is being upgraded passes its sockets to the new one in this way.
     inherited = {"NGINX": "".join(f"{sock.fileno()};" for sock in passed)}
     with _running([program, "-p", directory, "-c", path, "-e", "stderr"], list(passed), inherited):
         yield

@@ -1,4 +1,4 @@
-"""Running the servers of docs/ beside a test: each in a thread of its own, with whatever loop it is for."""
+"""Running the servers of docs/ beside a test: each in a thread of its own, with the loop that it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Loop = str
 
 @contextlib.contextmanager
 def running(namespace: dict[str, Any], loop: Loop, listener: Listener, tls: dict[str, Any]) -> Iterator[None]:
-    """Run an example's ``main`` or ``make_server``, and stop it at the end; what went wrong with it is raised."""
+    """Run an example's ``main`` or ``make_server``, and stop it at the end. If it failed, its error is raised here."""
     make_server = namespace.get("make_tls_server" if tls else "make_server")
     if make_server is not None:
         with running_server(make_server(listener, **tls)):
@@ -40,7 +40,7 @@ def running_loop(
     options = {"use_uvloop": loop == "uvloop"} if backend == "asyncio" else {}
     with start_blocking_portal(backend, options) as portal:
         future = portal.start_task_soon(lambda: main(listener, **tls))
-        # A client of a server that has failed is told so.
+        # If the server fails, its clients must not wait for it.
         future.add_done_callback(lambda _: listener.close())
         try:
             yield

@@ -1,6 +1,6 @@
-"""What would accept from the kernel, before the header is read, fails at once: nobody is left with a server that is deaf.
+"""A server that would accept from the kernel, before the header is read, fails at once. No server stays silently deaf.
 
-On uvloop the message names the way that works.
+On uvloop the error names what works instead.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ PAGE = "howto/web.md"
 
 @contextlib.contextmanager
 def running_gunicorn(directory: Path, *arguments: str) -> Iterator[tuple[str, int]]:
-    """Run it on a socket of ours, which listens already, so that nobody need wait for it."""
+    """Run gunicorn on a socket of ours. It listens already, so the test need not wait for gunicorn."""
     trusted = {"10.0.0.0/8": "127.0.0.0/8"}
     (directory / "gunicorn.conf.py").write_text(example(PAGE, "gunicorn-conf", trusted))
     (directory / "app.py").write_text(example(PAGE, "gunicorn-app"))
@@ -32,7 +32,7 @@ def running_gunicorn(directory: Path, *arguments: str) -> Iterator[tuple[str, in
         fd = listening.fileno()
         command = [sys.executable, "-m", "gunicorn", "app:app", "--bind", f"fd://{fd}", "--no-control-socket"]
         process = subprocess.Popen(
-            # A worker that is told to stop while it starts does not hear it; gunicorn then waits 30 s by default.
+            # A worker that gets the signal while it starts misses it. gunicorn would then wait 30 s.
             [*command, "--workers", "2", "--graceful-timeout", "2", *arguments],
             cwd=directory,
             pass_fds=[fd],

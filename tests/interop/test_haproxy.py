@@ -1,4 +1,4 @@
-"""HAProxy in front of a Listener, as docs/howto/haproxy.md configures it: clients are seen, with what it knows of them."""
+"""HAProxy in front of a Listener, configured by docs/howto/haproxy.md: it sees clients, and what HAProxy knows of them."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_client_without_a_certificate_is_refused_where_one_is_required(
         certs.client_context().wrap_socket(plain, server_hostname=SERVER_NAME) as client,
     ):
         assert client.recv(1) == b""
-        # The one with a certificate comes after that refusal has been told of.
+        # The client with a certificate connects after the log has told of that refusal.
         with (
             connect(front) as other,
             certs.client_context(with_certificate=True).wrap_socket(

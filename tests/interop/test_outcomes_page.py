@@ -29,7 +29,7 @@ V2 = Header.v2(CLIENT_OF_THE_PAGE, ("198.51.100.1", 443)).encode()
 
 @dataclass
 class Provocation:
-    """What one peer does, or two in the same way, on a listener with these options."""
+    """What one peer does, or what two peers do, on a listener with these options."""
 
     outcome: str
     described: str
@@ -89,7 +89,7 @@ def test_the_log_says_what_the_page_shows(case: Provocation, caplog: pytest.LogC
             if case.then is not None:
                 case.then(peer)
         until(lambda: listener.stats()[case.outcome] == 1)
-        # It is counted first and told of then; the connections before it are ready too.
+        # A refusal is counted first, and told of later. Connections that came before it are ready meanwhile.
         while line is not None and case.outcome not in {refusal.reason for refusal in refusals}:
             assert wait_readable(listener.fileno())
             if (conn := listener.try_accept()) is not None:
@@ -99,7 +99,7 @@ def test_the_log_says_what_the_page_shows(case: Provocation, caplog: pytest.LogC
     if line is None:
         assert messages == []
         return
-    # Of two peers it is the later who finds no place, or the earlier who loses his.
+    # Of two peers, the later one finds no place, or the earlier one loses its place.
     refused = names[0 if case.outcome == "pending-overflow" else -1]
     ours = {"0.0.0.0:1883": f"{host}:{port}", "10.0.0.5:51724": refused, "203.0.113.9:51724": refused}
     ours |= {"10.0.0.5": "127.0.0.1", "203.0.113.9": "127.0.0.1"}

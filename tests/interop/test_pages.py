@@ -26,7 +26,7 @@ OTHERS = ["../README.md", "../CONTRIBUTING.md", "../SECURITY.md"]
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 
-# Each of these is run by a test of its own.
+# Each of these pages has a test module of its own.
 RUN_ELSEWHERE = {
     "howto/deployment.md": "test_deployment.py",
     "howto/haproxy.md": "test_haproxy.py",
@@ -146,7 +146,7 @@ PREFIXES = {
     "acceptor/": "rust/acceptor/src/",
 }
 
-# Kept by how things are built: there is no line to name them.
+# The design keeps these rules: there is no single line that could name them.
 BY_DESIGN = {1, 5, 8, 27, 31, 33, 35, 38, 39}
 
 

@@ -1,6 +1,6 @@
-"""Every server of docs/howto serves a client behind a proxy: its code is the page's.
+"""Every server of docs/howto serves a client behind a proxy. The code is that of the page.
 
-The client sees its own address, and what else the header says, come back.
+The server answers with the client's address and with something else from the header.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Server(NamedTuple):
 
     page: str
     examples: str
-    """Those it is made of, the last of which names it."""
+    """The blocks it is made of. The last one gives it its name."""
     loop: Loop
     ask: Callable[..., str]
     tls: str | None
-    """How it is given a certificate, one of `TLS`; None where it cannot have one."""
+    """How it gets a certificate: a key of `TLS`, or None if it cannot have one."""
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ def running_reactor(listener: Listener, tls: Any = None) -> Iterator[None]:
     reactor = new_reactor()
 
     def wrap(factory: Any) -> Any:
-        # Without a clock it would be the global reactor's, which does not run here.
+        # Without this it would use the clock of the global reactor, which does not run here.
         return factory if tls is None else TLSMemoryBIOFactory(tls, False, factory, clock=reactor)
 
     run_example("howto/trio.md", "twisted")["Acceptor"](reactor, listener, wrap)
@@ -50,7 +50,7 @@ def test_client_is_seen(listener: Listener) -> None:
         assert ask_in_lines(listener.getsockname(), None) == ANSWER
 
 
-# What Twisted says to pyOpenSSL is theirs to settle.
+# Twisted calls pyOpenSSL in a way that pyOpenSSL deprecates. That is not our matter.
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 def test_client_is_seen_with_tls_behind_the_header(listener: Listener, certs: Certificates) -> None:
     options = load_certificate(certs.server.read_bytes()).options()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def default_timeout() -> Iterator[None]:
-    """`socket.setdefaulttimeout` may be called; it is undone."""
+    """The test may call `socket.setdefaulttimeout`; this undoes it."""
     yield
     socket.setdefaulttimeout(None)
 
@@ -131,7 +131,7 @@ def test_a_timeout_is_a_time(listener: Listener, value: Any, error: type[Excepti
 
 
 def test_modes_leave_the_shared_file_description_alone(listener: Listener) -> None:
-    """The acceptor accepts from the same description; were it blocking, its thread would stop in accept4."""
+    """The acceptor shares the file description. If that became blocking, the acceptor's thread would hang in accept4."""
     for mode in (None, 5.0, 0.0, None):
         listener.settimeout(mode)
         with Peer(listener.getsockname(), V2), Peer(listener.getsockname(), V1):
@@ -143,7 +143,7 @@ def test_modes_leave_the_shared_file_description_alone(listener: Listener) -> No
 
 
 def test_a_signal_does_not_end_a_blocking_accept(listener: Listener) -> None:
-    """Its handler runs while accept() waits, which goes on after that."""
+    """The signal's handler runs while accept() waits. accept() then goes on waiting."""
     ran = threading.Event()
     previous = signal.signal(signal.SIGUSR1, lambda *_: ran.set())
     main = threading.get_ident()
@@ -184,7 +184,7 @@ def test_an_exception_in_a_signal_handler_ends_a_blocking_accept(listener: Liste
 
 
 def test_each_of_many_threads_gets_its_connection(listener: Listener) -> None:
-    """No thread sleeps on while a connection is ready: one that takes one of several leaves the fd readable."""
+    """No thread sleeps while a connection is ready. A thread that takes one of several leaves the fd readable."""
     threads = 8
 
     def serve() -> bytes:

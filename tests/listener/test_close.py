@@ -1,4 +1,4 @@
-"""Closing: who waits is woken, what was not taken is closed, nothing stays open; and draining."""
+"""Closing wakes those who wait, closes what was not taken, and leaves nothing open. And draining."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_an_unclosed_listener_warns_and_closes() -> None:
     assert str(warning.message).startswith("unclosed <proxyproto_rs")
     assert str(address[1]) in str(warning.message)
     del warning
-    caught.clear()  # a warning holds what it is about
+    caught.clear()  # the warning keeps a reference to the socket
     gc.collect()
     assert files() == before
 
@@ -154,7 +154,7 @@ def test_a_constructor_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_listener_that_closes_while_threads_take(listener: Listener) -> None:
-    """None is lost in between: each connection is accepted, or closed with the listener."""
+    """No connection is lost in between: each one is accepted, or closed with the listener."""
     count = 200
 
     def take() -> int:
@@ -196,7 +196,7 @@ def test_closing_wakes_whoever_polls_a_drained_listener(listener: Listener) -> N
         polling = pool.submit(poll)
         until(lambda: bool(tasks) and sleeps(tasks[0]))
         listener.close()
-        assert polling.result(timeout=10)  # poll(2) looks again when its own time is over
+        assert polling.result(timeout=10)  # poll(2) looks once more when its timeout ends
 
 
 def sleeps(task: int) -> bool:

@@ -36,7 +36,7 @@ def in_child(function: Callable[[], None]) -> None:
         except BaseException:
             os.write(writing, traceback.format_exc().encode()[-4000:])
         finally:
-            # Not the parent's atexit, and not its test run.
+            # Run neither the parent's atexit functions nor the rest of its tests.
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
@@ -225,7 +225,7 @@ def test_children_adopt_one_listening_socket() -> None:
 
 
 def test_a_thread_waits_in_the_parent_while_a_child_closes(listener: Listener) -> None:
-    """The child's copy says that somebody waits, who is not there."""
+    """The child's copy says that a thread waits. That thread does not exist in the child."""
     with ThreadPoolExecutor(1) as pool:
         accepting = pool.submit(listener.accept)
         while not listener._wake_fd._waiting:
@@ -236,7 +236,7 @@ def test_a_thread_waits_in_the_parent_while_a_child_closes(listener: Listener) -
 
 
 def test_accepted_connections_are_the_childs_too(listener: Listener) -> None:
-    """A forking server: the parent closes its copy, the child goes on."""
+    """A forking server: the parent closes its copy of the connection, and the child goes on."""
     with Peer(listener.getsockname(), V2) as peer:
         sock, _ = listener.accept()
 
@@ -252,7 +252,7 @@ def test_accepted_connections_are_the_childs_too(listener: Listener) -> None:
 
 
 def test_the_thread_rests_while_a_process_forks(listener: Listener) -> None:
-    """It holds no lock then that a child would wait for."""
+    """The thread holds no lock during a fork, so the child waits for none."""
     _core._before_fork()
     try:
         with Peer(listener.getsockname(), V2):

@@ -9,7 +9,7 @@ import pytest
 from peers import CLIENT, LOCAL, SIGNATURE, UNKNOWN, UNSPEC, V2, Peer, until
 from proxyproto_rs import Command, Listener
 
-# R23: whatever stands behind the fixed part of a LOCAL header is skipped. This is what an AWS NLB sends.
+# R23: a receiver skips whatever follows the fixed part of a LOCAL header. An AWS NLB sends this.
 LOCAL_WITH_TLVS = SIGNATURE + b"\x20\x11\x00\x07" + b"\x04\x00\x04\x00\x00\x00\x00"
 
 CHECKS = [
@@ -37,11 +37,11 @@ def test_a_check_is_delivered_with_the_real_ends(listener: Listener, outcome: st
 
 @pytest.mark.parametrize(("outcome", "data"), CHECKS, ids=IDS)
 def test_a_check_is_closed_when_told(outcome: str, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """It is counted, it counts as accepted, and it is not worth a line."""
+    """It is counted as accepted, and gets no line in the log."""
     caplog.set_level(logging.INFO)
     with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], health_checks="close") as listener:
         with Peer(listener.getsockname(), data) as check:
-            # Not a reset, which a header left unread would make of it: HAProxy counts that as a failed check.
+            # It must not be reset, as an unread header would cause: HAProxy counts a reset as a failed check.
             assert check.sock.recv(1) == b""
         stats = listener.stats()
         assert (stats[outcome], stats.accepted, stats.ready, stats.open) == (1, 1, 0, 0)
@@ -55,7 +55,7 @@ def test_a_check_is_closed_when_told(outcome: str, data: bytes, caplog: pytest.L
 
 @pytest.mark.parametrize(("outcome", "data"), CHECKS, ids=IDS)
 def test_a_check_is_exempt_from_the_clients_rules(outcome: str, data: bytes) -> None:
-    """It comes from the proxy, of which these rules do not speak."""
+    """It comes from the proxy itself, and these rules are about clients."""
     with Listener(
         "127.0.0.1",
         0,

@@ -1,4 +1,4 @@
-"""Signals: they are Python's own; their handlers may raise or close the Listener at any instruction of accept()."""
+"""Signals: a Python handler may raise, or close the Listener, at any instruction of accept()."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Interrupt:
 
     def call(self, function: Callable[[], Any]) -> Any:
         before = sys.gettrace()
-        # Python 3.12 tells of opcodes only if some frame wants them before tracing begins.
+        # Python 3.12 traces opcodes only if some frame asks for them before tracing begins.
         sys._getframe().f_trace_opcodes = True
         sys.settrace(self)
         try:
@@ -52,7 +52,7 @@ def interrupt() -> None:
 
 
 def accept(listener: Listener, interruption: Interrupt) -> ProxiedSocket | None:
-    """What accept() gives; None if it was interrupted or the Listener was closed meanwhile."""
+    """Return what accept() returns, or None if it was interrupted or the Listener was closed meanwhile."""
     try:
         sock, _ = interruption.call(listener.accept)
     except (KeyboardInterrupt, TimeoutError):

@@ -61,7 +61,7 @@ async def test_iteration_takes_up_refusals() -> None:
 
 
 async def test_a_loop_that_knows_nothing_of_us(listener: Listener) -> None:
-    """How trio, anyio and others use it: wait until the fd is readable, then try."""
+    """trio, anyio and others use it like this: wait until the fd is readable, then try to accept."""
     loop = asyncio.get_running_loop()
     accepted: asyncio.Future[ProxiedSocket] = loop.create_future()
 
@@ -80,7 +80,7 @@ async def test_a_loop_that_knows_nothing_of_us(listener: Listener) -> None:
 
 
 def test_a_new_loop_serves_after_another_has_ended(listener: Listener) -> None:
-    """What a loop that was closed in the middle of serving has held is let go of."""
+    """A loop that is closed while it serves releases what it held."""
 
     async def begin() -> None:
         await listener.create_server(asyncio.Protocol)

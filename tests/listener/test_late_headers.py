@@ -1,4 +1,4 @@
-"""Headers that come in pieces, slowly, late or never: each split, the total deadline, and who has to go (R5, R2)."""
+"""Headers that come in pieces, slowly, late or never: each split, the deadline, and whom `max_pending` closes (R5, R2)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from proxyproto_rs import Listener, Refusal
 
 @pytest.fixture
 def listener() -> Listener:
-    """Sees the first piece as soon as it comes; the kernel would hold back what has sent nothing."""
+    """A Listener that sees the first piece as soon as it comes: the kernel holds no silent connection back."""
     return Listener("127.0.0.1", 0, trusted=["127.0.0.1"], defer_accept=False)
 
 
 @pytest.mark.parametrize("data", [V1, V2], ids=["v1", "v2"])
 def test_each_split_of_a_header(listener: Listener, data: bytes) -> None:
-    """The rest is sent once the first part has been seen; each connection is accepted with its payload whole."""
+    """Send the rest once the first part has been seen. Each connection is accepted with its whole payload."""
     with listener, contextlib.ExitStack() as stack:
         for split in range(1, len(data)):
             peer = stack.enter_context(Peer(listener.getsockname(), data[:split]))
@@ -50,13 +50,13 @@ def test_a_header_that_drips(listener: Listener, data: bytes) -> None:
 
 
 def test_the_deadline_is_total_however_a_header_drips() -> None:
-    """A byte now and then does not buy more time, or one peer could hold its place for ever."""
+    """A byte now and then must not extend the deadline. Otherwise a peer could keep its place for ever."""
     refusals: list[Refusal] = []
     with Listener(
         "127.0.0.1", 0, trusted=["127.0.0.1"], header_timeout=0.2, on_refused=refusals.append
     ) as listener:
         with Peer(listener.getsockname(), SIGNATURE + b"\x21\x11\x0f\x00") as peer:
-            # At this pace the announced 3840 bytes take half a minute, so it is the deadline that ends this.
+            # At this pace the announced 3840 bytes would take half a minute. So the deadline ends it.
             with contextlib.suppress(ConnectionError):
                 while not wait_readable(peer.sock.fileno(), 0.01):
                     peer.send(b"\0")
@@ -100,7 +100,7 @@ def test_the_longest_waiting_go_so_that_fresh_ones_get_in() -> None:
 
 @pytest.mark.parametrize("ending", ["end", "reset"])
 def test_a_header_that_is_broken_off(ending: str) -> None:
-    """R30: it is no header, and it is noticed at once."""
+    """R30: it is no header, and the Listener notices at once."""
     refusals: list[Refusal] = []
     with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], on_refused=refusals.append) as listener:
         with Peer(listener.getsockname(), V1[:20]) as peer:
@@ -111,7 +111,7 @@ def test_a_header_that_is_broken_off(ending: str) -> None:
 
 
 def test_a_peer_that_closes_behind_its_header_is_served(listener: Listener) -> None:
-    """A client that says everything and shuts down its sending side is in its right."""
+    """A client may send everything and then shut down its sending side."""
     with listener, Peer(listener.getsockname(), V2[:20]) as peer:
         until(lambda: listener.stats().pending == 1)
         peer.send(V2[20:] + b"all I have to say")
@@ -146,7 +146,7 @@ def test_many_late_headers_at_once(listener: Listener) -> None:
 
 
 def test_a_receive_buffer_below_the_headers_size_is_named() -> None:
-    """The kernel lets the peer send no more until somebody reads, and nobody may read before the header is whole."""
+    """The kernel lets the peer send no more until somebody reads. Nobody may read before the header is whole."""
     heard: list[Refusal] = []
     options: dict[str, Any] = {"trusted": ["127.0.0.1"], "header_timeout": 0.5}
     with Listener("127.0.0.1", 0, on_refused=heard.append, **options) as listener:

@@ -1,4 +1,4 @@
-"""How much of it: connections and rates of a client, of a listener, and over several listeners."""
+"""Limits: connections and rates of one client, of one listener, and over several listeners."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Clients:
         return sock
 
     def is_refused(self, host: str, outcome: str) -> bool:
-        """Connect a client; whether it is refused so."""
+        """Connect a client; return whether it is refused with this outcome."""
         before = self._listener.stats()[outcome]
         with Peer(self._listener.getsockname(), from_client(host)) as peer:
             return peer.sees_the_end() and self._listener.stats()[outcome] == before + 1

@@ -1,4 +1,4 @@
-"""A Listener as the listening socket it is: what it answers, and what it cannot do."""
+"""A Listener as a listening socket: what it answers, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_showing_it_opens_nothing_and_never_fails(listener: Listener) -> None:
 
 
 def test_a_listener_costs_six_fds(listener: Listener) -> None:
-    """The first one starts the thread, which has its own."""
+    """The first Listener starts the thread, which has fds of its own."""
     before = len(os.listdir("/proc/self/fd"))
     with Listener("127.0.0.1", 0, trusted=[]):
         assert len(os.listdir("/proc/self/fd")) - before == 6

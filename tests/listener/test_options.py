@@ -206,7 +206,7 @@ def test_whoever_reads_the_options_does_not_wait_for_an_update() -> None:
 
 
 def test_an_update_from_required_to_off_lets_silent_peers_in() -> None:
-    # Deferred accept would keep them in the kernel for a second, and they have nothing to say.
+    # Deferred accept would keep these silent peers in the kernel for a second.
     with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener:
         listener.update(proxy_protocol="off")
         with Peer(listener.getsockname()):

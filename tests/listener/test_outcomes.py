@@ -1,6 +1,6 @@
 """Every way in which a connection can be refused where a header is required: counter, record, log line.
 
-The line has to say, at night: who, on which listener, what was wrong and at which byte, what came, and what to change.
+The reader of the line must learn: who, on which listener, what was wrong and at which byte, what came, what to change.
 """
 
 from __future__ import annotations
@@ -62,17 +62,17 @@ def v2_with(tlvs: bytes) -> bytes:
 
 @dataclass
 class Case:
-    """What a peer sends on a listener with these options, and what shall be said of it."""
+    """What a peer sends on a listener with these options, and what the Listener must report."""
 
     outcome: str
     sends: bytes
     options: dict[str, Any] = field(default_factory=dict)
     earlier: bytes = b""
-    """Sent by another peer before, which stays connected."""
+    """What another peer sends first; it stays connected."""
     then: Callable[[Peer], None] | None = None
     says: tuple[str, ...] = ()
     first_bytes: bytes | None = None
-    """Unless they are the first 24 of those that were sent."""
+    """Given if they are not the first 24 bytes that were sent."""
     names_client: bool = False
     name: str = ""
 
@@ -212,7 +212,7 @@ def test_a_refusal_is_counted_recorded_and_logged(case: Case, caplog: pytest.Log
 
 
 def test_an_unexpected_header_is_told_what_to_change(caplog: pytest.LogCaptureFixture) -> None:
-    """Only bytes that are there already are looked at, so they have to be there before the listener is."""
+    """The Listener looks only at bytes that are there already. So they must be there before the Listener is."""
     refusals: list[Refusal] = []
     sock = socket.create_server(("127.0.0.1", 0))
     with Peer(sock.getsockname(), V1) as peer:
@@ -226,7 +226,7 @@ def test_an_unexpected_header_is_told_what_to_change(caplog: pytest.LogCaptureFi
 
 
 def test_the_longest_waiting_goes_when_too_many_wait() -> None:
-    """What comes later may be honest; what has waited longest is the likeliest not to be."""
+    """A newcomer may be honest. The connection that has waited longest is the least likely to be."""
     refusals: list[Refusal] = []
     with (
         Listener(
@@ -245,7 +245,7 @@ def test_the_longest_waiting_goes_when_too_many_wait() -> None:
 
 
 def test_a_probe_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A port scan, a load balancer's TCP check: a connection that ends without a byte is no news."""
+    """A port scan or a balancer's TCP check ends without a byte. That deserves no line."""
     with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], defer_accept=False) as listener:
         with Peer(listener.getsockname()) as peer:
             peer.end()

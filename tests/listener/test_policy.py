@@ -14,7 +14,7 @@ TRUSTED: dict[str, Any] = {"trusted": ["127.0.0.0/8"]}
 
 
 def outcome_of(header: bytes, **options: Any) -> str:
-    """The one outcome under which a connection with this header counts."""
+    """Return the one outcome of a connection with this header."""
     with Listener("127.0.0.1", 0, **{**TRUSTED, **options}) as listener, Peer(listener.getsockname(), header):
         until(lambda: sum(listener.stats().values()) == 1)
         return next(outcome for outcome, count in listener.stats().items() if count)

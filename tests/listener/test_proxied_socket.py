@@ -129,7 +129,7 @@ def test_collecting_gives_the_place_back(listener: Listener) -> None:
             del sock
             gc.collect()
         assert [warning.category for warning in caught] == [ResourceWarning]
-        caught.clear()  # a warning holds what it is about
+        caught.clear()  # the warning keeps a reference to the socket
         assert listener.stats().open == 0
 
 
@@ -201,7 +201,7 @@ def test_a_read_grows_with_what_there_is_to_read(listener: Listener) -> None:
 
 
 def test_a_reset_peer_keeps_its_name(listener: Listener) -> None:
-    """The kernel's getpeername() fails then, and with it the log line that wanted to say who it was."""
+    """The kernel's getpeername() fails then, and so would a log line that asks who it was."""
     with accepted(listener, V2) as (sock, peer):
         peer.reset()
         with pytest.raises(ConnectionResetError):
@@ -210,7 +210,7 @@ def test_a_reset_peer_keeps_its_name(listener: Listener) -> None:
 
 
 class Wrapper:
-    """Stands for objects of other libraries that hold a transport or a socket under a name."""
+    """Like an object of another library that keeps a transport or a socket in an attribute."""
 
     def __init__(self, **held: object) -> None:
         self.__dict__.update(held)

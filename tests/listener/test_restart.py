@@ -46,7 +46,7 @@ def test_what_is_ready_or_has_begun_is_delivered_then_it_is_closed() -> None:
 
 
 def test_a_drain_waits_for_clients_that_have_connected_and_not_said_anything_yet() -> None:
-    """The kernel defers their accept, and would reset them with the socket."""
+    """The kernel defers their accept, and would reset them when the socket closes."""
     with Listener("127.0.0.1", 0, **TRUSTED) as listener:
         with contextlib.ExitStack() as stack:
             late = [stack.enter_context(Peer(listener.getsockname())) for _ in range(20)]
@@ -89,7 +89,7 @@ def test_a_drained_listener_refuses_new_connections() -> None:
         assert wait_readable(listener.fileno())
         with pytest.raises(OSError, match="closed"):
             listener.try_accept()
-        # The Listener's own duplicate keeps the kernel's socket; nobody serves it any more.
+        # The Listener keeps a duplicate of the kernel's socket; nobody serves it any more.
         assert listener.getsockname() == address
 
 
@@ -122,7 +122,7 @@ async def test_a_server_ends_with_the_last_connection() -> None:
 
 
 class Load:
-    """Clients that connect, one after another in each of a few threads, and count who was served."""
+    """Clients in a few threads, each of which connects again and again and counts how often it was served."""
 
     def __init__(self, address: Any) -> None:
         self._address = address
@@ -213,7 +213,7 @@ def test_a_restart_with_a_socket_of_systemds_loses_nothing() -> None:
 
 
 def test_a_restart_with_a_shared_port_loses_nothing() -> None:
-    """Each process has a queue of its own, which the kernel migrates only when told to, so this takes a namespace."""
+    """Each process has its own queue. The kernel migrates it only if a setting says so, so this test needs a namespace."""
     if os.environ.get("PROXYPROTO_TEST_NAMESPACE") != "1":
         _run_in_a_namespace()
         return

@@ -114,7 +114,7 @@ async def test_a_buffered_protocol_is_served(listener: Listener) -> None:
 
 
 async def test_more_connections_than_a_batch(listener: Listener) -> None:
-    """All are there before the loop looks; each turn of the loop takes 100 of them, and others get theirs."""
+    """All are there before the loop looks. Each turn of the loop takes 100 of them, so that others get their turn."""
     turns: list[int] = []
     served: list[Any] = []
     done = asyncio.Event()
@@ -270,7 +270,7 @@ async def test_a_failing_callback_is_reported_and_stops_nothing(
 
     async def connected_cb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if fail:
-            # asyncio closes it from Python 3.11 on; before, who is called does.
+            # asyncio closes it from Python 3.11 on. Before that, the callback must.
             writer.close()
             raise LookupError("in the callback")
         writer.write(await reader.readexactly(1))
@@ -280,7 +280,7 @@ async def test_a_failing_callback_is_reported_and_stops_nothing(
     async with await listener.start_server(connected_cb):
         async with connected(listener.getsockname(), V2) as (reader, _):
             assert await reader.read() == b""
-        gc.collect()  # up to Python 3.10 asyncio reports it then
+        gc.collect()  # Python 3.10's asyncio reports it only then
         assert [str(error["exception"]) for error in loop_errors] == ["in the callback"]
         loop_errors.clear()
         fail = False

@@ -1,4 +1,4 @@
-"""The server of create_server and start_server: it is asyncio's, of the Python that runs."""
+"""The server of create_server and start_server behaves as asyncio's of the same Python version does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets that systemd passes (sd_listen_fds(3)): which fd is meant, and what is wrong where none is."""
+"""Sockets that systemd passes (sd_listen_fds(3)): which fd a name means, and the errors where it means none."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from peers import V2
 
-# Fd 3 is systemd's first; in the test process it is somebody else's. So this runs in a process of its own, which does
-# what systemd does before it executes the service.
+# Fd 3 is systemd's first. In the test process it belongs to somebody else. So this runs in a process of its own, which
+# does what systemd does before it executes the service.
 PRELUDE = """
 import errno, os, socket, sys
 from proxyproto_rs import Listener

@@ -1,4 +1,4 @@
-"""What uvloop has in place of a socket, and what its transports show as their socket."""
+"""What uvloop uses in place of a socket, and what its transports show as their socket."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_an_fd_that_uvloop_refuses_is_closed(
         await listener.create_server(asyncio.Protocol),
         connected(listener.getsockname()) as (reader, writer),
     ):
-        # An application's mistake: it closes what the loop still watches, and the next fd has the number.
+        # The application makes a mistake: it closes an fd that the loop still watches, and the next fd gets the same number.
         number, other = os.pipe()
         watched = asyncio.Event()
         loop.add_reader(number, watched.set)

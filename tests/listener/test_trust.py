@@ -65,7 +65,7 @@ def test_in_optional_silence_is_refused_at_the_deadline() -> None:
 
 
 def test_off_refuses_a_header_and_says_what_to_change(caplog: pytest.LogCaptureFixture) -> None:
-    # It never waits, so the header must be there before it looks.
+    # "off" never waits, so the header must be there before the Listener looks.
 
     listening = socket.create_server(("127.0.0.1", 0))
     with Peer(listening.getsockname(), V2) as peer:

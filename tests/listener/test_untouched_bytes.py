@@ -38,7 +38,7 @@ def receive_all(sock: ProxiedSocket) -> bytes:
 @pytest.mark.parametrize("payload", PAYLOADS, ids=repr)
 @pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])
 def test_payload_in_the_same_segment(listener: Listener, header: bytes, payload: bytes) -> None:
-    """Even where it looks like another header: there is one for a connection (R8)."""
+    """Even if it looks like another header: a connection has only one (R8)."""
     with Peer(listener.getsockname(), header + payload) as peer:
         peer.end()
         sock, _ = listener.accept()
@@ -107,13 +107,13 @@ async def test_servers_on_a_loop_get_all_of_it(listener: Listener, kind: str) ->
 
 
 def test_a_client_that_speaks_later_is_not_waited_for(listener: Listener) -> None:
-    """The header is enough: a server may have to speak first."""
+    """The header alone is enough to be accepted: a server may have to speak first."""
     with Peer(listener.getsockname(), V2) as peer:
         sock, _ = listener.accept()
         with sock:
             sock.sendall(b"220 ready\r\n")
             assert peer.sock.recv(100) == b"220 ready\r\n"
             peer.send(b"QUIT")
-            # One byte is there and one is asked for: what the acceptor has set to wait for a header is undone.
+            # One byte is there, and one is asked for: the acceptor must have reset SO_RCVLOWAT, which it set for the header.
             assert sock.recv(1) == b"Q"
             assert sock.recv(100) == b"UIT"

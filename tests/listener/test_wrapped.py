@@ -1,6 +1,6 @@
-"""Loops of which no more is known than connect_accepted_socket(): asyncio, when it is taken for such a one.
+"""Loops of which we know only connect_accepted_socket(). Here asyncio plays such a loop.
 
-uvloop is one of them; what both share is tested there and in test_serve.
+uvloop is one of them; what both share is tested with it too, and in test_serve.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _unknown_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Once(asyncio.Protocol):
-    """Answers once, closes, and leaves what it was given."""
+    """Answers once and closes; a test can look at what it was given."""
 
     def __init__(self, transports: list[Any]) -> None:
         self._transports = transports

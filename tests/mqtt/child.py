@@ -1,4 +1,4 @@
-"""A broker in a process of its own: ours, or amqtt alone, for tests that look at both from outside.
+"""A broker in a process of its own: ours, or amqtt alone, for tests that look at either from outside.
 
 `python -m mqtt.child gate|plain CONFIG`, with CONFIG a JSON object of sections; the first line on standard output is the
 port. SIGUSR1 writes the sessions that amqtt's table holds.

@@ -43,7 +43,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 
 def opens_something(item: pytest.Item) -> bool:
-    """Whether it is worth the garbage collections: tables of values have no loop."""
+    """Whether a look for leaks is worth its garbage collections: tests of value tables have no loop."""
     return inspect.iscoroutinefunction(getattr(item, "function", None))
 
 
@@ -55,7 +55,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(autouse=True)
 def nothing_unhandled(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nobody writes that something was not handled: amqtt does so where it goes on as if nothing were."""
+    """No log line may say that an exception was not handled: amqtt logs that and goes on."""
     yield
     lines = [record.getMessage() for record in caplog.get_records("call")]
     assert not [line for line in lines if "nhandled" in line or "never retrieved" in line]

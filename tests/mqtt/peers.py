@@ -1,4 +1,4 @@
-"""A broker to test, and a client that says exactly what it is told to."""
+"""A broker to test, and a client that sends exactly what a test tells it to."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Client:
         return await asyncio.wait_for(self._packet(), WAIT)
 
     async def message(self) -> Message:
-        """The next PUBLISH, acknowledged; other packets before it are passed over."""
+        """Wait for the next PUBLISH, skip other packets before it, and acknowledge it."""
         while True:
             raw = await self.packet()
             assert raw, "the connection ended"
@@ -121,7 +121,7 @@ class Client:
         return await self.packet()
 
     async def end(self) -> bytes:
-        """All that still comes until the broker closes the connection."""
+        """Everything that still comes until the broker closes the connection."""
         received = bytearray()
         with contextlib.suppress(ConnectionError):
             while chunk := await asyncio.wait_for(self.reader.read(65536), WAIT):
@@ -148,7 +148,7 @@ async def dial(
     ssl: ssl.SSLContext | None = None,
     local: str | None = None,
 ) -> AsyncIterator[Client]:
-    """Open a connection; the header is `source`'s, or the bytes given; None for both sends none."""
+    """Open a connection. The header names `source`, or is the bytes given. With None for both there is no header."""
     named = None
     if header is None and source is not None:
         named = Header.v2(source, ("2001:db8::1", 1883) if ":" in source[0] else ("198.51.100.1", 1883))
@@ -192,7 +192,7 @@ class Broker:
         return (host, port)
 
     async def rows(self, count: int = 1) -> list[UnauthorizedClient]:
-        """The refused clients, as soon as there are so many rows."""
+        """Wait until there are so many rows of refused clients; return them."""
         query = UnauthorizedQuery(sort_order="ASC", page_size=1000)
 
         async def enough() -> list[UnauthorizedClient]:
@@ -203,7 +203,7 @@ class Broker:
         return await asyncio.wait_for(enough(), WAIT)
 
     async def until(self, condition: Any) -> None:
-        """Wait for what no event tells of."""
+        """Wait for a condition that no event signals."""
 
         async def true() -> None:
             while not condition():  # noqa: ASYNC110

@@ -17,7 +17,7 @@ PASSWORD = "right"
 
 
 class Passwords(BaseAuthPlugin):
-    """Everybody's password is `right`; the user `boom` is a fault of this plugin, `slow` is never answered."""
+    """Everybody's password is `right`. For the user `boom` the plugin fails; the user `slow` gets no answer."""
 
     asked: list[Any]
 
@@ -37,7 +37,7 @@ class Passwords(BaseAuthPlugin):
 
 
 class Topics(BaseTopicPlugin):
-    """Nobody may use topics under `secret/`. Every answer takes a turn of the loop, as a real one's does."""
+    """Nobody may use topics under `secret/`. Each answer takes a turn of the loop, as with a real plugin."""
 
     async def topic_filtering(
         self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
@@ -53,7 +53,7 @@ class Topics(BaseTopicPlugin):
 
 
 class Reporter(BasePlugin[Any]):
-    """Writes what amqtt's own session says at a login, a line of JSON each, to standard output."""
+    """Writes to standard output, in a line of JSON for each login, what amqtt's own session says."""
 
     async def on_broker_client_connected(self, *, client_id: str, client_session: Session) -> None:
         report = {

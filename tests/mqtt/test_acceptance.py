@@ -1,4 +1,4 @@
-"""The whole way: MQTT clients of other people, each from its own address, through HAProxy or nginx, to the broker."""
+"""End to end: MQTT clients of other projects, each from its own address, through HAProxy or nginx, to the broker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def haproxy(tmp_path: Path, *servers: tuple[Address, str], bind: str = "") -> Iterator[list[int]]:
-    """HAProxy with a port for each server line; the ports."""
+    """Run HAProxy with a port for each server line; return the ports."""
     with contextlib.ExitStack() as stack:
         fronts = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in servers]
         lines = []
@@ -334,7 +334,7 @@ async def test_a_header_nobody_expects(caplog: pytest.LogCaptureFixture, tmp_pat
                 assert await client.end() == b""
         (row,) = await broker.rows()
         assert row.reason_code == "unexpected-header"
-    assert "proxy_protocol" in caplog.text  # the acceptor's line or the gate's, whoever saw the bytes
+    assert "proxy_protocol" in caplog.text  # the line of whichever saw the bytes: acceptor or gate
 
 
 async def test_a_spoofed_header_bans_nobody() -> None:
@@ -355,7 +355,7 @@ async def test_a_late_header_is_in_time_or_not() -> None:
         async with dial(broker.address("patient"), header=header[:5]) as late:
             async with dial(broker.address(), header=header[:5]) as client:
                 assert await client.end() == b""
-            # By now it is later than the other listener has patience.
+            # By now the other listener's timeout has passed.
             late.send(header[5:] + connect().encode())
             assert await late.packet() == WELCOME
         (row,) = await broker.rows()

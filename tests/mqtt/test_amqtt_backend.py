@@ -100,7 +100,7 @@ async def test_what_was_not_acknowledged_comes_again() -> None:
             await client.ask(subscribe("a", qos=1))
             assert await publisher.ask(publish("a", b"x", 1)) == b"\x40\x02\x00\x01"
             assert Message.of(await client.packet()).payload == b"x"
-            # It goes without having said that it has it.
+            # It leaves without an acknowledgement.
         await broker.until(lambda: not broker.service.sessions.connected)
         async with log_in(broker.address(), KEPT) as client:
             assert (await client.message()).payload == b"x"
@@ -135,7 +135,7 @@ async def test_published_and_gone_in_one_segment_is_delivered() -> None:
 
 
 async def test_who_leaves_while_amqtt_waits_for_its_old_answers_is_let_go() -> None:
-    """A QoS 2 message without its PUBREL is waited for at the next login, before the client is served."""
+    """At the next login the broker waits for the PUBREL of an open QoS 2 message, before it serves the client."""
     async with running() as broker, log_in(broker.address(), connect("heir"), source=OTHER) as heir:
         await heir.ask(subscribe("wills"))
         async with log_in(broker.address(), KEPT) as client:

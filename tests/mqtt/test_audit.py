@@ -1,4 +1,4 @@
-"""The audit log: its lines' shape, and that neither a full disk nor a slow one stops anybody."""
+"""The audit log: the shape of its lines, and that neither a full nor a slow disk delays anybody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocked clients: who is met, where, until when, and what must never be blocked. The clock is made up."""
+"""Blocked clients: whom a block matches, where, until when, and what must never be blocked. The clock is made up."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ async def test_a_ban_holds_before_it_is_stored(blocked: Blocked, store: Store) -
 
 
 class SlowStore(SqliteStore):
-    """Answers with the blocks as they were when it was asked, once it may."""
+    """When the test allows it, answers with the blocks as they were when it was asked."""
 
     def __init__(self) -> None:
         super().__init__(":memory:")

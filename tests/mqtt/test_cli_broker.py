@@ -77,7 +77,7 @@ class Process:
         self.port = int(self.line("listening listener=tcp")[-1].rpartition(":")[2])
 
     def line(self, part: str) -> list[str]:
-        """Read until a line holds `part`; its words."""
+        """Read until a line holds `part`; return its words."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if part in line:
@@ -88,7 +88,7 @@ class Process:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for its end; the exit status."""
+        """Wait for its end; return the exit status."""
         self._process.communicate(timeout=30)
         return self._process.returncode
 
@@ -234,7 +234,7 @@ def test_a_login_a_reload_and_an_end(directory: Path) -> None:
         assert broker.log_in("wrong") == connack(5)
         broker.line("refused client=192.0.2.1:12345 reason=bad-credentials listener=tcp")
 
-        # All or nothing: a bad file, and a key that needs a restart, change nothing.
+        # All or nothing: a bad file changes nothing, nor does a key that needs a restart.
         (directory / "users.txt").write_text(f"user:{QUICK.hash('changed')}\n")
         configure(directory, more="limits: {max_sessions: x}\n")
         broker.signal(signal.SIGHUP)

@@ -22,7 +22,7 @@ def _load(tmp_path: Path, text: str, **variables: str) -> Loaded:
     return load(path, environ=variables)
 
 
-# Global key, global variable, listener's key, listener's variable -> what holds. None: not said.
+# Global key, global variable, listener's key, listener's variable -> the value in force. None: not given.
 PRECEDENCE = list(itertools.product((None, "off", "required"), (None, "true", "false"), repeat=2))
 
 

@@ -136,7 +136,7 @@ def test_length_is_known_as_soon_as_its_bytes_are_there() -> None:
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """What came of it, where a refusal is a value; anything else than Refuse fails the test."""
+    """Return the result, or the refusal as a value. Any other exception fails the test."""
     try:
         return call()
     except Refuse as refused:

@@ -1,7 +1,7 @@
-"""What amqtt does wrong by itself, and not behind the gate: seen from outside, on both.
+"""What amqtt does wrong alone, and does right behind the gate. Both are seen from outside.
 
-Every test runs on amqtt alone too, and must fail there: when it passes, upstream has mended it and a piece of the gate can
-go. The numbers are those of the list in docs/mqtt.md.
+Every test also runs on amqtt alone, and must fail there. If it passes there, upstream has mended the fault, and a piece of
+the gate can go. The numbers are those of the list in docs/mqtt.md.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CONFIG = {"mqtt": {"connect_timeout": "500ms", "keepalive_factor": 1}}
 PATIENCE = {
     "gate": 10.0,
     "plain": 1.0,
-}  # seconds: what comes comes at once, what does not come is waited for in vain
+}  # seconds; an answer comes at once, so this is how long the test waits for one that must not come
 MIB = 1 << 20
 
 
@@ -330,7 +330,7 @@ async def test_9_18_nothing_is_lost_while_others_subscribe(site: Site) -> None:
         site.log_in(connect("speaker")) as speaker,
         site.log_in(connect("restless")) as restless,
     ):
-        # These stand before the listener's in the table, so that amqtt waits for a plugin on the way to it.
+        # These stand in the table before the listener's, so that amqtt waits for a plugin before it gets there.
         await site.soon(restless.ask(subscribe("#", "+", "news/#")))
         await site.soon(listener.ask(subscribe("news", qos=1)))
         restless.send(*[subscribe(f"restless/{n}", packet_id=n + 1) for n in range(600)])
@@ -367,7 +367,7 @@ async def test_9_20_a_fast_publisher_fills_no_memory(own_site: Site) -> None:
         before = own_site.memory()
         fast.send(*[publish("fast", bytes(30_000)) for _ in range(2500)])
         try:
-            for _ in range(300):  # turns of the broker's loop, in which it reads on
+            for _ in range(300):  # turns of the broker's loop, in which it goes on reading
                 assert await asyncio.wait_for(many.ask(PINGREQ), 10) == PINGRESP
                 assert own_site.memory() - before < 30 * MIB
         finally:

@@ -1,4 +1,4 @@
-"""Each thing of amqtt that the backend leans on, on amqtt alone: the upper version bound moves only when these pass."""
+"""The behaviour of amqtt on which the backend relies, on amqtt alone. The upper version bound moves only if these pass."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Adapter(ReaderAdapter, WriterAdapter):
 def with_broker(
     test: Callable[[Broker], Coroutine[Any, Any, None]],
 ) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Give a test a broker that has stopped when it returns: no task may be left then."""
+    """Give a test a broker, and stop it afterwards: no task may be left then."""
 
     async def run() -> None:
         external = {"type": "external"}
@@ -116,7 +116,7 @@ def test_adapters_have_these_methods_and_no_others() -> None:
 async def test_external_connected_carries_until_the_end(broker: Broker) -> None:
     async with carried(broker, connect()) as adapter:
         assert await adapter.written.get() == WELCOME
-        adapter.feed(PINGREQ)  # an end before it has begun to serve leaves the session connected for ever
+        adapter.feed(PINGREQ)  # if it ends before it begins to serve, the session stays connected for ever
         assert await adapter.written.get() == PINGRESP
     assert adapter.closed
     assert broker.sessions["dev"][0].transitions.state == "disconnected"
@@ -228,7 +228,7 @@ async def test_messages_go_through_these_two_queues(broker: Broker) -> None:
         await adapter.written.get()
         session, _ = broker.sessions["dev"]
         session.delivered_message_queue = Watched()
-        # amqtt waits at the first queue already; a message wakes it, and it looks anew.
+        # amqtt waits at the first queue already. A message wakes it, and it looks again.
         session.delivered_message_queue.put_nowait(None)
         adapter.feed(publish("a", b"x") + subscribe("b"))
         await adapter.written.get()

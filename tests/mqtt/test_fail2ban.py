@@ -53,7 +53,7 @@ def log(caplog: pytest.LogCaptureFixture) -> str:
 
 
 def test_the_expression_finds_the_real_addresses(log: str) -> None:
-    """Without fail2ban: its `<ADDR>` is an address of either family, and it has cut the date off."""
+    """What fail2ban does: its `<ADDR>` matches an address of either family, and it cuts the date off."""
     (expression,) = re.findall(r"^failregex = (.*)$", FILTER.read_text(), re.MULTILINE)
     pattern = re.compile(expression.replace("<ADDR>", r"(?P<addr>[0-9.]+|[0-9A-Fa-f:]+)"))
     undated = [re.sub(r"^\S+ \S+", "", line) for line in log.splitlines()]

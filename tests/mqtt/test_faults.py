@@ -1,4 +1,4 @@
-"""A fault is told once for each kind and minute, and always counted."""
+"""A fault is logged once for each kind and minute, and always counted."""
 
 from __future__ import annotations
 

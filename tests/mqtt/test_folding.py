@@ -1,4 +1,4 @@
-"""Events that are told once with a count."""
+"""Events that are reported once, with a count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""X-Forwarded-For: only from whom we trust, from its end, and never guessed."""
+"""X-Forwarded-For: believed only from trusted peers, read from its end, and never guessed."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Echo:
 
 
 class Refusals(Silent):
-    """Keeps who was refused."""
+    """Keeps the clients that were refused."""
 
     def __init__(self) -> None:
         self.seen: list[RefusedClient] = []

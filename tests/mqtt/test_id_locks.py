@@ -1,4 +1,4 @@
-"""One at a time for each id, in order, whoever gives up."""
+"""One holder at a time for each id, in order, even if some give up waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The certificate as the login: what a proxy says of one, what our own handshake found, and what is never enough."""
+"""The certificate as the login: as a proxy reports it, as our own handshake found it, and what is never enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ssl_header(
     client: int = TLS | CERT_CONN, verify: int = 0, cn: bytes | None = b"sensor-17", *extra: Any
 ) -> bytes:
     parts = [(VERSION, b"TLSv1.3"), *([] if cn is None else [(CN, cn)])]
-    # By hand: our own encoder refuses names that nobody should send.
+    # Built by hand, because our own encoder refuses names that nobody should send.
     tlvs = tlv_bytes((0x20, struct.pack("!BI", client, verify) + tlv_bytes(*parts)), *extra)
     plain = Header.v2(CLIENT, DESTINATION).encode()
     return plain[:14] + struct.pack("!H", len(plain) - 16 + len(tlvs)) + plain[16:] + tlvs

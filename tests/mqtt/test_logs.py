@@ -1,4 +1,4 @@
-"""The broker's log lines to the letter, in both formats; a stranger's text forges nothing."""
+"""The broker's log lines, letter by letter, in both formats. No text of a stranger can forge one."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_what_passes_is_what_amqtt_reads_to_its_end(first: int, body: bytes) -> 
 
 
 async def left_by_amqtt(raw: bytes) -> int:
-    """How many bytes amqtt's parser leaves; it must not want more than there are."""
+    """Return how many bytes amqtt's parser leaves. It must not ask for more than there are."""
     reader = BufferReader(raw + struct.pack("!I", 0xDEADBEEF))
     header = await MQTTFixedHeader.from_stream(reader)
     assert header is not None

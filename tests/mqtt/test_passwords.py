@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-"""As strong as a test needs it."""
+"""A hash that is only as strong as a test needs."""
 
 
 class Counting:
-    """Stands before a table's check, and counts."""
+    """Wraps a table's check, and counts the calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.checks: list[str] = []

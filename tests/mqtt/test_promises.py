@@ -46,7 +46,7 @@ WRONG: dict[str, Any] = {"password": b"wrong"}
 
 
 async def answer(broker: Broker, source: Any, listener: str = "tcp", **changes: Any) -> bytes:
-    """What a CONNECT from `source` is answered; b"" for a closed connection."""
+    """Return the answer to a CONNECT from `source`; b"" if the connection is closed."""
     async with log_in(broker.address(listener), connect(**changes), source=source) as client:
         return client.connack
 

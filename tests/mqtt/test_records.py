@@ -1,4 +1,4 @@
-"""Blocks as they are posted, stored and shown; pages; JSON names."""
+"""Blocks: how they are posted, stored and shown. Also pages, and JSON names."""
 
 from __future__ import annotations
 

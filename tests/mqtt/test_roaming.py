@@ -1,4 +1,4 @@
-"""Clients that come back from another address while their old connection still stands."""
+"""Clients that come back from another address while their old connection is still open."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_500_clients_connect_publish_and_roam_at_once() -> None:
 
 
 async def roam(broker: Broker, stack: contextlib.AsyncExitStack, number: int) -> None:
-    """Publish from one address, come back from another without a goodbye, and publish again."""
+    """Publish from one address, come back from another without a DISCONNECT, and publish again."""
     how = connect(f"dev-{number}", clean_session=number % 2 == 0, keep_alive=0)
     old_address = (f"192.0.2.{number % 250 + 1}", 10_000 + number)
     old = await stack.enter_async_context(log_in(broker.address(), how, source=old_address))
@@ -88,7 +88,7 @@ async def test_fifty_roams_of_a_subscriber_lose_nothing() -> None:
         for number in range(50):
             publisher.send(publish("a", str(number).encode(), 1))
             await publisher.packet()
-            # The message may be under way to the connection that is being taken over: unacknowledged, it comes again.
+            # The message may be on its way to the connection that is taken over. Without an acknowledgement it comes again.
             client = await stack.enter_async_context(
                 log_in(broker.address(), how, source=("192.0.2.9", number + 1))
             )
@@ -116,7 +116,7 @@ async def test_thirty_at_the_same_time_leave_one() -> None:
 
 
 async def test_a_takeover_waits_for_nobody_who_has_left() -> None:
-    """A login whose client is gone by the time it is let in throws nobody out."""
+    """If the client is gone by the time its login succeeds, the login ends no other session."""
     async with running() as broker, log_in(broker.address(), connect("dev")) as victim:
         gate = broker.service.gate
         await gate._locks.acquire("dev")

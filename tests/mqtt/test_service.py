@@ -1,4 +1,4 @@
-"""The broker as a whole: what keeps it from starting, what a reload changes, what new rules do to open sessions."""
+"""The whole broker: what keeps it from starting, what a reload changes, what new rules do to open sessions."""
 
 from __future__ import annotations
 

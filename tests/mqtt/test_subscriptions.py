@@ -1,4 +1,4 @@
-"""The broker's table: it may change under whoever walks it, and knows each client's filters."""
+"""The broker's table of subscriptions: it may change while code walks it, and it knows each client's filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording refused clients: nobody waits, tries are one row, the queue and the table are bounded."""
+"""Recording refused clients: nobody waits for it, repeated tries share a row, queue and table are bounded."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_old_rows_and_then_the_oldest_go(store: Store) -> None:
 
 
 class Watched:
-    """A store that tells when it has been asked to purge, and can be broken."""
+    """A store that can fail, and that signals when it is asked to purge."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

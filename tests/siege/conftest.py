@@ -1,4 +1,4 @@
-"""A siege: thousands of connections at once, more than half of them hostile; and nothing left behind."""
+"""A siege: thousands of connections at once, more than half of them hostile. Nothing is left behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def many_descriptors() -> Iterator[None]:
-    """As many file descriptors as a siege takes, whatever the shell allows by default."""
+    """Allow this process the file descriptors that a siege needs, whatever the shell's default is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
         pytest.skip(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# Closing resets the connection, so that its port is free again at once and thousands follow thousands.
+# Closing resets the connection. So its port is free again at once, and thousands can follow thousands.
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -49,7 +49,7 @@ class Crowd:
         return sock
 
     def watch(self, timeout: float | None = None) -> None:
-        """Wait for closings, at most so many seconds, and take out those that have happened."""
+        """Wait at most so many seconds for peers to be closed, and remove those from the crowd."""
         for fd, _ in self._epoll.poll(timeout):
             sock = self._open.pop(fd)
             with contextlib.suppress(ConnectionResetError):
@@ -77,6 +77,6 @@ def drip(sock: socket.socket, byte: bytes) -> bool:
 
 
 def sources() -> Iterator[str]:
-    """Addresses of loopback, all different for sixteen million times."""
+    """Addresses of loopback; the first sixteen million all differ."""
     for a, b, c in itertools.product(range(1, 256), range(256), range(1, 255)):
         yield f"127.{a}.{b}.{c}"

@@ -1,4 +1,4 @@
-"""A Listener that is sent any bytes in any pieces does what the codec says of them, and takes not one byte more."""
+"""Whatever bytes a Listener gets, in whatever pieces: it does what the codec says of them, and takes no byte more."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def send(peer: Peer, data: bytes, cuts: list[int]) -> None:
 
 
 def can_be_a_client(header: Header) -> bool:
-    """Whether the address that the header gives its client can be anybody's."""
+    """Whether any client can have the address that the header names."""
     ip: Any = header.source_ip
     ip = getattr(ip, "ipv4_mapped", None) or ip
     return ip is None or not (ip.is_unspecified or ip.is_multicast or str(ip) == "255.255.255.255")
@@ -84,7 +84,7 @@ def outcomes(listener: Listener) -> dict[str, int]:
 
 
 def possible_refusals(data: bytes, options: dict[str, Any]) -> set[str]:
-    """What the beginnings of the data are refused for: the kernel decides which of them is seen."""
+    """The reasons to refuse the beginnings of the data. The kernel decides which beginning the Listener sees."""
     refusals = set()
     for end in range(1, len(data) + 1):
         try:

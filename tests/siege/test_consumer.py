@@ -49,7 +49,7 @@ def test_what_is_not_taken_stays_in_the_kernel() -> None:
 
 
 def test_a_stopped_process() -> None:
-    """What arrives while it is stopped is served when it goes on, however late, and fills no memory."""
+    """Connections that arrive while the process is stopped are served when it goes on, however late, and fill no memory."""
     clients = 40
     with running_server() as (pid, address), contextlib.ExitStack() as peers:
         with Peer(address, V2, b"warm") as peer:
@@ -68,7 +68,7 @@ def test_a_stopped_process() -> None:
 
 
 def wait_longer_than_the_deadline() -> None:
-    """Wait for the deadline of another listener, which is three times as long and began later."""
+    """Wait for another listener's deadline, which is three times as long and begins later."""
     with (
         Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"], header_timeout=0.6, defer_accept=False) as listener,
         Peer(listener.getsockname()) as peer,
@@ -77,7 +77,7 @@ def wait_longer_than_the_deadline() -> None:
 
 
 def fill(peer: Peer) -> int:
-    """Send until the kernel takes no more; how many bytes it took."""
+    """Send until the kernel takes no more; return how many bytes it took."""
     sent = 0
     peer.sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):

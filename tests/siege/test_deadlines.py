@@ -1,4 +1,4 @@
-"""Thousands that say nothing, or a byte now and then: gone at the deadline, while good clients are served."""
+"""Thousands of peers say nothing, or a byte now and then. They go at the deadline; good clients are served meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def greet(listener: Listener) -> None:
 
 
 def test_silent_and_dripping_are_gone_at_the_deadline(echoing: Callable[[Listener], None]) -> None:
-    """The deadline is for the whole header: per read, the dripping would last for all their bytes."""
+    """The deadline is for the whole header. If it were for each read, the dripping peers would last for all their bytes."""
     timeout = 2.0
     with (
         Listener(
@@ -48,7 +48,7 @@ def test_silent_and_dripping_are_gone_at_the_deadline(echoing: Callable[[Listene
             greet(listener)
             greeted += 1
             greeted_under_siege += listener.stats().pending > 0
-            # Ten drips in the time that a deadline per read would start again with each.
+            # Ten drips within the time of one read's deadline: each drip would start that deadline again.
             crowd.watch(timeout / 10)
             dripping = [sock for sock in dripping if sock.fileno() >= 0 and drip(sock, b"x")]
             rounds += bool(dripping)
@@ -68,7 +68,7 @@ def test_when_too_many_wait_the_longest_goes_and_fresh_ones_get_in(
         assert most == 4096
         echoing(listener)
         for _ in range(SILENT):
-            # One byte each: the kernel would keep the silent for another second.
+            # They send one byte: the kernel would hold silent ones back for another second.
             crowd.connect(listener.getsockname(), b"P")
         until(lambda: listener.stats().pending == most)
         with Peer(listener.getsockname(), V1[:20]) as late:

@@ -1,4 +1,4 @@
-"""A process without a file descriptor left: it says so, waits, and goes on when there are some."""
+"""A process has no file descriptor left. It says so, waits, and goes on when there are some."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_running_out_of_descriptors_and_recovering(caplog: pytest.LogCaptureFixt
             for client in clients:
                 client.connect(address)
                 client.sendall(V2)
-            # Twice: it tries again, and it is not beaten by failing again.
+            # Twice: it tries again, and another failure does not stop it.
             until(lambda: listener.stats().pauses >= 2)
             served += [listener.accept()[0] for _ in range(LEFT)]
             assert listener.stats()["v2"] == LEFT
-            # Each that is closed makes room for one, which the next try finds.
+            # Each connection that closes makes room for one, which gets in at the next try.
             served.pop().close()
             served.append(listener.accept()[0])
             assert listener.stats()["v2"] == LEFT + 1
@@ -48,7 +48,7 @@ def test_running_out_of_descriptors_and_recovering(caplog: pytest.LogCaptureFixt
 
 
 def test_a_listener_that_finds_too_few_descriptors_leaves_none() -> None:
-    """It takes about nine; wherever it fails, it says why, and the watch over this directory finds nothing."""
+    """A Listener takes about nine fds. Wherever it fails, it says why, and leaves nothing behind."""
     errors = []
     for left in range(16):
         with only(left):
@@ -67,7 +67,7 @@ def close_all(served: list[ProxiedSocket]) -> None:
 
 @contextlib.contextmanager
 def only(left: int) -> Iterator[None]:
-    """Leave this process so many file descriptors that it may still open."""
+    """Let this process open only so many more file descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     fillers: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, hard))

@@ -29,7 +29,7 @@ WARM_UP = 10_000
 CONNECTIONS = 50_000
 BATCH = 60
 
-# A connection that were not forgotten costs more: its header alone is about 100 bytes on the heap.
+# A connection that is not forgotten costs more: its header alone takes about 100 bytes on the heap.
 BYTES_PER_CONNECTION = 40
 
 PROXIES = {"trusted": ["127.0.0.0/8"]}
@@ -49,9 +49,9 @@ class Case:
     ends: bool = False
     """The peer says that no more will come."""
     served_first: int = 0
-    """How many are served before the first has this outcome, and stay while the others come."""
+    """How many are served first and stay connected, so that the others have this outcome."""
     served_once: int = 0
-    """How many are served before all others have this outcome for ever."""
+    """How many are served, and then all others have this outcome for ever."""
     waits: int = 0
     """How many stay without an outcome until they leave."""
 
@@ -79,7 +79,7 @@ CASES = [
     Case("cert-required", TLS, PROXIES | {"require_client_cert": True}),
     Case("pending-overflow", HALF, PROXIES | {"max_pending": 2}, waits=2),
 ]
-"""One for each outcome there is."""
+"""One way for each outcome."""
 
 ACCEPTED = {"v1", "v2", "local", "unknown", "direct"}
 
@@ -92,7 +92,7 @@ def test_50000_connections_of_every_outcome_leave_nothing_behind(caplog: pytest.
         assert {case.outcome for case in CASES} == set(listeners[0].stats())
         addresses = itertools.cycle(itertools.islice(sources(), 300))
         for case, listener in zip(CASES, listeners, strict=True):
-            # With "off" it does not wait for bytes, so the kernel shall.
+            # With "off" the Listener does not wait for bytes, so the kernel must.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
             for _ in range(case.served_once):
                 serve(case, listener, crowd, next(addresses)).close()
@@ -116,7 +116,7 @@ def test_50000_connections_of_every_outcome_leave_nothing_behind(caplog: pytest.
 
 
 def all_outcomes(listeners: list[Listener], crowd: Crowd, addresses: Iterator[str]) -> int:
-    """Connect a batch to each listener, until all are gone; how many connections."""
+    """Connect a batch to each listener and wait until all are gone; return the number of connections."""
     for case, listener in zip(CASES, listeners, strict=True):
         held = [serve(case, listener, crowd, next(addresses)) for _ in range(case.served_first)]
         for _ in range(BATCH - case.served_first):

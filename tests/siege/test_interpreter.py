@@ -1,4 +1,4 @@
-"""A thread that never lets go of the interpreter delays no refusal and no deadline."""
+"""A thread that holds the interpreter's lock all the time delays no refusal and no deadline."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class PollFd(ctypes.Structure):
 
 
 def hold_the_lock_until_readable(fd: int) -> bool:
-    """Wait as no Python code would: what is called through ``PyDLL`` does not release the interpreter's lock.
+    """Wait without releasing the interpreter's lock, as functions called through ``PyDLL`` do.
 
-    False if nothing has come in 50 s: nothing else in this process could end the wait.
+    Return False if nothing came in 50 s, because nothing else in this process could end the wait.
     """
     poll_fd = PollFd(fd, select.POLLIN, 0)
     return bool(ctypes.PyDLL(None).poll(ctypes.byref(poll_fd), 1, 50_000) == 1)

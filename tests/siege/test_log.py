@@ -37,7 +37,7 @@ def test_the_log_of_10000_malformed_connections(caplog: pytest.LogCaptureFixture
             assert wait_readable(listener.fileno())
             assert listener.try_accept() is None
         assert listener.stats()["malformed"] == CONNECTIONS
-    # The bound grows with the windows this machine took, not with the connections.
+    # The bound grows with the time that this machine took, not with the number of connections.
     windows = 1 + (time.monotonic() - start) // WINDOW
     lines = [record.getMessage() for record in caplog.records]
     assert 1 <= len(lines) <= LINES * windows
