@@ -11,6 +11,9 @@ from peers import make_contexts
 if TYPE_CHECKING:
     import ssl
 
+# For tests of our own plugin. pytest wants this in the topmost conftest.
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture(scope="session")
 def tls_contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:

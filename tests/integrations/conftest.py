@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-pytest_plugins = ["pytester"]
-
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {**leaks.loop_factories(), "proxyproto_rs.uvloop": _new_loop}
