@@ -1,4 +1,4 @@
-"""docs/howto/deployment.md: its program serves, drains at SIGTERM and ends, in each way the page runs it."""
+"""docs/howto/deployment.md: its program serves, drains at SIGTERM and ends, in each way the page runs it. And the README's."""
 
 from __future__ import annotations
 
@@ -63,17 +63,23 @@ class Client:
 
 
 def connect(port: int) -> Client:
-    """Wait until the program listens, and be served."""
+    """Wait until the program listens."""
     made: list[Client] = []
 
-    def try_to() -> bool:
+    def is_connected() -> bool:
         with contextlib.suppress(ConnectionRefusedError):
             made.append(Client(port))
         return bool(made)
 
-    until(try_to)
-    assert made[0].is_served()
+    until(is_connected)
     return made[0]
+
+
+def be_served(port: int) -> Client:
+    """Wait until the program listens, and be answered."""
+    client = connect(port)
+    assert client.is_served()
+    return client
 
 
 def is_refused(port: int) -> bool:
@@ -110,7 +116,7 @@ def test_sigterm_lets_clients_finish_and_takes_no_more(tmp_path: Path) -> None:
             env={**os.environ, "PORT": str(port), "TRUSTED": "127.0.0.1 10.0.0.5"},
         ) as process,
     ):
-        client = connect(port)
+        client = be_served(port)
         process.terminate()
         until(lambda: is_refused(port))
         assert client.is_served()
@@ -125,7 +131,7 @@ def test_workers_share_a_socket_and_end_with_their_parent(tmp_path: Path) -> Non
         workers = tmp_path / "workers.py"
         workers.write_text(example(PAGE, "workers", {'"0.0.0.0", 8000': f'"127.0.0.1", {port}'}))
         with running([sys.executable, "-X", "dev", workers]) as process:
-            clients = [connect(port) for _ in range(8)]
+            clients = [be_served(port) for _ in range(8)]
             until(lambda: catches_sigterm(process.pid))
             process.terminate()
             # Those who are connected are served still.
@@ -147,7 +153,7 @@ def test_a_socket_of_systemds_keeps_clients_waiting_during_a_restart(tmp_path: P
         port = listening.getsockname()[1]
         command, fds = start_under_systemd(tmp_path, listening), [listening.fileno()]
         with running(command, pass_fds=fds) as first:
-            client = connect(port)
+            client = be_served(port)
             first.terminate()
             client.close()
             assert first.wait() == 0
@@ -192,7 +198,7 @@ def test_supervisor_runs_two_processes_on_one_port(tmp_path: Path) -> None:
         )
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", configuration]
         with running(command, stdout=subprocess.DEVNULL, cwd=tmp_path) as process:
-            client = connect(port)
+            client = be_served(port)
             log = tmp_path / "supervisord.log"
             until(lambda: "spawned: 'app_1'" in log.read_text())
             client.close()
@@ -209,3 +215,14 @@ def test_the_image_runs_the_program_so_that_it_gets_signals() -> None:
     assert python == "python"
     assert ["COPY", f"server.py {program}"] in steps
     assert ["STOPSIGNAL", "SIGTERM"] in steps
+
+
+def test_the_server_of_the_readme_greets_its_client(tmp_path: Path) -> None:
+    with free_port() as port:
+        program = tmp_path / "server.py"
+        changes = {'"0.0.0.0", 8000': f'"127.0.0.1", {port}, reuse_port=True', "10.0.0.0/8": "127.0.0.1"}
+        program.write_text(example("../README.md", "server", changes))
+        with running([sys.executable, "-X", "dev", program]):
+            client = connect(port)
+            assert client.lines.readline() == "hello, 192.0.2.1\n"
+            client.close()

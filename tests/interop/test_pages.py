@@ -55,6 +55,12 @@ def test_links_lead_somewhere(page: str) -> None:
         assert not anchor or anchor in anchors(target), f"{page} links to {match['target']}"
 
 
+def test_files_that_contributing_names_are_there() -> None:
+    named = set(re.findall(r"\b[\w/]+\.(?:rs|pyi?)\b", read("../CONTRIBUTING.md")))
+    files = {path.name for folder in ("rust", "python", "tests") for path in (ROOT / folder).rglob("*.*")}
+    assert sorted(name for name in named if name.rpartition("/")[2] not in files) == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_is_in_the_index(page: str) -> None:
     assert page == "README.md" or f"({page})" in read("README.md")
