@@ -25,7 +25,6 @@ EXAMPLES = [
     ("howto/web.md", "hypercorn"),
     ("howto/web.md", "aiohttp"),
     ("howto/web.md", "websockets"),
-    ("howto/trio.md", "anyio-listener"),
 ]
 
 
