@@ -1,4 +1,4 @@
-"""docs/howto/deployment.md: its program serves, drains at SIGTERM and ends, in each way the page runs it. And the README's."""
+"""docs/howto/deployment.md: its program serves, drains at SIGTERM and ends, however the page runs it. So does README's."""
 
 from __future__ import annotations
 
