@@ -1,11 +1,12 @@
-//! Ids that cloud load balancers put into the application's types (E0..EF), each by its vendor's own layout.
+//! Ids that cloud load balancers put into the types reserved for applications (E0..EF). Each vendor has its
+//! own layout.
 
 use crate::header::Header;
 use crate::tlv::ascii;
 
 impl<B: AsRef<[u8]>> Header<B> {
-    /// The id of the AWS VPC endpoint the client came through, as `vpce-08d2bf15fac5001c9` (type EA, sub-type
-    /// 1).
+    /// The id of the AWS VPC endpoint that the client came through, such as `vpce-08d2bf15fac5001c9` (type
+    /// EA, sub-type 1).
     pub fn aws_vpc_endpoint_id(&self) -> Option<&str> {
         self.tlvs().filter(|tlv| tlv.kind == AWS).find_map(|tlv| match tlv.value {
             [AWS_VPC_ENDPOINT_ID, id @ ..] => ascii(id),
@@ -13,7 +14,7 @@ impl<B: AsRef<[u8]>> Header<B> {
         })
     }
 
-    /// The link id of the Azure private endpoint the client came through (type EE, sub-type 1,
+    /// The link id of the Azure private endpoint that the client came through (type EE, sub-type 1,
     /// little-endian).
     pub fn azure_private_endpoint_link_id(&self) -> Option<u32> {
         self.tlvs().filter(|tlv| tlv.kind == AZURE).find_map(|tlv| match *tlv.value {

@@ -1,5 +1,5 @@
-//! The CRC32C of a header (R34, S8). With the standard library the arithmetic is the `crc32c` crate's, which asks the
-//! processor for its instruction; without, it is a table of ours.
+//! The CRC32C of a header (R34, S8). With the feature `std` the `crc32c` crate computes it, with the
+//! processor's own instruction where there is one. Without `std` a table of ours does.
 
 #[cfg(feature = "std")]
 use crc32c::crc32c_append as append;
@@ -9,7 +9,7 @@ use table::append;
 /// The length of the field, in bytes.
 pub(crate) const LEN: usize = 4;
 
-/// Whether the four bytes at `field` hold the checksum of the header, in network order.
+/// Whether the four bytes at `field` hold the header's checksum, in network order.
 pub(crate) fn matches(header: &[u8], field: usize) -> bool {
     header
         .split_at_checked(field)
@@ -17,24 +17,26 @@ pub(crate) fn matches(header: &[u8], field: usize) -> bool {
         .is_some_and(|(before, rest, value)| zeroed(before, value, rest) == u32::from_be_bytes(value))
 }
 
-/// The checksum over the whole header with the four bytes at `field`, which are there, taken as zero.
+/// The checksum of the whole header, with the four bytes at `field` counted as zeros. The header must hold
+/// these four bytes.
 pub(crate) fn checksum(header: &[u8], field: usize) -> u32 {
     let (before, rest) = header.split_at_checked(field).unwrap_or_default();
     zeroed(before, rest.first_chunk().copied().unwrap_or_default(), rest)
 }
 
-/// The checksum over `before` and `rest`, of which the first four bytes, `value`, count as zeros.
+/// The checksum of `before` and `rest`, with the first four bytes of `rest`, `value`, counted as zeros.
 ///
-/// The algorithm adds the next four bytes to its remainder, so adding these four beforehand cancels them. That saves a
-/// copy of the header, or a third call for four zeros: with a header of 100 bytes 19 ns, not 26.
+/// The algorithm XORs the next four bytes into its remainder. XORing them in beforehand cancels them. This
+/// needs no copy of the header and no third call for four zeros: a header of 100 bytes takes 19 ns instead of
+/// 26.
 fn zeroed(before: &[u8], value: [u8; LEN], rest: &[u8]) -> u32 {
     append(append(0, before) ^ u32::from_le_bytes(value), rest)
 }
 
-/// Byte by byte: a header of 100 bytes takes 214 ns, where the processor's instruction takes 11.
+/// Goes byte by byte: a header of 100 bytes takes 214 ns, the processor's instruction takes 11 ns.
 #[cfg(any(test, not(feature = "std")))]
 mod table {
-    /// The checksum of data of which a first part has the checksum `crc` (0 for none), and `data` is the rest.
+    /// Continues the checksum `crc` of earlier data (0 if there is none) with `data`.
     pub(super) fn append(crc: u32, data: &[u8]) -> u32 {
         !data.iter().fold(!crc, |crc, &byte| {
             let [low, ..] = crc.to_le_bytes();

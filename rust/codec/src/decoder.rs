@@ -1,7 +1,7 @@
-//! The way in: [`decode`] for bytes at hand, [`decode_datagram`], and [`Decoder`] for a stream that comes in
-//! pieces.
+//! The entry points: [`decode`] for bytes at hand, [`decode_datagram`] for a datagram, and [`Decoder`] for a
+//! stream that arrives in pieces.
 //!
-//! Here is decided which version it is (R32). What follows the signature is the business of `v1` and `v2`.
+//! This module tells the two versions apart (R32). The modules `v1` and `v2` read what follows the signature.
 
 use alloc::vec::Vec;
 
@@ -13,24 +13,25 @@ use crate::{v1, v2};
 /// A header, or how much of it is still missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status<T> {
-    /// All of it is there.
+    /// The header is complete.
     Complete(T),
-    /// It may become one.
+    /// The bytes so far may become a header.
     Partial {
-        /// The least number of further bytes with which it could be complete; at least 1, and never more than
-        /// a header that starts with these bytes still has.
+        /// The least number of further bytes that can complete the header. It is at least 1, and never more
+        /// than the rest of any header that starts with these bytes.
         needed: usize,
     },
 }
 
 /// Reads the header at the start of `data`, the first bytes of a stream.
 ///
-/// The header takes `header.raw().len()` bytes; what follows is payload and never influences the result.
+/// The header takes `header.raw().len()` bytes. The bytes behind it are payload and never influence the
+/// result.
 ///
 /// # Errors
 ///
-/// As soon as no continuation can make a valid header of `data` (C13), except that addresses and ports of
-/// version 1 are judged when the CRLF is there (R16).
+/// Returns an error as soon as no continuation can make `data` a valid header (C13). There is one exception:
+/// the addresses and ports of version 1 are judged when the CRLF is there (R16).
 #[inline]
 pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Status<Header<&'a [u8]>>, Error> {
     match signature(data) {
@@ -41,11 +42,11 @@ pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Status<Header<&'a
     }
 }
 
-/// Reads the header at the start of one datagram (R6); the payload follows it.
+/// Reads the header at the start of one datagram (R6). The payload follows the header.
 ///
 /// # Errors
 ///
-/// As [`decode`]; a datagram that ends inside its header is [`Reason::Truncated`] at its end.
+/// Those of [`decode`]. A datagram that ends inside its header is a [`Reason::Truncated`] at its end.
 pub fn decode_datagram<'a>(data: &'a [u8], options: &Options) -> Result<Header<&'a [u8]>, Error> {
     match decode(data, options)? {
         Status::Complete(header) => Ok(header),
@@ -53,9 +54,9 @@ pub fn decode_datagram<'a>(data: &'a [u8], options: &Options) -> Result<Header<&
     }
 }
 
-/// Reads a header that comes in pieces, each byte looked at once.
+/// Reads a header that arrives in pieces. It looks at each byte once.
 ///
-/// Its buffer holds the bytes of the header only, so at most `max_header_size` of them.
+/// Its buffer holds bytes of the header only, at most `max_header_size` of them.
 ///
 /// ```
 /// use proxyproto_codec::{Decoder, Options, Status};
@@ -77,13 +78,13 @@ pub struct Decoder {
 enum State {
     /// Every byte so far fits a signature (R32).
     Undecided,
-    /// No line end before `searched`; never looked at again, so linear.
+    /// No line ends before `searched`. These bytes are not searched again, so the time is linear.
     V1Line { searched: usize },
-    /// Fixed part read; the header ends at 16 + len (R28).
+    /// The fixed part is read. The header ends at 16 + len (R28).
     V2Block { end: usize },
-    /// All of it is in the buffer.
+    /// The whole header is in the buffer.
     Done(Parsed),
-    /// It will not become one.
+    /// The bytes cannot become a header.
     Failed(Error),
 }
 
@@ -94,12 +95,12 @@ impl Decoder {
         Self { options, buffer: Vec::new(), state: State::Undecided }
     }
 
-    /// Takes the next bytes of the stream. With the header complete it returns the part of `data` behind it,
-    /// which is all of `data` in later calls.
+    /// Takes the next bytes of the stream. When the header is complete, it returns the part of `data` behind
+    /// the header. Later calls return all of `data`.
     ///
     /// # Errors
     ///
-    /// As [`decode`]; `offset` counts from the first byte ever fed. Later calls return the same error.
+    /// Those of [`decode`]. `offset` counts from the first byte ever fed. Later calls return the same error.
     pub fn feed<'d>(&mut self, data: &'d [u8]) -> Result<Status<&'d [u8]>, Error> {
         match self.state {
             State::Done(_) => return Ok(Status::Complete(data)),
@@ -108,10 +109,10 @@ impl Decoder {
         }
         let before = self.buffer.len();
         let seen = if before == 0 {
-            // Most headers come in one piece, of which no more than the header is copied.
+            // Most headers arrive in one piece. Then only the header itself is copied.
             data
         } else {
-            // What is incomplete within the limit fits it wholly, so nothing of a header is left out.
+            // A header within the limit fits into the room that is left, so none of its bytes are cut off.
             let room = self.options.max_header_size.get().saturating_sub(before);
             self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
             &self.buffer
@@ -145,7 +146,7 @@ impl Decoder {
         }
     }
 
-    /// The header on its own bytes, once it is complete.
+    /// The header, once it is complete, in storage of its own.
     #[must_use]
     pub fn into_header(self) -> Option<Header> {
         match self.state {
@@ -156,7 +157,7 @@ impl Decoder {
 }
 
 impl State {
-    /// Goes on where the last call with a shorter `buffer` stopped.
+    /// Continues where the last call, with a shorter `buffer`, stopped.
     fn advance(self, buffer: &[u8], options: Options) -> Result<Status<Header<&[u8]>>, Error> {
         match self {
             Self::V1Line { searched } => v1::decode(buffer, searched, options),
@@ -165,7 +166,7 @@ impl State {
         }
     }
 
-    /// The state of a header that needs more than the `buffer`.
+    /// The state after `buffer`, which does not hold the whole header yet.
     fn after(buffer: &[u8], needed: usize) -> Self {
         match signature(buffer) {
             // The last byte may be the CR of the CRLF.
@@ -178,7 +179,7 @@ impl State {
     }
 }
 
-/// Tells the versions apart (R32), once a signature is there.
+/// The version, once its whole signature is there (R32).
 #[inline]
 fn signature(data: &[u8]) -> Option<Version> {
     if data.starts_with(&v2::SIGNATURE) {
@@ -190,10 +191,10 @@ fn signature(data: &[u8]) -> Option<Version> {
     }
 }
 
-/// How much is needed where there is no more than a part of a signature.
+/// How many more bytes a part of a signature needs.
 ///
-/// Bytes that may still become the signature of a version that is not allowed stay open until they are one:
-/// only then is it certain that somebody sends the wrong version and not something else altogether.
+/// Bytes that may become the signature of a version that is not allowed are no error yet. Only the whole
+/// signature shows that the sender uses the wrong version, and not another protocol.
 #[cold]
 fn undecided(data: &[u8], versions: Versions) -> Result<usize, Error> {
     let possible = SIGNATURES.iter().filter(|&&(version, signature)| {

@@ -1,5 +1,5 @@
-//! The sender's side: headers that keep the rules S1-S14. A header that was decoded needs none of this: it is
-//! its [`raw`](Header::raw) bytes.
+//! The sender's side: builds headers that keep the rules S1-S14. A decoded header needs no encoder: its bytes
+//! are [`raw`](Header::raw).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,11 +12,12 @@ use crate::tlv::{self, Tlv};
 use crate::{crc32c, v2};
 
 impl Header {
-    /// A version 1 header for two IP addresses. Flow information and scope of IPv6 addresses are not sent.
+    /// A version 1 header for two IP addresses. It carries no flow information and no scope of IPv6
+    /// addresses.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] for a pair of two families, and for UNIX addresses (S2).
+    /// [`EncodeError`] if the two addresses are of different families, or if they are UNIX addresses (S2).
     pub fn v1(source: Address<'_>, destination: Address<'_>) -> Result<Self, EncodeError> {
         let family = common_family(source, destination)?;
         let protocol = if family == Family::Inet { "TCP4" } else { "TCP6" };
@@ -51,7 +52,7 @@ impl Header {
         Self { raw: Box::new(*line), parsed }
     }
 
-    /// A version 2 PROXY header. With `checksum` a CRC32C TLV goes in front of `tlvs`, which keep their
+    /// A version 2 PROXY header. With `checksum`, a CRC32C TLV goes in front of `tlvs`. The `tlvs` keep their
     /// order.
     ///
     /// # Errors
@@ -79,7 +80,7 @@ impl Header {
         assemble(parsed, &addresses(source, destination)?, tlvs, checksum)
     }
 
-    /// A version 2 LOCAL header, for connections of the proxy's own such as health checks (S3, S5).
+    /// A version 2 LOCAL header, for the proxy's own connections such as health checks (S3, S5).
     ///
     /// # Errors
     ///
@@ -98,12 +99,12 @@ impl Header {
 }
 
 impl SslInfo<'_> {
-    /// The value of an SSL TLV: the `CLIENT_` bits, the result of the verification, and sub-TLVs.
+    /// The value of an SSL TLV: the `CLIENT_` bits, the result of the verification, and the sub-TLVs.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] for sub-TLVs that are not the text they must be or are too long, and for TLS without
-    /// its version (S11).
+    /// [`EncodeError`] if a sub-TLV is too long or not the text it must be, or if `client` says TLS and no
+    /// sub-TLV says which version (S11).
     pub fn encode(client: u8, verify: u32, tlvs: &[Tlv<'_>]) -> Result<Vec<u8>, EncodeError> {
         let mut value = vec![client];
         value.extend(verify.to_be_bytes());
@@ -128,13 +129,14 @@ pub enum EncodeError {
         /// Its length in bytes.
         len: usize,
     },
-    /// A UNIX path that would be read as something else (C14): it holds a NUL.
+    /// A UNIX path holds a NUL, so a receiver would read something else (C14).
     UnixNotAPath,
-    /// An abstract name that would be read as something else (C14): no NUL in front, or one at the end.
+    /// An abstract name does not start with a NUL, or ends with one, so a receiver would read something else
+    /// (C14).
     UnixNotAbstract,
-    /// Addresses with a transport of UNSPEC: receivers disagree about them (C5).
+    /// There are addresses, but the transport is UNSPEC. Receivers disagree about such headers (C5).
     UnspecTransport,
-    /// Addresses and TLVs are longer than the 65535 bytes that the length can say (R28).
+    /// Addresses and TLVs are longer than the 65535 bytes that the length field can express (R28).
     TooLong {
         /// Their length in bytes.
         len: usize,
@@ -146,25 +148,25 @@ pub enum EncodeError {
         /// The length of its value in bytes.
         len: usize,
     },
-    /// A `UNIQUE_ID` of more than 128 bytes (S10).
+    /// A `UNIQUE_ID` is longer than 128 bytes (S10).
     UniqueIdTooLong {
         /// Its length in bytes.
         len: usize,
     },
-    /// A CRC32C TLV by hand: it is computed last, when asked for (S8).
+    /// A CRC32C TLV was given by hand. The builder computes it, last of all, when asked for (S8).
     ChecksumByHand,
-    /// A type that must not be sent: F0..F7 are for experiments, F8..FF are reserved (S14).
+    /// The type must not be sent: F0..F7 are for experiments, F8..FF are reserved (S14).
     ReservedType {
         /// The type of the TLV.
         kind: u8,
     },
-    /// An SSL TLV without its five fixed bytes, or with broken sub-TLVs (R37).
+    /// An SSL TLV lacks its five fixed bytes, or its sub-TLVs are broken (R37).
     SslMalformed,
-    /// An SSL TLV that says TLS but not which version (S11).
+    /// An SSL TLV says TLS but not which version (S11).
     SslWithoutVersion,
-    /// A value that is not the text it must be: UTF-8 or US-ASCII (S11), without control characters.
+    /// A value is not the text it must be: UTF-8 or US-ASCII (S11), without control characters.
     NotText {
-        /// The type of the TLV or of the sub-TLV of SSL.
+        /// The type of the TLV, or of the sub-TLV of SSL.
         kind: u8,
     },
 }
@@ -209,7 +211,7 @@ impl fmt::Display for EncodeError {
 
 impl core::error::Error for EncodeError {}
 
-/// Puts a version 2 header together; the checksum is filled in last, as everything else is under it (S8).
+/// Puts a version 2 header together. The checksum covers everything else, so it is filled in last (S8).
 fn assemble(
     parsed: Parsed,
     addresses: &[u8],
@@ -263,7 +265,7 @@ fn common_family(source: Address<'_>, destination: Address<'_>) -> Result<Family
     }
 }
 
-/// The address block: source, destination, and for IP the ports (R29).
+/// The address block: source, destination, and the ports of IP addresses (R29).
 fn addresses(source: Address<'_>, destination: Address<'_>) -> Result<Vec<u8>, EncodeError> {
     let mut block = Vec::with_capacity(2 * UnixAddress::WIRE_LEN);
     for address in [source, destination] {
@@ -279,7 +281,7 @@ fn addresses(source: Address<'_>, destination: Address<'_>) -> Result<Vec<u8>, E
     Ok(block)
 }
 
-/// A UNIX address that is read again as what it is (C14).
+/// The field of a UNIX address. A receiver reads the same address out of it (C14).
 fn unix(address: UnixAddress<'_>) -> Result<[u8; UnixAddress::WIRE_LEN], EncodeError> {
     let bytes = address.as_bytes();
     match address {

@@ -1,6 +1,6 @@
 //! What can be wrong with a header: [`Error`], and [`Reason`], the one table of codes and texts.
 //!
-//! Whose outcome a [`Fault`] becomes (a counter, a log reason) is the acceptor's business.
+//! The acceptor decides which outcome (counter, log reason) a [`Fault`] becomes.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// Whose fault it is: [`Reason::fault`] of its reason.
+    /// The kind of fault: [`Reason::fault`] of its reason.
     #[must_use]
     pub const fn fault(&self) -> Fault {
         self.reason.fault()
@@ -33,9 +33,9 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// What a refused header means to the one who reads the log: five kinds, however many reasons there are.
+/// What a refused header means to the reader of a log. There are five kinds, however many reasons there are.
 ///
-/// Exhaustive on purpose: a new kind needs an outcome of its own wherever they are counted.
+/// The enum is exhaustive on purpose: whoever counts the kinds needs an outcome for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The first bytes are no PROXY signature at all (R32, R39).
@@ -44,13 +44,13 @@ pub enum Fault {
     VersionNotAllowed,
     /// A header longer than [`Options::max_header_size`](crate::Options::max_header_size).
     Oversized,
-    /// A header whose CRC32C is wrong, or is not one (R34).
+    /// The CRC32C of the header is wrong, or is not of four bytes, or is there twice (R34).
     BadChecksum,
-    /// A signature, and behind it something that the protocol does not allow.
+    /// The signature is right, but something behind it is not allowed.
     Malformed,
 }
 
-/// Writes [`Reason`] and its table, so that no variant can be without its code, text and fault.
+/// Writes [`Reason`] and its table, so that every variant has a code, a text and a fault.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident, $fault:ident, $code:literal, $text:literal;)+) => {
         /// Every reason to refuse a header: the one published table.
@@ -76,7 +76,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => $text,)+ }
             }
 
-            /// The kind of fault it is.
+            /// The kind of fault.
             #[must_use]
             pub const fn fault(self) -> Fault {
                 match self { $(Self::$name => Fault::$fault,)+ }
@@ -94,7 +94,7 @@ reasons! {
     Oversized, Oversized, "oversized", "longer than the largest header accepted here";
     /// A datagram ends inside its header (R6).
     Truncated, Malformed, "truncated", "the datagram ends inside its header";
-    /// `PROXY` or UNSPEC without addresses, where `reject_unspec` is set (R10, R26).
+    /// `UNKNOWN`, or UNSPEC as family or transport, where `reject_unspec` is set (R10, R26).
     UnspecRejected, Malformed, "unspec-rejected", "a header without addresses is not accepted here";
 
     /// `PROXY` is not followed by one space (R9).
@@ -105,7 +105,7 @@ reasons! {
     LineTooLong, Malformed, "line-too-long", "no CRLF within the first 107 bytes";
     /// A CR or an LF that is not part of the CRLF at the end (R18).
     StrayLineBreak, Malformed, "stray-line-break", "a CR or an LF by itself";
-    /// A field of the line is not there, or two spaces stand together (R9).
+    /// A field of the line is missing, or two spaces stand together (R9).
     MissingField, Malformed, "missing-field", "an address or a port is missing";
     /// Something stands between the destination port and the CRLF (R9).
     ExtraField, Malformed, "extra-field", "more than two addresses and two ports";
@@ -123,11 +123,11 @@ reasons! {
     Ipv6BadCharacter, Malformed, "ipv6-bad-character", "neither a hex digit nor a colon in an IPv6 address";
     /// A group of an IPv6 address has more than four digits (R12).
     Ipv6GroupTooLong, Malformed, "ipv6-group-too-long", "more than four digits in a group of an IPv6 address";
-    /// A colon too many in an IPv6 address, or a single one at its start or end (R12).
+    /// An IPv6 address has a colon too many, or a single one at its start or end (R12).
     Ipv6EmptyGroup, Malformed, "ipv6-empty-group", "an empty group in an IPv6 address";
     /// `::` stands twice in an IPv6 address (R12).
     Ipv6SecondDoubleColon, Malformed, "ipv6-second-double-colon", "a second :: in an IPv6 address";
-    /// An IPv6 address is not of 128 bits (R12).
+    /// An IPv6 address does not have 128 bits (R12).
     Ipv6NotEightGroups, Malformed, "ipv6-not-eight-groups", "an IPv6 address that is not of 128 bits";
     /// A port holds something else than digits (R14).
     PortNotDecimal, Malformed, "port-not-decimal", "not a digit in a port";
@@ -160,11 +160,11 @@ reasons! {
     /// The value of an SSL sub-TLV reaches past the end of the SSL TLV (C9).
     SslTlvOverrun, Malformed, "ssl-tlv-overrun", "the value of an SSL sub-TLV ends behind the SSL TLV";
 
-    /// The CRC32C TLV is not of four bytes (R34).
+    /// The CRC32C TLV does not have four bytes (R34).
     ChecksumLength, BadChecksum, "checksum-length", "a CRC32C TLV that is not of four bytes";
-    /// The CRC32C is not that of the header (R34, C3).
+    /// The CRC32C is not the checksum of the header (R34, C3).
     ChecksumMismatch, BadChecksum, "checksum-mismatch", "the CRC32C does not match the header";
-    /// A second CRC32C TLV: both cannot be right (C12).
+    /// A second CRC32C TLV is there. The two cannot both be right (C12).
     ChecksumTwice, BadChecksum, "checksum-twice", "a second CRC32C TLV";
 }
 

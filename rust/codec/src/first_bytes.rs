@@ -1,11 +1,11 @@
-//! What a stranger's first bytes look like, for the log line that says why they are no header.
+//! What a stranger's first bytes look like. The log line says it when they are no header.
 
 use core::fmt;
 
 use crate::decoder::common_prefix;
 use crate::{v1, v2};
 
-/// What somebody speaks who did not send a header, by the first bytes of the stream.
+/// The protocol of a sender who did not send a header, judged by the first bytes of the stream.
 ///
 /// ```
 /// use proxyproto_codec::FirstBytes;
@@ -36,13 +36,13 @@ pub enum FirstBytes {
 }
 
 impl FirstBytes {
-    /// What `data` looks like, which are the first bytes of a stream. At most 16 of them count.
+    /// What `data`, the first bytes of a stream, looks like. At most 16 bytes count.
     #[must_use]
     pub fn of(data: &[u8]) -> Self {
         match data.get(..16).unwrap_or(data) {
             [] => Self::Nothing,
             data if data.starts_with(&v1::SIGNATURE) => Self::ProxyV1,
-            // From its NUL on the signature is nothing else.
+            // No other protocol starts with the signature up to its NUL.
             data if common_prefix(data, &v2::SIGNATURE) >= 5 => Self::ProxyV2,
             [0x10, ..] => Self::MqttConnect,
             [0x16, 0x03, ..] => Self::TlsClientHello,
@@ -54,7 +54,7 @@ impl FirstBytes {
     }
 }
 
-/// With its article: `expected a PROXY header, got {}`.
+/// The text includes the article, for sentences such as `expected a PROXY header, got {}`.
 impl fmt::Display for FirstBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,4 @@
-//! A header that was read or built: its bytes and what they say. Data only; nothing is parsed here.
+//! A header that was read or built: its bytes and what they say. This module holds data and parses nothing.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -9,8 +9,8 @@ use crate::v2;
 
 /// A PROXY header, on top of its own bytes.
 ///
-/// `B` holds the bytes: borrowed from [`decode`](crate::decode), boxed from the builders and
-/// [`to_owned`](Header::to_owned). Two headers are equal when their bytes are.
+/// `B` holds the bytes. [`decode`](crate::decode) borrows them; the builders and
+/// [`to_owned`](Header::to_owned) box them. Two headers are equal when their bytes are.
 #[derive(Clone, Copy)]
 pub struct Header<B = Box<[u8]>> {
     pub(crate) raw: B,
@@ -28,13 +28,13 @@ impl<B: AsRef<[u8]>> Header<B> {
         self.parsed.command
     }
 
-    /// The announced family; UNSPEC for LOCAL whatever its byte says (R23, C1), and for a version 1 `UNKNOWN`
-    /// (R10).
+    /// The announced family. It is UNSPEC for LOCAL, whatever the header's byte says (R23, C1), and for a
+    /// version 1 `UNKNOWN` (R10).
     pub const fn family(&self) -> Family {
         self.parsed.family
     }
 
-    /// The announced transport; UNSPEC for LOCAL and `UNKNOWN`, as [`family`](Self::family).
+    /// The announced transport. It is UNSPEC for LOCAL and `UNKNOWN`, like [`family`](Self::family).
     pub const fn transport(&self) -> Transport {
         self.parsed.transport
     }
@@ -48,7 +48,7 @@ impl<B: AsRef<[u8]>> Header<B> {
         }
     }
 
-    /// The address the client connected to, or `None` where the real endpoints apply.
+    /// The address that the client connected to, or `None` where the real endpoints apply.
     pub fn destination(&self) -> Option<Address<'_>> {
         match self.parsed.addresses {
             Addresses::None => None,
@@ -57,20 +57,20 @@ impl<B: AsRef<[u8]>> Header<B> {
         }
     }
 
-    /// The bytes of the header, exactly as received or as they are to be sent. Their number is what a stream
-    /// must skip.
+    /// The bytes of the header, exactly as received or as they are to be sent. A reader of the stream must
+    /// skip this many bytes.
     pub fn raw(&self) -> &[u8] {
         self.raw.as_ref()
     }
 
-    /// The same header on bytes of its own.
+    /// The same header with bytes of its own.
     #[must_use]
     pub fn to_owned(&self) -> Header {
         Header { raw: self.raw().into(), parsed: self.parsed }
     }
 
-    /// The same header in other storage, which must hold the same bytes: what the header says is not read
-    /// again.
+    /// The same header in other storage. The storage must hold the same bytes, because the header is not
+    /// parsed again.
     #[must_use]
     pub fn map<C: AsRef<[u8]>>(self, storage: impl FnOnce(B) -> C) -> Header<C> {
         Header { raw: storage(self.raw), parsed: self.parsed }
@@ -111,16 +111,16 @@ impl<B: AsRef<[u8]>> fmt::Debug for Header<B> {
     }
 }
 
-/// What the decoder found out, so that the accessors need not look for it again.
+/// What the decoder found, so that the accessors need not parse again.
 ///
-/// Kept small: to fill it is most of the time that decoding version 2 takes.
+/// It is kept small: filling it takes most of the time of decoding version 2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parsed {
     pub(crate) version: Version,
     pub(crate) command: Command,
     pub(crate) family: Family,
     pub(crate) transport: Transport,
-    /// Where the TLVs that may be read end; they start behind the addresses. 0 for version 1, which has none.
+    /// Where the readable TLVs end. They start behind the addresses. It is 0 for version 1, which has none.
     pub(crate) tlvs_end: usize,
     pub(crate) addresses: Addresses,
 }
@@ -128,15 +128,15 @@ pub(crate) struct Parsed {
 /// Where the addresses are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Addresses {
-    /// There are none.
+    /// The header has none.
     None,
-    /// In the block of version 2, at the places that the family gives them (R29).
+    /// In the block of version 2, at the places that belong to the family (R29).
     Block,
-    /// Here, as the text of version 1 is not to be read twice: source and destination.
+    /// Here: source and destination. This saves parsing the text of version 1 twice.
     Text((IpAddr, u16), (IpAddr, u16)),
 }
 
-/// The version of the format; the protocol has these two.
+/// The version of the format. The protocol has these two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// The text format.
@@ -145,7 +145,7 @@ pub enum Version {
     V2,
 }
 
-/// What the proxy does with the connection; no other command is valid (R22).
+/// What the proxy does with the connection. No other command is valid (R22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Command {
     /// The proxy speaks for itself, as in a health check (R23).
@@ -154,7 +154,7 @@ pub enum Command {
     Proxy,
 }
 
-/// The address family; no other is valid (R25).
+/// The address family. No other is valid (R25).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// Unspecified: no addresses.
@@ -167,7 +167,7 @@ pub enum Family {
     Unix = 3,
 }
 
-/// The transport; no other is valid (R25).
+/// The transport. No other is valid (R25).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// Unspecified.
@@ -178,19 +178,19 @@ pub enum Transport {
     Dgram = 2,
 }
 
-/// The address of one end, as the header has it: it is not checked whether a client can have it.
+/// The address of one end, as the header gives it. The decoder does not check whether a client can have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Address<'a> {
     /// An IPv4 address and a port.
     Inet(SocketAddrV4),
-    /// An IPv6 address and a port; flow information and scope are 0, as a header cannot carry them.
+    /// An IPv6 address and a port. Flow information and scope are 0, because a header cannot carry them.
     Inet6(SocketAddrV6),
     /// The address of a UNIX socket.
     Unix(UnixAddress<'a>),
 }
 
 impl Address<'_> {
-    /// The address and port of an IP end.
+    /// The address and port of an IP address, `None` for a UNIX address.
     #[must_use]
     pub const fn socket_addr(&self) -> Option<SocketAddr> {
         match *self {
@@ -226,13 +226,13 @@ impl From<SocketAddr> for Address<'_> {
     }
 }
 
-/// The address of a UNIX socket out of its field of 108 bytes (R29, C14).
+/// The address of a UNIX socket, read from its field of 108 bytes (R29, C14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnixAddress<'a> {
-    /// A path, up to its first NUL or the whole field; any bytes, not only UTF-8. Empty for an unnamed
-    /// socket.
+    /// A path: the field up to its first NUL, or the whole field. It may hold any bytes, not only UTF-8. It
+    /// is empty for an unnamed socket.
     Path(&'a [u8]),
-    /// A name in Linux' abstract namespace with its leading NUL, without trailing ones.
+    /// A name in Linux' abstract namespace, with its leading NUL and without trailing ones.
     Abstract(&'a [u8]),
 }
 
@@ -240,7 +240,7 @@ impl<'a> UnixAddress<'a> {
     /// The length of the field on the wire, in bytes.
     pub const WIRE_LEN: usize = 108;
 
-    /// The bytes as a socket address has them: the path, or the abstract name with its leading NUL.
+    /// The bytes as in a socket address: the path, or the abstract name with its leading NUL.
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         match *self {

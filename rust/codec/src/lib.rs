@@ -2,18 +2,18 @@
 //!
 //! ## Where to look
 //!
-//! [`decode`] reads the first bytes of a stream, [`decode_datagram`] a datagram, a [`Decoder`] a stream that
-//! comes in pieces; all of them by the same [`Options`]. They find a [`Header`], or an [`Error`] with its
-//! [`Reason`]. [`Header::v1`], [`Header::v2`], [`Header::local`] and [`Header::unknown`] build one.
-//! [`FirstBytes`] tells what somebody speaks who did not send a header.
+//! [`decode`] reads a header from the first bytes of a stream, [`decode_datagram`] from a datagram, and a
+//! [`Decoder`] from a stream that arrives in pieces. All three take the same [`Options`]. The result is a
+//! [`Header`], or an [`Error`] with its [`Reason`]. [`Header::v1`], [`Header::v2`], [`Header::local`] and
+//! [`Header::unknown`] build a header. [`FirstBytes`] names the protocol of a sender who did not send a
+//! header.
 //!
 //! ## The rules
 //!
-//! The documentation cites the protocol's text of 2026/04 by these numbers: R for what a receiver, S for what
-//! a sender has to do, C for a question that the text leaves open. `docs/reference/rules.md` of the
-//! repository lists them.
+//! The documentation cites the protocol's text of 2026/04 by numbers. R is a rule for receivers, S a rule for
+//! senders, C a question that the text leaves open. `docs/reference/rules.md` of the repository lists them.
 
-// The tests have the standard library.
+// The tests use the standard library.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

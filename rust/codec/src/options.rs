@@ -1,10 +1,11 @@
-//! What a receiver accepts: the versions, the largest header, and the named leniencies, all off by default.
+//! What a receiver accepts: the versions, the largest header, and the named leniencies. All leniencies are
+//! off by default.
 
 use core::fmt;
 
 use crate::Version;
 
-/// How strict to be. The default is the strict reading of both versions, at most 4096 bytes.
+/// How strict to be. The default reads both versions strictly and accepts at most 4096 bytes.
 ///
 /// ```
 /// use proxyproto_codec::{Options, Versions};
@@ -15,39 +16,38 @@ use crate::Version;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// The versions that may come (R7).
+    /// The versions to accept (R7).
     pub versions: Versions,
-    /// The longest header to accept, in bytes; a longer version 2 header is refused at its length field. A
-    /// version 1 line is never longer than 107 bytes (R17), so this touches it only where it is less.
+    /// The longest header to accept, in bytes. A longer version 2 header is refused at its length field. A
+    /// version 1 line is never longer than 107 bytes (R17), so only a limit below 107 affects it.
     pub max_header_size: MaxHeaderSize,
-    /// Bends R13: the two addresses of a version 1 line may be of different families, each read by its own
+    /// Bends R13: the two addresses of a version 1 line may be of different families. Each is read by its own
     /// text.
     ///
     /// nginx asks for it: behind its `real_ip` module it writes `PROXY TCP4 192.0.2.4 2603::1 ...`. The
-    /// header's family is the announced one then, and each address says its own. What is an address of
+    /// header's family is then the announced one, and each address says its own. Text that is an address of
     /// neither family stays refused.
     pub allow_mixed_families: bool,
-    /// Refuses a PROXY command that names no client: `UNKNOWN` (R10), or UNSPEC as family or transport (R26
-    /// permits to accept and to refuse it, C5).
+    /// Refuses a PROXY command that names no client: `UNKNOWN` (R10), or UNSPEC as family or transport (C5;
+    /// R26 permits accepting and refusing).
     ///
-    /// For receivers that need a client's address. LOCAL, the proxy speaking for itself, stays accepted
-    /// (R23).
+    /// It is for receivers that need a client's address. LOCAL, by which the proxy speaks for itself, stays
+    /// accepted (R23).
     pub reject_unspec: bool,
-    /// Bends our reading of broken TLVs (C8, C9, C10), which many senders' receivers never look at: the
-    /// header is accepted with the TLVs before the break, an overlong `UNIQUE_ID` or a broken SSL TLV stays
-    /// among the TLVs but has no view.
+    /// Bends our reading of broken TLVs (C8, C9, C10): the header is accepted with the TLVs before the break.
+    /// An overlong `UNIQUE_ID` and a broken SSL TLV stay among the TLVs but have no view.
     ///
-    /// For senders that pad the header with something else than NOOP. A CRC32C that is wrong, malformed or
-    /// there twice stays refused (R34).
+    /// It is for senders that pad the header with something other than NOOP; many receivers never look at the
+    /// TLVs. A CRC32C that is wrong, malformed or there twice stays refused (R34).
     pub ignore_malformed_tlvs: bool,
 }
 
 impl Options {
-    /// Strict options for these versions, with headers of at most `max_header_size` bytes.
+    /// Strict options for these versions and headers of at most `max_header_size` bytes.
     ///
     /// # Errors
     ///
-    /// [`InvalidMaxHeaderSize`] as [`MaxHeaderSize::new`] has it.
+    /// [`InvalidMaxHeaderSize`] if it is less than 16 or more than 65551.
     pub const fn new(versions: Versions, max_header_size: usize) -> Result<Self, InvalidMaxHeaderSize> {
         match MaxHeaderSize::new(max_header_size) {
             Ok(max_header_size) => Ok(Self {
@@ -61,7 +61,7 @@ impl Options {
         }
     }
 
-    /// Sets the versions that may come.
+    /// Sets the versions to accept.
     #[must_use]
     pub const fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
@@ -89,7 +89,7 @@ impl Options {
         self
     }
 
-    /// Sets whether a header is accepted with the TLVs before one that is broken.
+    /// Sets whether a header with a broken TLV is accepted with the TLVs before it.
     #[must_use]
     pub const fn ignore_malformed_tlvs(mut self, ignore: bool) -> Self {
         self.ignore_malformed_tlvs = ignore;
@@ -97,10 +97,10 @@ impl Options {
     }
 }
 
-/// Which versions may come.
+/// Which versions to accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Versions {
-    /// Both, as R7 recommends.
+    /// Both versions, as R7 recommends.
     #[default]
     Both,
     /// The text format only.
@@ -110,7 +110,7 @@ pub enum Versions {
 }
 
 impl Versions {
-    /// Whether `version` may come.
+    /// Whether `version` is accepted.
     #[must_use]
     pub const fn allow(self, version: Version) -> bool {
         matches!((self, version), (Self::Both, _) | (Self::V1, Version::V1) | (Self::V2, Version::V2))
@@ -119,15 +119,15 @@ impl Versions {
 
 /// The longest header to accept, in bytes: 16 to 65551, by default 4096.
 ///
-/// The protocol allows 65551; but no sender is known to need more than a certificate's few thousand, and each
-/// pending connection of a stranger may hold this much.
+/// The protocol allows 65551. No known sender needs more than a certificate's few thousand, and each pending
+/// connection of a stranger may hold this much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MaxHeaderSize(u32);
 
 impl MaxHeaderSize {
-    /// The least that makes sense: the fixed part of version 2, a whole LOCAL header.
+    /// The smallest useful limit: the fixed part of version 2, which is a whole LOCAL header.
     pub const MIN: usize = 16;
-    /// The longest that a length of two bytes can say (R28).
+    /// The longest header that a length of two bytes can express (R28).
     pub const MAX: usize = 16 + 0xffff;
 
     /// A limit of `bytes`.
@@ -157,7 +157,7 @@ impl Default for MaxHeaderSize {
     }
 }
 
-/// A `max_header_size` that cannot be meant.
+/// A `max_header_size` outside the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidMaxHeaderSize(usize);
 

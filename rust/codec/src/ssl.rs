@@ -1,4 +1,4 @@
-//! What the proxy knows of the client's TLS: the SSL TLV and its sub-TLVs (R37).
+//! What the proxy knows about the client's TLS: the SSL TLV and its sub-TLVs (R37).
 
 use crate::error::Reason;
 use crate::header::Header;
@@ -6,8 +6,8 @@ use crate::tlv::{self, Tlv, Tlvs, ascii, text};
 
 /// The SSL TLV of a header.
 ///
-/// Text that is not what the protocol says (UTF-8 for [`cn`](Self::cn), else US-ASCII), or holds control
-/// characters, is `None` and never repaired; its bytes stay in [`tlvs`](Self::tlvs).
+/// A text must be UTF-8 for [`cn`](Self::cn) and US-ASCII elsewhere, without control characters. Any other
+/// text is `None` and never repaired; its bytes stay in [`tlvs`](Self::tlvs).
 #[derive(Clone, Copy, Debug)]
 pub struct SslInfo<'a> {
     client: u8,
@@ -16,7 +16,7 @@ pub struct SslInfo<'a> {
 }
 
 impl<B: AsRef<[u8]>> Header<B> {
-    /// What the proxy knows of the client's TLS; `None` without an SSL TLV, or with a broken one (C9).
+    /// What the proxy knows about the client's TLS; `None` without an SSL TLV, or with a broken one (C9).
     pub fn ssl(&self) -> Option<SslInfo<'_>> {
         SslInfo::read(self.tlv(Tlv::SSL)?)
     }
@@ -25,9 +25,9 @@ impl<B: AsRef<[u8]>> Header<B> {
 impl<'a> SslInfo<'a> {
     /// Bit of `client`: the client connected over TLS.
     pub const CLIENT_SSL: u8 = 0x01;
-    /// Bit of `client`: it gave a certificate over this connection.
+    /// Bit of `client`: the client gave a certificate over this connection.
     pub const CLIENT_CERT_CONN: u8 = 0x02;
-    /// Bit of `client`: it gave a certificate at least once in this TLS session.
+    /// Bit of `client`: the client gave a certificate at least once in this TLS session.
     pub const CLIENT_CERT_SESS: u8 = 0x04;
 
     /// Whether the client connected over TLS.
@@ -48,21 +48,21 @@ impl<'a> SslInfo<'a> {
         self.client & Self::CLIENT_CERT_SESS != 0
     }
 
-    /// The result of the proxy's verification. 0 says verified only together with a certificate: see
+    /// The result of the proxy's verification. 0 means verified only if there was a certificate: see
     /// [`verified`](Self::verified).
     #[must_use]
     pub const fn verify(&self) -> u32 {
         self.verify
     }
 
-    /// Whether the client gave a certificate and the proxy verified it. `verify` alone does not say so:
-    /// without any certificate `HAProxy` sends 0 and nginx 1.
+    /// Whether the client gave a certificate and the proxy verified it. `verify` alone does not tell: without
+    /// a certificate `HAProxy` sends 0 and nginx sends 1.
     #[must_use]
     pub const fn verified(&self) -> bool {
         self.verify == 0 && (self.client_cert_conn() || self.client_cert_sess())
     }
 
-    /// The TLS version, as `TLSv1.3`.
+    /// The TLS version, such as `TLSv1.3`.
     #[must_use]
     pub fn version(&self) -> Option<&'a str> {
         self.sub_tlv(Tlv::SSL_VERSION).and_then(ascii)
@@ -74,31 +74,31 @@ impl<'a> SslInfo<'a> {
         self.sub_tlv(Tlv::SSL_CN).and_then(text)
     }
 
-    /// The cipher, as `ECDHE-RSA-AES128-GCM-SHA256`.
+    /// The cipher, such as `ECDHE-RSA-AES128-GCM-SHA256`.
     #[must_use]
     pub fn cipher(&self) -> Option<&'a str> {
         self.sub_tlv(Tlv::SSL_CIPHER).and_then(ascii)
     }
 
-    /// The algorithm that signed the proxy's certificate, as `RSA-SHA256`.
+    /// The algorithm that signed the proxy's certificate, such as `RSA-SHA256`.
     #[must_use]
     pub fn sig_alg(&self) -> Option<&'a str> {
         self.sub_tlv(Tlv::SSL_SIG_ALG).and_then(ascii)
     }
 
-    /// The key algorithm of the proxy's certificate, as `RSA2048`.
+    /// The key algorithm of the proxy's certificate, such as `RSA2048`.
     #[must_use]
     pub fn key_alg(&self) -> Option<&'a str> {
         self.sub_tlv(Tlv::SSL_KEY_ALG).and_then(ascii)
     }
 
-    /// The group of the key exchange, as `X25519MLKEM768`.
+    /// The group of the key exchange, such as `X25519MLKEM768`.
     #[must_use]
     pub fn group(&self) -> Option<&'a str> {
         self.sub_tlv(Tlv::SSL_GROUP).and_then(ascii)
     }
 
-    /// The signature scheme of the handshake, as `rsa_pss_rsae_sha256`.
+    /// The signature scheme of the handshake, such as `rsa_pss_rsae_sha256`.
     #[must_use]
     pub fn sig_scheme(&self) -> Option<&'a str> {
         self.sub_tlv(Tlv::SSL_SIG_SCHEME).and_then(ascii)
@@ -120,7 +120,7 @@ impl<'a> SslInfo<'a> {
         self.tlvs().find(|tlv| tlv.kind == kind).map(|tlv| tlv.value)
     }
 
-    /// The value of an SSL TLV; `None` if it is broken (C9).
+    /// Reads the value of an SSL TLV; `None` if it is broken (C9).
     pub(crate) fn read(value: &'a [u8]) -> Option<Self> {
         check(value).ok()?;
         let (&[client, verify @ ..], sub_tlvs) = value.split_first_chunk::<FIXED_LEN>()?;
@@ -128,7 +128,7 @@ impl<'a> SslInfo<'a> {
     }
 }
 
-/// Whether `value` is that of an SSL TLV: five fixed bytes, then sub-TLVs that fill the rest (C9).
+/// Checks the value of an SSL TLV: five fixed bytes, then sub-TLVs that fill the rest (C9).
 pub(crate) fn check(value: &[u8]) -> Result<(), (Reason, usize)> {
     if value.len() < FIXED_LEN {
         return Err((Reason::SslTooShort, 0));
@@ -144,7 +144,7 @@ pub(crate) fn check(value: &[u8]) -> Result<(), (Reason, usize)> {
     Ok(())
 }
 
-/// One byte of client bits and four of verification.
+/// One byte of client bits and four bytes of the verification's result.
 const FIXED_LEN: usize = 5;
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn r37_verified_needs_a_certificate() {
-        // The last of them nginx sends without a client certificate, the first HAProxy.
+        // Without a client certificate HAProxy sends the first of them, nginx the last.
         let table = [(0, 0, false), (2, 0, true), (4, 0, true), (6, 0, true), (6, 18, false), (0, 1, false)];
         for (client, verify, verified) in table {
             let value = value(client, verify, &[]);

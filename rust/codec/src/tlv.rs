@@ -7,7 +7,7 @@ use crate::{crc32c, ssl, v2};
 /// One type-length-value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tlv<'a> {
-    /// The type: one of the constants here, or a number of the application's (E0..EF).
+    /// The type: one of the constants here, or a number that the application defines (E0..EF).
     pub kind: u8,
     /// The value, at most 65535 bytes.
     pub value: &'a [u8],
@@ -24,7 +24,7 @@ impl<'a> Tlv<'a> {
     pub const NOOP: u8 = 0x04;
     /// An opaque id of the connection, at most 128 bytes.
     pub const UNIQUE_ID: u8 = 0x05;
-    /// What the proxy knows of the client's TLS; see [`SslInfo`](crate::SslInfo).
+    /// What the proxy knows about the client's TLS; see [`SslInfo`](crate::SslInfo).
     pub const SSL: u8 = 0x20;
     /// Within SSL: the TLS version, in US-ASCII.
     pub const SSL_VERSION: u8 = 0x21;
@@ -53,7 +53,7 @@ impl<'a> Tlv<'a> {
 }
 
 impl<B: AsRef<[u8]>> Header<B> {
-    /// The TLVs in wire order, duplicates kept (C11), NOOP and CRC32C among them. None for version 1.
+    /// The TLVs in wire order, with duplicates (C11), NOOP and CRC32C. Version 1 has none.
     pub fn tlvs(&self) -> Tlvs<'_> {
         let start = v2::tlvs_at(self.parsed.family, self.parsed.transport);
         Tlvs { rest: self.raw().get(start..self.parsed.tlvs_end).unwrap_or_default() }
@@ -107,11 +107,11 @@ impl<'a> Tlvs<'a> {
     }
 }
 
-/// Checks the TLVs from `start` to the end of `header`, and the CRC32C if there is one: where those that read
-/// well end.
+/// Checks the TLVs from `start` to the end of `header`, and the CRC32C if there is one. Returns where the
+/// readable TLVs end.
 ///
-/// With `lenient` that may be before the header ends, and the values may be broken (C8, C9, C10). A checksum
-/// never may.
+/// With `lenient` they may end before the header does, and their values may be broken (C8, C9, C10). The
+/// checksum must be right all the same.
 #[inline]
 pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize, Error> {
     let mut at = start;
@@ -125,7 +125,7 @@ pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize,
         };
         match tlv.kind {
             Tlv::CRC32C if tlv.value.len() != 4 => return Err(Error::new(Reason::ChecksumLength, at)),
-            // Judged below: a block that does not read to its end has no checksum (C2).
+            // Judged below: a block that cannot be read to its end has no checksum (C2).
             Tlv::CRC32C if checksum_at.is_some() => second_checksum = second_checksum.or(Some(at)),
             Tlv::CRC32C => checksum_at = Some(at + TYPE_AND_LENGTH),
             Tlv::UNIQUE_ID if tlv.value.len() > MAX_UNIQUE_ID && !lenient => {
@@ -146,11 +146,11 @@ pub(crate) fn check(header: &[u8], start: usize, lenient: bool) -> Result<usize,
     }
 }
 
-/// As [`check`] for a block that is to be ignored (R23, R26): it holds TLVs if all of it reads as such, else
-/// none (C2).
+/// Like [`check`], for a block that the receiver ignores (R23, R26): it holds TLVs if the whole block reads
+/// as TLVs, else none (C2).
 ///
-/// Chance does not make the addresses that some senders put there a CRC32C TLV of four bytes, so that one
-/// counts (C3).
+/// Some senders put addresses there. Addresses do not look like a CRC32C TLV of four bytes by chance, so such
+/// a TLV counts (C3).
 pub(crate) fn check_ignored_block(header: &[u8], start: usize) -> Result<usize, Error> {
     match check(header, start, false) {
         Err(error) if matches!(error.reason, Reason::ChecksumMismatch | Reason::ChecksumTwice) => Err(error),
@@ -167,18 +167,18 @@ pub(crate) fn read(bytes: &[u8], at: usize) -> Result<(Tlv<'_>, usize), Reason> 
     Ok((Tlv { kind, value }, at + TYPE_AND_LENGTH + len))
 }
 
-/// UTF-8 without control characters, which is never repaired.
+/// The value as text: UTF-8 without control characters. It is never repaired.
 pub(crate) fn text(value: &[u8]) -> Option<&str> {
     core::str::from_utf8(value).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
-/// Printable US-ASCII.
+/// The value as text: printable US-ASCII.
 pub(crate) fn ascii(value: &[u8]) -> Option<&str> {
     text(value).filter(|text| text.is_ascii())
 }
 
-/// R36.
+/// The longest `UNIQUE_ID`, in bytes (R36).
 pub(crate) const MAX_UNIQUE_ID: usize = 128;
 
-/// What stands in front of each value.
+/// The length of a TLV's type and length, which stand in front of its value.
 pub(crate) const TYPE_AND_LENGTH: usize = 3;

@@ -1,4 +1,4 @@
-//! Version 1: the line (R9, R10, R15-R19). The text of addresses and ports is the business of `v1_address`.
+//! Version 1: the line (R9, R10, R15-R19). The module `v1_address` reads the text of addresses and ports.
 
 use core::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::v1_address::{self as address, Field};
 use crate::v1_needed;
 
-/// The signature; the space behind it belongs to the line (R9, R32).
+/// The signature. The space behind it belongs to the line (R9, R32).
 pub(crate) const SIGNATURE: [u8; 5] = *b"PROXY";
 
 /// The shortest line, `PROXY UNKNOWN` and its CRLF (R15).
@@ -18,7 +18,7 @@ pub(crate) const MIN_LEN: usize = 15;
 /// The longest line with its CRLF (R15, R17).
 pub(crate) const MAX_LEN: usize = 107;
 
-/// Reads the line of data that starts with the signature. No line end stands before `searched`.
+/// Reads the line in `data`, which starts with the signature. No line ends before `searched`.
 pub(crate) fn decode(data: &[u8], searched: usize, options: Options) -> Result<Status<Header<&[u8]>>, Error> {
     let limit = options.max_header_size.get().min(MAX_LEN);
     let data = data.get(..limit).unwrap_or(data);
@@ -70,7 +70,7 @@ enum Protocol {
     Unknown,
 }
 
-/// What may follow the signature: the word and what ends it.
+/// What may follow the signature: the second word and what ends it.
 const OPENINGS: [(&[u8], Protocol); 4] = [
     (b" TCP4 ", Protocol::Tcp(Family::Inet)),
     (b" TCP6 ", Protocol::Tcp(Family::Inet6)),
@@ -87,13 +87,14 @@ const WORD_AT: usize = 6;
 /// Where the fields of a TCP4 or TCP6 line start.
 const FIELDS_AT: usize = 11;
 
-/// Where the line of UNKNOWN may end.
+/// The first place where an UNKNOWN line may end.
 const UNKNOWN_END_AT: usize = 13;
 
-/// Which protocol it is, once one of the openings is there.
+/// The protocol, once one of the openings is there.
 #[inline]
 fn protocol(rest: &[u8]) -> Option<Protocol> {
-    // Not a loop, so that each comparison is one of a constant length. UNKNOWN first: it has nothing else to be read.
+    // Without a loop each comparison has a constant length. UNKNOWN comes first because nothing else of its
+    // line is read.
     let [tcp4, tcp6, unknown, short_unknown] = OPENINGS;
     if rest.starts_with(short_unknown.0) || rest.starts_with(unknown.0) {
         Some(unknown.1)
@@ -106,8 +107,8 @@ fn protocol(rest: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// How much is needed where there is no more of an opening than the `rest` behind the signature; a byte that
-/// fits none is an error at once (C13).
+/// How many more bytes are needed when `rest`, the bytes behind the signature, is only part of an opening. A
+/// byte that fits no opening is an error at once (C13).
 #[cold]
 fn undecided(rest: &[u8], limit: usize, options: Options) -> Result<usize, Error> {
     let possible = OPENINGS.iter().filter(|(opening, _)| opening.starts_with(rest));
@@ -131,7 +132,7 @@ fn needed(data: &[u8], protocol: Protocol, options: Options) -> usize {
     }
 }
 
-/// The CRLF of a TCP4 or TCP6 line. No CR and no LF may stand by itself, with or without a CRLF behind it
+/// Finds the CRLF of a TCP4 or TCP6 line. A CR or LF by itself is an error, whether or not a CRLF follows
 /// (R18).
 fn tcp_line_end(data: &[u8], searched: usize) -> Result<Option<usize>, Error> {
     let start = searched.max(FIELDS_AT);
@@ -146,11 +147,12 @@ fn tcp_line_end(data: &[u8], searched: usize) -> Result<Option<usize>, Error> {
     }
 }
 
-/// The first CR or LF. Eight bytes at a time: byte by byte it is a third of the time that a TCP4 line takes.
+/// Finds the first CR or LF, eight bytes at a time. Byte by byte the search takes a third of the time of a
+/// TCP4 line.
 fn line_break(text: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The lowest bit that is set stands in the first byte that is zero; above it there may be false ones.
+    // The lowest bit that is set belongs to the first byte that is zero. The bits above it may be wrong.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH_BITS;
     let (words, rest) = text.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -164,12 +166,12 @@ fn line_break(text: &[u8]) -> Option<usize> {
     Some(8 * words.len() + position)
 }
 
-/// The CRLF of an UNKNOWN line, where anything may stand in front of it (R10, C7).
+/// Finds the CRLF of an UNKNOWN line. Anything may stand in front of it (R10, C7).
 fn unknown_line_end(data: &[u8], searched: usize) -> Option<usize> {
     let start = searched.max(UNKNOWN_END_AT);
     let text = data.get(start..).unwrap_or_default();
     if text.starts_with(b"\r\n") {
-        // As nearly every sender ends it.
+        // Nearly every sender ends the line here.
         return Some(start);
     }
     text.windows(2).position(|pair| pair == b"\r\n").map(|position| start + position)
@@ -217,7 +219,7 @@ impl Fields<'_> {
         }
     }
 
-    /// From the start of the next field to the end of the line.
+    /// The line from the start of the next field to its end.
     fn field(&self) -> Result<&[u8], Error> {
         match self.line.get(self.at..) {
             Some(text) if !matches!(text.first(), None | Some(b' ')) => Ok(text),
@@ -225,7 +227,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Steps over the space between two fields; a field ends at nothing else but the end of the line.
+    /// Steps over the space between two fields. A field ends at a space or at the end of the line.
     fn space(&mut self) -> Result<(), Error> {
         if self.at < self.line.len() {
             self.at += 1;

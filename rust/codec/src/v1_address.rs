@@ -1,18 +1,18 @@
 //! The text of addresses and ports in a version 1 line (R11-R14, C6).
 //!
-//! The readers of the standard library do not say what is wrong and where, and their ports may have a plus
-//! sign and leading zeros. Each reader here takes the bytes from the start of its field to the end of the
-//! line. It stops at the space behind the field and returns how long the field is, or its flaw and where in
-//! the field that is.
+//! The parsers of the standard library do not say what is wrong and where. Their ports may have a plus sign
+//! and leading zeros. Each function here takes the bytes from the start of its field to the end of the line
+//! and stops at the space behind the field. It returns the value and the length of the field, or the flaw and
+//! its place in the field.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::Reason;
 
-/// What a field says and how long it is; or what is wrong with it, and at which of its bytes.
+/// The value and the length of a field; or what is wrong with it, and at which of its bytes.
 pub(crate) type Field<T> = Result<(T, usize), (Reason, usize)>;
 
-/// The address of a TCP4 line. One of IPv6 is said to be that (R13), whatever its first wrong byte is.
+/// The address of a TCP4 line. An IPv6 address is a `FamilyMismatch` (R13), whatever its first wrong byte is.
 pub(crate) fn inet(text: &[u8]) -> Field<IpAddr> {
     match ipv4(text) {
         Ok((bits, len)) => Ok((IpAddr::V4(Ipv4Addr::from_bits(bits)), len)),
@@ -21,7 +21,7 @@ pub(crate) fn inet(text: &[u8]) -> Field<IpAddr> {
     }
 }
 
-/// The address of a TCP6 line.
+/// The address of a TCP6 line. An IPv4 address is a `FamilyMismatch` (R13).
 pub(crate) fn inet6(text: &[u8]) -> Field<IpAddr> {
     match ipv6(text) {
         Ok((bits, len)) => Ok((IpAddr::V6(Ipv6Addr::from_bits(bits)), len)),
@@ -30,13 +30,13 @@ pub(crate) fn inet6(text: &[u8]) -> Field<IpAddr> {
     }
 }
 
-/// An address that is of the family it looks like.
+/// An address of either family. Text with a colon is read as IPv6.
 pub(crate) fn either(text: &[u8]) -> Field<IpAddr> {
     let field = text.split(|&byte| byte == b' ').next().unwrap_or_default();
     if field.contains(&b':') { inet6(text) } else { inet(text) }
 }
 
-/// Four decimals of 0 to 255 without leading zeros (R11).
+/// Four decimals from 0 to 255 without leading zeros (R11).
 fn ipv4(text: &[u8]) -> Field<u32> {
     let mut bits = 0;
     let mut at = 0;
@@ -64,7 +64,7 @@ fn ipv4(text: &[u8]) -> Field<u32> {
     }
 }
 
-/// Why this byte cannot stand where an IPv4 address needs another one, or its end.
+/// Why this byte cannot stand where an IPv4 address needs another number, a dot or its end.
 fn ipv4_flaw(byte: Option<u8>) -> Reason {
     match byte {
         None | Some(b' ' | b'.') => Reason::Ipv4NotFourOctets,
@@ -72,11 +72,12 @@ fn ipv4_flaw(byte: Option<u8>) -> Reason {
     }
 }
 
-/// Groups of up to four hex digits, at most one `::`, 128 bits in all (R12); the last 32 may be dotted (C6).
+/// Groups of up to four hex digits, at most one `::`, 128 bits in all (R12). The last 32 bits may be dotted
+/// (C6).
 fn ipv6(text: &[u8]) -> Field<u128> {
     let mut bits: u128 = 0;
     let mut groups = 0_u32;
-    // How many groups stand in front of `::`.
+    // The number of groups in front of `::`.
     let mut gap = None;
     let mut at = 0;
     if byte(text, 0) == Some(b':') {
@@ -106,7 +107,7 @@ fn ipv6(text: &[u8]) -> Field<u128> {
                     break;
                 }
             }
-            // Of all colons, only `::` may stand at the end.
+            // A colon may stand at the end only as part of `::`.
             None | Some(b' ') if gap == Some(groups) => break,
             None | Some(b' ' | b':') => return Err((Reason::Ipv6EmptyGroup, at)),
             Some(digit) if digits == 4 && digit.is_ascii_hexdigit() => {
@@ -134,12 +135,12 @@ fn ipv6(text: &[u8]) -> Field<u128> {
     }
     let tail_bits = 16 * (groups - head);
     let tail = bits & ((1 << tail_bits) - 1);
-    // With nothing in front of `::` there is nothing to shift, and the shift would be by all 128 bits.
+    // With no group in front of `::` the shift would be by all 128 bits; the result is 0.
     let head = (bits >> tail_bits).checked_shl(128 - 16 * head).unwrap_or(0);
     Ok((head | tail, at))
 }
 
-/// A decimal of 0 to 65535 without leading zeros (R14).
+/// A decimal from 0 to 65535 without leading zeros (R14).
 pub(crate) fn port(text: &[u8]) -> Field<u16> {
     let mut value = 0_u32;
     let mut digits = 0;
@@ -158,8 +159,8 @@ pub(crate) fn port(text: &[u8]) -> Field<u16> {
     }
 }
 
-/// A decimal of up to three digits and its length. A fourth digit makes it too large for an octet, whatever
-/// it is.
+/// A decimal of up to three digits, and its length. A number of four digits is too large for an octet,
+/// whatever its value.
 fn number(text: &[u8]) -> (u16, usize) {
     let digit = |byte: u8| u16::from(byte - b'0');
     match *text {
@@ -173,7 +174,7 @@ fn number(text: &[u8]) -> (u16, usize) {
     }
 }
 
-/// Up to four hex digits from `at` on: their value and their number.
+/// Up to four hex digits from `at` on: their value and how many there are.
 fn hexadecimal(text: &[u8], at: usize) -> (u16, usize) {
     let mut value = 0;
     let mut digits = 0;
@@ -187,7 +188,7 @@ fn hexadecimal(text: &[u8], at: usize) -> (u16, usize) {
     (value, digits)
 }
 
-/// The value of each byte that is a hex digit; 16 of all others.
+/// The value of each byte that is a hex digit. All other bytes have 16.
 #[expect(clippy::indexing_slicing, reason = "the compiler runs it")]
 static HEX_DIGITS: [u8; 256] = {
     let mut values = [16; 256];
@@ -210,8 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads `text` with something of the line behind it, as decoding does, and by itself, which must be the
-    /// same.
+    /// Reads `text` by itself, and with more of the line behind it as decoding does. Both must give the same.
     fn read<T: PartialEq + std::fmt::Debug>(
         reader: fn(&[u8]) -> Field<T>,
         text: &str,

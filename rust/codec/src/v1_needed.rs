@@ -1,15 +1,16 @@
-//! How much an unfinished version 1 line still needs: the shortest way to complete it by the grammar.
+//! How many bytes an unfinished version 1 line still needs: the shortest completion that the grammar allows.
 //!
-//! Whoever waits for so many bytes (`SO_RCVLOWAT`) is not woken for each one of a dripping sender, and never
-//! waits for bytes that a valid header would not bring. For text that no longer fits the grammar, which is
+//! A reader that waits for this many bytes (`SO_RCVLOWAT`) is not woken for each byte of a slow sender. It
+//! never waits for bytes that a valid header would not bring. Text that breaks the grammar is judged when the
+//! CRLF is there (R16); until then the number has no meaning, but is at least 1.
 //! judged when the CRLF is there (R16), it is some number of at least 1 that the CRLF fulfils.
 
 use crate::header::Family;
 
-/// The bytes that the fields of a TCP4 or TCP6 line still need with the CRLF, where `text` is what is there
-/// of them.
+/// How many bytes the fields of a TCP4 or TCP6 line still need, with the CRLF. `text` is the part that is
+/// there.
 ///
-/// With `mixed` each address may be of either family, whatever is announced.
+/// With `mixed`, each address may be of either family, whatever the line announces.
 pub(crate) fn fields(text: &[u8], family: Family, mixed: bool) -> usize {
     if text.ends_with(b"\r") {
         return 1;
@@ -31,7 +32,7 @@ pub(crate) fn fields(text: &[u8], family: Family, mixed: bool) -> usize {
     this + others + CRLF
 }
 
-/// The bytes that the ignored text of an UNKNOWN line still needs: its CRLF.
+/// How many bytes an UNKNOWN line still needs: its CRLF, or what is missing of it. Its text is ignored.
 pub(crate) fn unknown(text: &[u8]) -> usize {
     if text.ends_with(b"\r") { 1 } else { CRLF }
 }
@@ -41,13 +42,13 @@ fn address(text: &[u8], family: Family, mixed: bool) -> usize {
     if if mixed { by_colon } else { family == Family::Inet6 } { ipv6(text) } else { ipv4(text) }
 }
 
-/// A dot and a digit for each number that is missing.
+/// Each missing number needs a dot and a digit.
 fn ipv4(text: &[u8]) -> usize {
     let numbers = text.split(|&byte| byte == b'.').count();
     2 * 4_usize.saturating_sub(numbers) + usize::from(matches!(text.last(), None | Some(b'.')))
 }
 
-/// `::` stands for all the groups that are missing.
+/// `::` can stand for all missing groups.
 fn ipv6(text: &[u8]) -> usize {
     if text.contains(&b'.') {
         return ipv4(text.rsplit(|&byte| byte == b':').next().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Version 2: the fixed part and the address block (R20-R30). The TLVs behind them are the business of `tlv`.
+//! Version 2: the fixed part and the address block (R20-R30). The module `tlv` reads the TLVs behind them.
 
 use core::net::{SocketAddrV4, SocketAddrV6};
 
@@ -14,9 +14,10 @@ pub(crate) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The length of the fixed part, which is also the shortest header.
 pub(crate) const FIXED_LEN: usize = 16;
 
-/// Reads the header of data that starts with the signature.
+/// Reads the header at the start of `data`, which starts with the signature.
 ///
-/// Nothing of the block is read before all of it is there (R30); the fixed part is judged as it comes (C13).
+/// The fixed part is judged byte by byte as it arrives (C13). The block is read when all of it is there
+/// (R30).
 pub(crate) fn decode(data: &[u8], options: Options) -> Result<Status<Header<&[u8]>>, Error> {
     let Some(&[.., command, family_and_transport, high, low]) = data.first_chunk::<FIXED_LEN>() else {
         return Ok(Status::Partial { needed: unfinished(data, options)? });
@@ -32,7 +33,7 @@ pub(crate) fn decode(data: &[u8], options: Options) -> Result<Status<Header<&[u8
     if end > options.max_header_size.get() {
         return Err(Error::new(Reason::Oversized, 14));
     }
-    // For LOCAL and for families without addresses too (R28).
+    // The length counts for LOCAL and for families without addresses too (R28).
     let Some(header) = data.get(..end) else {
         return Ok(Status::Partial { needed: end - data.len() });
     };
@@ -49,7 +50,7 @@ pub(crate) fn decode(data: &[u8], options: Options) -> Result<Status<Header<&[u8
     Ok(Status::Complete(Header { raw: header, parsed }))
 }
 
-/// Less than the fixed part.
+/// Judges less than the fixed part, and returns how many bytes of it are missing.
 #[cold]
 fn unfinished(data: &[u8], options: Options) -> Result<usize, Error> {
     if let Some(&command) = data.get(12) {
@@ -71,7 +72,7 @@ fn read_command(byte: u8) -> Result<Command, Error> {
     }
 }
 
-/// Byte 13 (R25). What LOCAL says there is ignored (R23, C1).
+/// Byte 13: the family and the transport (R25). Of LOCAL this byte is ignored (R23, C1).
 fn read_family_and_transport(
     byte: u8,
     command: Command,
@@ -99,7 +100,7 @@ fn read_family_and_transport(
     Ok((family, transport))
 }
 
-/// The bytes 12 and 13, which the builders send.
+/// Bytes 12 and 13, as the builders write them.
 pub(crate) const fn command_and_family(command: Command, family: Family, transport: Transport) -> [u8; 2] {
     let command = match command {
         Command::Local => 0x20,
@@ -108,8 +109,8 @@ pub(crate) const fn command_and_family(command: Command, family: Family, transpo
     [command, (family as u8) << 4 | transport as u8]
 }
 
-/// Where TLVs may start: behind the addresses (R29), of which there are none where the family or the
-/// transport is unspecified (R26, C5).
+/// Where TLVs may start: behind the addresses (R29). There are no addresses where the family or the transport
+/// is unspecified (R26, C5).
 pub(crate) const fn tlvs_at(family: Family, transport: Transport) -> usize {
     FIXED_LEN
         + match (family, transport) {
@@ -120,7 +121,7 @@ pub(crate) const fn tlvs_at(family: Family, transport: Transport) -> usize {
         }
 }
 
-/// The source (0) or the destination (1) out of the block of a header (R29).
+/// The source (`end` 0) or the destination (`end` 1) in the block of a header (R29).
 pub(crate) fn address(header: &[u8], family: Family, end: usize) -> Option<Address<'_>> {
     let block = header.get(FIXED_LEN..)?;
     match family {
@@ -141,7 +142,7 @@ pub(crate) fn address(header: &[u8], family: Family, end: usize) -> Option<Addre
     }
 }
 
-/// Both addresses stand in front of both ports.
+/// Reads one end out of a block of IP addresses, where both addresses stand in front of both ports.
 #[inline]
 fn ip_and_port<const LEN: usize>(block: &[u8], end: usize) -> Option<([u8; LEN], u16)> {
     let ip = block.get(end * LEN..)?.first_chunk()?;

@@ -1,4 +1,4 @@
-//! Which version it is, how much is needed until that is known, and what a decoder says over time.
+//! Tells the versions apart, says how many bytes are needed, and repeats its verdict in later calls.
 
 use proxyproto_codec::{Decoder, Error, Options, Reason, Status, Versions, decode, decode_datagram};
 

@@ -1,4 +1,4 @@
-//! The sender's side: what is sent, that it is read again as it was meant, and what is not sent.
+//! The sender's side: what is sent, that it is read again as it was meant, and what the builders refuse.
 
 #![expect(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ fn name(name: &[u8]) -> Address<'_> {
     Address::Unix(UnixAddress::Abstract(name))
 }
 
-/// What was built is what decoding its bytes finds.
+/// Decoding the bytes of a built header finds the same header.
 fn assert_read_again(header: &Header) {
     let Ok(Status::Complete(read)) = decode(header.raw(), &Options::default()) else { panic!("{header:?}") };
     assert_eq!(read, *header);
@@ -82,7 +82,7 @@ fn s5_local() {
     let header = Header::local(&[], false).unwrap();
     assert_eq!(header.raw(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0");
     assert_read_again(&header);
-    // The bytes that nginx sends, checksum and all.
+    // The bytes that nginx sends, with their checksum.
     let header = Header::local(&[], true).unwrap();
     assert_eq!(header.raw(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x07\x03\0\x04\xa9\xb8\x7e\x8f");
     assert_read_again(&header);

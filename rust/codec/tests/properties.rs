@@ -1,4 +1,5 @@
-//! What holds for any bytes: no panic, the same result in any pieces, and what is built is read again.
+//! Properties of any input: no panic, the same result however it is cut into pieces, and built headers are
+//! read again.
 
 #![expect(
     clippy::unwrap_used,
@@ -163,7 +164,7 @@ fn source_ip(line: &str) -> Option<IpAddr> {
     }
 }
 
-/// The header of a decoder that has just taken a piece; it must have taken the header and nothing else.
+/// The status, with the header of a decoder that has just taken a piece of `piece` bytes.
 fn status_of(decoder: &Decoder, status: Status<&[u8]>, piece: usize) -> Status<Header> {
     match status {
         Status::Complete(rest) => {
@@ -196,7 +197,7 @@ fn options() -> impl Strategy<Value = Options> {
     )
 }
 
-/// The first bytes of a stream: anything, what comes near to a header, and headers with a few bytes changed.
+/// The first bytes of a stream: anything, near misses of a header, and headers with a few bytes changed.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let line = "(PROXY )?(TCP4|TCP6|UNKNOWN)?( ?[0-9a-f.: ]{0,12}){0,8}(\r|\n|\r\n)?";
     let tcp4 = "PROXY TCP4 [0-9.]{7,9} [0-9.]{7,9} [0-9]{1,6} [0-9]{1,6}\r\n.{0,9}";
@@ -234,7 +235,7 @@ fn changes() -> impl Strategy<Value = Vec<(Index, u8)>> {
     vec((any::<Index>(), any::<u8>()), 0..3)
 }
 
-/// The vectors that every implementation is tested against, but for the few that are too long to be cut
+/// The vectors that every implementation is tested against, without the few that are too long to be cut
 /// often.
 fn vectors() -> Vec<Vec<u8>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors.json");
@@ -246,7 +247,7 @@ fn vectors() -> Vec<Vec<u8>> {
     bytes.filter(|bytes: &Vec<u8>| (1..1000).contains(&bytes.len())).collect()
 }
 
-/// Addresses, perhaps, and behind them TLVs that are mostly well-formed.
+/// A block that may start with addresses and continues with mostly well-formed TLVs.
 fn block() -> impl Strategy<Value = Vec<u8>> {
     let addresses = prop_oneof![Just(0_usize), Just(12), Just(36), Just(216), 0..220_usize];
     let value = prop_oneof![vec(any::<u8>(), 0..10), vec(any::<u8>(), 120..135)];
@@ -263,7 +264,7 @@ fn block() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whatever the builders make.
+/// Anything that the builders can make.
 fn built() -> impl Strategy<Value = Header> {
     let v4 = any::<(Ipv4Addr, u16)>().prop_map(|(ip, port)| SocketAddr::V4(SocketAddrV4::new(ip, port)));
     let v6 =

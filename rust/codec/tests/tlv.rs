@@ -24,7 +24,7 @@ fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
     [&[kind], &len.to_be_bytes()[..], value].concat()
 }
 
-/// A TCP4 header with these TLVs around a CRC32C, which is computed here in the plainest way (R34).
+/// A TCP4 header with these TLVs around a CRC32C, computed here in the simplest way (R34).
 fn with_checksum(before: &[u8], behind: &[u8]) -> Vec<u8> {
     let header = |checksum: u32| tcp4(&[before, &tlv(Tlv::CRC32C, &checksum.to_be_bytes()), behind].concat());
     header(crc32c::crc32c(&header(0)))

@@ -92,7 +92,7 @@ fn a_smaller_max_header_size_limits_the_line_too() {
     let error = Err(Error { reason: Reason::Oversized, offset: limit });
     assert_eq!(decode(TCP4.as_bytes(), &options(limit)), error);
     assert_eq!(decode(&TCP4.as_bytes()[..limit - 1], &options(limit)).map(needed), Ok(1));
-    // No more is waited for than may come, where no line of TCP6 fits.
+    // Where no TCP6 line fits the limit, the decoder waits for no more than the limit allows.
     assert_eq!(decode(b"PROXY T", &options(16)).map(needed), Ok(9));
 }
 
@@ -233,7 +233,7 @@ fn no_fewer_than_needed_complete_a_line() {
     for (start, allow_mixed_families) in [&tcp6[..], &tcp4, &ports, &mixed].concat() {
         let options = Options::default().allow_mixed_families(allow_mixed_families);
         let least = decode(start.as_bytes(), &options).map(needed).unwrap();
-        // Behind the addresses all is fixed but for the length, so ` 0 0\r\n` stands for what is too long to
+        // Behind the addresses only the length varies, so ` 0 0\r\n` stands for continuations too long to
         // try.
         let fixed = [" 0 0\r\n", ""].into_iter().find(|fixed| fixed.len() < least).unwrap_or_default();
         let completed = |len: usize| {

@@ -27,7 +27,7 @@ fn each_of_the_65536_pairs_of_command_and_family() {
                 Status::Partial { needed } => panic!("{command:02x} {family:02x} needs {needed}"),
             });
             assert_eq!(found, expected, "{command:02x} {family:02x}");
-            // C13: what is wrong is refused with the byte where it is wrong, and not before.
+            // C13: a wrong byte is refused when it arrives, and not before.
             for have in 12..16 {
                 let early = decode(&bytes[..have], &Options::default());
                 match expected {

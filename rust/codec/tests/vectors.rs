@@ -1,4 +1,4 @@
-//! Every vector of `tests/vectors`: whole, split, byte by byte, with payload behind it, each prefix, as a
+//! Every vector of `tests/vectors`: whole, split, byte by byte, with payload behind it, each prefix, and as a
 //! datagram.
 
 #![expect(
@@ -81,7 +81,7 @@ fn every_prefix_of_a_header_is_partial_and_says_how_much_it_needs() {
     for vector in vectors().iter().filter(|vector| vector.expect == Expect::Ok) {
         let bytes = vector.bytes();
         let header = &bytes[..vector.consumed.unwrap()];
-        // Of the three vectors of 64 KiB, the last bytes of the block are as good as all.
+        // Three vectors have 64 KiB: the first and the last bytes of them are enough.
         let skipped = 300..header.len().saturating_sub(300);
         for have in (0..header.len()).filter(|have| !skipped.contains(have)) {
             let status = decode(&header[..have], &options());
@@ -167,7 +167,7 @@ fn vectors() -> Vec<Vector> {
     vectors
 }
 
-/// Those where a quadratic number of splits is affordable.
+/// The vectors short enough to try every split.
 fn short_vectors() -> impl Iterator<Item = Vector> {
     vectors().into_iter().filter(|vector| vector.hex.len() < 2 * 5000)
 }
@@ -233,7 +233,7 @@ impl Vector {
     }
 }
 
-/// What is the same for a header however it came.
+/// What a vector gives, however its bytes arrive.
 type Summary = Result<Header, usize>;
 
 fn summary(status: Status<Header<&[u8]>>) -> Summary {
@@ -243,7 +243,7 @@ fn summary(status: Status<Header<&[u8]>>) -> Summary {
     }
 }
 
-/// Feeds a decoder until it is done; nothing may be lost, and what it says once it says for good.
+/// Feeds a decoder until it is done. It must lose no byte, and must repeat its verdict.
 fn feed(pieces: &[&[u8]]) -> Result<Summary, Error> {
     let mut decoder = Decoder::new(options());
     let mut taken = 0;
@@ -284,7 +284,7 @@ fn label(address: Address<'_>) -> String {
     }
 }
 
-/// What a label of an error may be called here.
+/// The reasons that may stand for the label of an error.
 fn reasons(label: &str) -> &'static [Reason] {
     match label {
         "no signature" => &[Reason::BadSignature],
@@ -292,7 +292,7 @@ fn reasons(label: &str) -> &'static [Reason] {
         "protocol token" | "protocol token cannot match" => &[Reason::UnknownProtocol],
         "no CRLF in the first 107 bytes" => &[Reason::LineTooLong, Reason::UnknownProtocol],
         "bare CR or LF" => &[Reason::StrayLineBreak],
-        // The label looks at the whole line, we read it from left to right.
+        // The label judges the whole line; we read it from left to right.
         "token count" => &[
             Reason::MissingField,
             Reason::ExtraField,
