@@ -1,4 +1,4 @@
-"""Writes the byte vectors into corpus/TARGET, where the fuzz targets start from; what was found there stays."""
+"""Writes the byte vectors into corpus/TARGET, where each fuzz target starts. Earlier findings stay there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
         data = bytes.fromhex(vector["hex"])
         for target in TARGETS:
             seed(target, vector["name"], data)
-        # That target takes TLVs without what stands before them.
+        # The target tlv_views takes TLVs without the bytes in front of them.
         if vector["tlvs"]:
             block = b"".join(
                 bytes([kind]) + (len(value) // 2).to_bytes(2, "big") + bytes.fromhex(value)

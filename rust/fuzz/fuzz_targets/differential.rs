@@ -1,4 +1,4 @@
-//! Any bytes: the codec and the independent reader say the same, on the same byte.
+//! The codec and the independent reader agree about any bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use proxyproto_fuzz::{reading, v2_around, with_max};
 
 fuzz_target!(|data: &[u8]| {
     compare(data);
-    // The same block with a length that is right and a checksum that is right.
+    // The same block behind a right length and with a right checksum.
     if let [command_and_family @ .., _, _] = data.get(12..16).unwrap_or_default()
         && let Ok(command_and_family) = <[u8; 2]>::try_from(command_and_family)
     {
@@ -30,7 +30,7 @@ fn compare(data: &[u8]) {
     }
 }
 
-/// The beginnings of both; the input itself is in the artifact.
+/// The beginnings of both readings. The input itself is in the artifact.
 fn difference(codec: &Result<Reading, Refusal>, independent: &Result<Reading, Refusal>) -> String {
     format!("codec {:.300}\nindependent reader {:.300}", format!("{codec:?}"), format!("{independent:?}"))
 }

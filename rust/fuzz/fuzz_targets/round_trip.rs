@@ -1,4 +1,4 @@
-//! Headers built and read again say what they were built from; headers read, built anew and read again say the same.
+//! A header that is built, or read and built anew, reads as what it was built from.
 #![no_main]
 
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What a sender may ask for; much of it is not to be sent.
+/// What a caller may ask a builder for. The builders refuse much of it.
 #[derive(Arbitrary, Debug)]
 struct Parts<'a> {
     source: End<'a>,
@@ -38,7 +38,7 @@ enum End<'a> {
 impl<'a> From<&End<'a>> for Address<'a> {
     fn from(end: &End<'a>) -> Self {
         match *end {
-            // What a header cannot carry is not sent.
+            // A header cannot carry flow information or a scope.
             End::Ip(address) => SocketAddr::new(address.ip(), address.port()).into(),
             End::Path(path) => Self::Unix(UnixAddress::Path(path)),
             End::Abstract(name) => Self::Unix(UnixAddress::Abstract(name)),
@@ -73,7 +73,7 @@ fn build(parts: &Parts<'_>) {
     }
 }
 
-/// Reads `data`, builds a header that says the same where senders may say it, and reads that.
+/// Reads `data`, builds a header that says the same as far as the sender's rules allow, and reads that.
 fn rebuild(data: &[u8]) {
     let Ok(Status::Complete(header)) = decode(data, &with_max(65551)) else { return };
     let checksum = header.tlv(Tlv::CRC32C).is_some();

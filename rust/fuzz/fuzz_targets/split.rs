@@ -1,4 +1,4 @@
-//! Any bytes in pieces: after each piece the `Decoder` says what `decode` says of all bytes so far.
+//! Any bytes in pieces: after each piece the `Decoder` gives the same as `decode` gives for all bytes so far.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

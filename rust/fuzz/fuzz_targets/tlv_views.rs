@@ -1,4 +1,5 @@
-//! Any bytes as the TLVs of a header: each view shows the first TLV of its type, and text only where it is text.
+//! Any bytes as the TLVs of a header: each view shows the first TLV of its type, and shows text only if it is
+//! valid.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -69,7 +70,7 @@ fn check_ssl(ssl: &SslInfo<'_>, value: &[u8]) {
     );
 }
 
-/// Text that may be shown as it is: nothing that has to be repaired, nothing that moves a cursor.
+/// Text that may be shown as it is: valid UTF-8 without control characters.
 fn text(value: &[u8]) -> Option<&str> {
     str::from_utf8(value).ok().filter(|text| text.chars().all(|char| !char.is_control()))
 }

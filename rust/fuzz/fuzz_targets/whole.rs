@@ -1,4 +1,4 @@
-//! Any bytes at once: what `decode` says stays true of every longer and every shorter piece of the same stream.
+//! Any bytes at once: the verdict of `decode` holds for longer and shorter pieces of the same stream too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -20,7 +20,7 @@ fn check(data: &[u8], options: &Options) {
             assert_eq!(header.raw(), &data[..len]);
             assert!(len <= options.max_header_size.get() && len >= 15);
             let _ = format!("{header:?}");
-            // What follows never influences it, and no less of it is a header.
+            // The bytes behind the header never influence it, and no shorter piece is a header.
             assert_eq!(decode(&data[..len], options), Ok(Status::Complete(header)));
             assert_eq!(decode(&followed, options), Ok(Status::Complete(header)));
             for have in [0, len / 2, len - 1] {

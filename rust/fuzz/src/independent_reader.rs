@@ -1,7 +1,9 @@
-//! A second reader of PROXY headers, written from the rules alone, that the codec is compared with.
+//! A second reader of PROXY headers, written from the rules alone. The fuzz targets compare the codec with
+//! it.
 //!
-//! It is made to be read beside the rules and not to be fast: it copies, and it leaves the text of addresses to the
-//! standard library. It shares no line and no design with the codec. `tests/codec/independent_reader.py` is its twin.
+//! It is made to be read beside the rules, not to be fast: it copies, and the standard library reads the text
+//! of its addresses. It shares no line and no design with the codec. `tests/codec/independent_reader.py` is
+//! its twin.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,13 +17,13 @@ const TLV_SSL: u8 = 0x20;
 /// Why there is no header.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The bytes are the beginning of at least one header, and of nothing that is already wrong.
+    /// At least one header begins with these bytes.
     Incomplete,
     /// No header begins with these bytes.
     Invalid,
 }
 
-/// One end of a connection as the header gives it.
+/// One end of a connection, as the header gives it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Address {
     /// An address and a port.
@@ -30,7 +32,7 @@ pub enum Address {
     Unix(Vec<u8>),
 }
 
-/// What one header says; numbers as on the wire.
+/// What one header says. The numbers are those on the wire.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reading {
     /// 1 or 2.
@@ -49,7 +51,7 @@ pub struct Reading {
     pub consumed: usize,
 }
 
-/// Reads the header that a stream begins with (R32).
+/// Reads the header at the start of a stream (R32).
 pub fn read(data: &[u8], max_header_size: usize) -> Result<Reading, Refusal> {
     let common = data.len().min(SIGNATURE.len());
     if data[..common] == SIGNATURE[..common] { read_v2(data, max_header_size) } else { read_v1(data) }
@@ -60,12 +62,12 @@ fn read_v1(data: &[u8]) -> Result<Reading, Refusal> {
     let line = v1_line(data, protocol == "UNKNOWN")?;
     let consumed = line.len() + 2;
     if protocol == "UNKNOWN" {
-        let (addresses, tlvs) = (None, Vec::new()); // R10: whatever else the line says
+        let (addresses, tlvs) = (None, Vec::new()); // R10: the rest of the line is ignored
         return Ok(Reading { version: 1, command: 1, family: 0, transport: 0, addresses, tlvs, consumed });
     }
 
     let line = str::from_utf8(line).map_err(|_| Refusal::Invalid)?;
-    let words: Vec<&str> = line.split(' ').collect(); // R9: of a double space an empty word is left
+    let words: Vec<&str> = line.split(' ').collect(); // R9: a double space leaves an empty word
     let [_, _, source, destination, source_port, destination_port] = words[..] else {
         return Err(Refusal::Invalid);
     };
@@ -76,7 +78,7 @@ fn read_v1(data: &[u8]) -> Result<Reading, Refusal> {
     Ok(Reading { version: 1, command: 1, family, transport: 1, addresses, tlvs: Vec::new(), consumed })
 }
 
-/// The second word, as soon as the byte after it is there (C13: a wrong byte up to here is an error at once).
+/// The second word, once the byte behind it is there. A wrong byte up to here is an error at once (C13).
 fn v1_protocol(data: &[u8]) -> Result<&'static str, Refusal> {
     let beginnings = [("TCP4", " "), ("TCP6", " "), ("UNKNOWN", " "), ("UNKNOWN", "\r\n")];
     for (protocol, end) in beginnings {
@@ -96,7 +98,8 @@ fn v1_line(data: &[u8], lone_cr_lf_allowed: bool) -> Result<&[u8], Refusal> {
     let window = &data[..data.len().min(V1_LONGEST_LINE)];
     let crlf = (1..window.len()).find(|&i| window[i - 1..=i] == *b"\r\n").map(|i| i - 1);
     if !lone_cr_lf_allowed {
-        // R18; C7 lets an UNKNOWN line hold them. A CR that ends the window may be half of a CRLF.
+        // R18; C7 allows lone CRs and LFs in an UNKNOWN line. A CR at the end of the window may be half of a
+        // CRLF.
         let body = match crlf {
             Some(crlf) => &window[..crlf],
             None => window.strip_suffix(b"\r").unwrap_or(window),
@@ -113,7 +116,7 @@ fn v1_line(data: &[u8], lone_cr_lf_allowed: bool) -> Result<&[u8], Refusal> {
 }
 
 fn v1_address(protocol: &str, host: &str, port: &str) -> Result<Address, Refusal> {
-    // R11, R12, C6: the standard library takes neither zones nor heading zeroes.
+    // R11, R12, C6: the standard library refuses zones and leading zeros.
     let ip = match protocol {
         "TCP4" => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         _ => host.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -130,7 +133,7 @@ fn read_v2(data: &[u8], max_header_size: usize) -> Result<Reading, Refusal> {
     }
     let wire = data.get(13).map(|byte| (byte >> 4, byte & 0x0F));
     if command == Some(1) && wire.is_some_and(|(family, transport)| family > 3 || transport > 2) {
-        return Err(Refusal::Invalid); // R25; R23: LOCAL's byte says nothing
+        return Err(Refusal::Invalid); // R25; R23: LOCAL ignores this byte
     }
     let (Some(command), Some(wire), Some(length)) = (command, wire, data.get(14..16)) else {
         return Err(Refusal::Incomplete);
@@ -156,7 +159,7 @@ fn read_v2(data: &[u8], max_header_size: usize) -> Result<Reading, Refusal> {
     let tlvs = match tlvs(&block[block_size..]) {
         Some(tlvs) => tlvs,
         None if has_addresses => return Err(Refusal::Invalid), // C8, C9, C10
-        None => Vec::new(), // C2: whatever the block is, it is not TLVs, and it is to be discarded (R23, R26)
+        None => Vec::new(), // C2: the block holds no TLVs, and the receiver ignores it (R23, R26)
     };
     if !checksum_holds(&tlvs, header) {
         return Err(Refusal::Invalid); // C3
@@ -164,7 +167,7 @@ fn read_v2(data: &[u8], max_header_size: usize) -> Result<Reading, Refusal> {
     Ok(Reading { version: 2, command, family, transport, addresses, tlvs, consumed })
 }
 
-/// R29: source, destination, source port, destination port; for UNIX no ports.
+/// R29: source, destination, source port, destination port. UNIX addresses have no ports.
 fn v2_addresses(block: &[u8]) -> (Address, Address) {
     if block.len() == 216 {
         return (unix_path(&block[..108]), unix_path(&block[108..]));
@@ -190,7 +193,7 @@ fn unix_path(field: &[u8]) -> Address {
     Address::Unix(field[..end].to_vec())
 }
 
-/// The TLVs that fill a block, in wire order (C11); `None` where it holds something else.
+/// The TLVs that fill a block, in wire order (C11); `None` if the block holds something else.
 fn tlvs(block: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
     let tlvs = split(block)?;
     let holds = |(kind, value): &(u8, Vec<u8>)| match *kind {
@@ -202,7 +205,7 @@ fn tlvs(block: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
     tlvs.iter().all(holds).then_some(tlvs)
 }
 
-/// Type, two bytes of length, value, to the last byte of the block (R33, C8).
+/// Reads type, two bytes of length and value, up to the last byte of the block (R33, C8).
 fn split(mut block: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
     let mut tlvs = Vec::new();
     while !block.is_empty() {
@@ -214,7 +217,8 @@ fn split(mut block: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
     Some(tlvs)
 }
 
-/// At most one checksum (C12), and that over the whole header with its own bytes taken as zero (R34).
+/// Allows at most one checksum (C12). It must be that of the whole header, with its own bytes taken as zero
+/// (R34).
 fn checksum_holds(tlvs: &[(u8, Vec<u8>)], header: &[u8]) -> bool {
     let checksums = tlvs.iter().filter(|(kind, _)| *kind == TLV_CRC32C).count();
     let mut start = header.len() - tlvs.iter().map(|(_, value)| 3 + value.len()).sum::<usize>();
@@ -229,7 +233,7 @@ fn checksum_holds(tlvs: &[(u8, Vec<u8>)], header: &[u8]) -> bool {
     true
 }
 
-/// Castagnoli's polynomial, bit by bit, as in RFC 4960, appendix B.
+/// Castagnoli's polynomial, bit by bit, as in appendix B of RFC 4960.
 fn crc32c(data: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in data {

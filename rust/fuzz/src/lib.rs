@@ -1,10 +1,10 @@
-//! What the fuzz targets share: the options they try and the comparison with [`independent_reader`].
+//! What the fuzz targets share: the options that they try, and the comparison with [`independent_reader`].
 
 use proxyproto_codec::{Address, Command, Header, Options, Version, Versions};
 
 pub mod independent_reader;
 
-/// The default, and beside it one set of options for each that can be changed.
+/// The default options, and a variant for each option that can be changed.
 pub fn all_options() -> [Options; 8] {
     let default = Options::default();
     let largest = with_max(65551);
@@ -25,7 +25,7 @@ pub fn with_max(max_header_size: usize) -> Options {
     Options::new(Versions::Both, max_header_size).unwrap()
 }
 
-/// What a header says, as the independent reader would put it.
+/// What a header says, in the form of the independent reader.
 pub fn reading(header: &Header<&[u8]>) -> independent_reader::Reading {
     independent_reader::Reading {
         version: match header.version() {
@@ -51,9 +51,9 @@ fn address(address: Address<'_>) -> independent_reader::Address {
     }
 }
 
-/// A version 2 header around `block`, with a right checksum in its first CRC32C TLV that has four bytes.
+/// A version 2 header around `block`. Its first CRC32C TLV of four bytes gets the right checksum.
 ///
-/// Without it no mutation would ever get past R34.
+/// Without it hardly any mutation would get past R34.
 pub fn v2_around(command_and_family: [u8; 2], addresses: usize, block: &[u8]) -> Vec<u8> {
     let block = &block[..block.len().min(0xffff)];
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();

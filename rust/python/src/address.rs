@@ -14,8 +14,8 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::error;
 
-/// The address as `getpeername()` gives it: `(host, port)`, `(host, port, 0, 0)`, a path, or the bytes of an abstract
-/// name.
+/// The address in the form of `getpeername()`: `(host, port)`, `(host, port, 0, 0)`, a path, or the bytes of an
+/// abstract name.
 pub(crate) fn to_python<'py>(py: Python<'py>, address: &Address<'_>) -> PyResult<Bound<'py, PyAny>> {
     Ok(match address {
         Address::Inet(address) => (ipv4(py, *address.ip())?, address.port()).into_pyobject(py)?.into_any(),
@@ -26,7 +26,7 @@ pub(crate) fn to_python<'py>(py: Python<'py>, address: &Address<'_>) -> PyResult
     })
 }
 
-/// The address of an IP end as an `ipaddress` object.
+/// The IP address as an `ipaddress` object; `None` for a UNIX address.
 pub(crate) fn ip_to_python<'py>(
     py: Python<'py>,
     address: &Address<'_>,
@@ -43,7 +43,7 @@ pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
     }
 }
 
-/// The TCP peer, as `getpeername()` gives it: a nameless UNIX socket is the empty path.
+/// The TCP peer in the form of `getpeername()`. An unnamed UNIX socket is the empty path.
 pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
     Ok(match peer {
         PeerAddr::Ip(SocketAddr::V4(address)) => {
@@ -61,7 +61,7 @@ pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<
     })
 }
 
-/// A refused client, as `getpeername()` would have given it.
+/// A refused client, in the form that `getpeername()` would have given.
 pub(crate) fn client_to_python(py: Python<'_>, client: ClientAddr) -> PyResult<Bound<'_, PyAny>> {
     to_python(py, &Address::from(SocketAddr::new(client.ip, client.port)))
 }
@@ -73,9 +73,11 @@ pub(crate) enum Given {
 }
 
 impl Given {
-    /// Takes what [`to_python`] gives, and `ipaddress` objects as hosts. `name` is the argument's, for the error.
+    /// Takes what [`to_python`] gives. The host may also be an `ipaddress` object. `name` is the argument's, for the
+    /// error.
     ///
-    /// A host of the IP families is not looked up. Flow information and scope are not read: a header cannot carry them.
+    /// A host that is a name is an error: it is not looked up. Flow information and scope are ignored, because a header
+    /// cannot carry them.
     pub(crate) fn from_python(name: &str, address: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(address) = address.cast::<PyTuple>() {
             return match address.len() {
@@ -100,7 +102,7 @@ impl Given {
         Err(error::wrong_type(name, wanted, address))
     }
 
-    /// As the codec takes it; a name that starts with a NUL is an abstract one.
+    /// The address for the codec. A UNIX name that starts with a NUL is an abstract one.
     pub(crate) fn address(&self) -> Address<'_> {
         match self {
             Self::Ip(address) => Address::from(*address),
@@ -130,7 +132,7 @@ fn not_an_ip(name: &str, host: &Bound<'_, PyAny>) -> PyErr {
     }
 }
 
-/// A path as `str`, as `os.fsdecode` has it; a name of the abstract namespace as `bytes` with its leading NUL.
+/// A path as `str`, decoded like `os.fsdecode` does; a name of the abstract namespace as `bytes` with its leading NUL.
 fn unix<'py>(py: Python<'py>, address: &UnixAddress<'_>) -> PyResult<Bound<'py, PyAny>> {
     Ok(match address {
         UnixAddress::Path(path) => OsStr::from_bytes(path).into_pyobject(py)?.into_any(),
@@ -150,7 +152,7 @@ fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> PyResult<Bound<'_, PyString>> {
     text.to_python(py)
 }
 
-/// Up to `N` ASCII characters. Writing addresses into it by hand, and not through `fmt`, halves the time of `source`.
+/// Up to `N` ASCII characters. Writing addresses into it without `fmt` halves the time of `source`.
 struct Text<const N: usize> {
     bytes: [u8; N],
     len: usize,
@@ -180,7 +182,8 @@ impl<const N: usize> Text<N> {
         self.len -= 1; // the last dot
     }
 
-    /// RFC 5952: `::` for the longest run of two or more zero groups, the first of several; dotted if IPv4-mapped.
+    /// RFC 5952: `::` stands for the longest run of two or more zero groups, or the first of them. IPv4-mapped
+    /// addresses are dotted.
     fn ipv6(&mut self, ip: Ipv6Addr) {
         if let Some(mapped) = ip.to_ipv4_mapped() {
             for byte in *b"::ffff:" {
@@ -205,12 +208,12 @@ impl<const N: usize> Text<N> {
         }
     }
 
-    /// Up to four digits and a colon.
+    /// Writes up to four digits and a colon.
     fn group(&mut self, group: u16) {
         let [high, low] =
             group.to_be_bytes().map(|byte| HEX.get(usize::from(byte)).copied().unwrap_or_default());
         let digits = [high[0], high[1], low[0], low[1]];
-        // Without leading zeros, of which the last digit is none.
+        // Leading zeros are left out, but the last digit always stays.
         let zeros = (group | 1).leading_zeros() / 4;
         let len = 4 - zeros;
         let digits = u64::from(u32::from_le_bytes(digits) >> (8 * zeros));
@@ -218,7 +221,7 @@ impl<const N: usize> Text<N> {
         self.append(text.to_le_bytes(), len as usize + 1);
     }
 
-    /// Appends the first `len` bytes, and leaves the others where the next will be written.
+    /// Appends the first `len` bytes. The next call overwrites the others.
     fn append<const M: usize>(&mut self, bytes: [u8; M], len: usize) {
         if let Some(room) = self.bytes.get_mut(self.len..self.len + M) {
             room.copy_from_slice(&bytes);
@@ -227,7 +230,7 @@ impl<const N: usize> Text<N> {
     }
 }
 
-/// Each octet in decimal with a dot behind it, and how many bytes of the four that takes.
+/// Each octet in decimal with a dot behind it, and how many of the four bytes that takes.
 #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "the compiler runs it, to 255")]
 static DIGITS: [([u8; 4], usize); 256] = {
     let mut digits = [([0; 4], 0); 256];
@@ -258,11 +261,11 @@ static HEX: [[u8; 2]; 256] = {
     hex
 };
 
-/// The first of the longest runs of zero groups, if it has two or more.
+/// The first of the longest runs of zero groups. Empty unless the run has two groups or more.
 fn longest_zero_run(groups: [u16; 8]) -> Range<usize> {
     let bit_if_zero = |(index, group)| u32::from(group == 0) << index;
     let zeros: u32 = groups.into_iter().enumerate().map(bit_if_zero).sum();
-    // Each time around, there is a bit where a run of `len` starts.
+    // In each round, a bit of `longer` is set where a run of `len` + 1 groups starts.
     let (mut starts, mut longer, mut len) = (0, zeros, 0);
     while longer != 0 {
         starts = longer;

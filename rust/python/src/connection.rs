@@ -1,4 +1,5 @@
-//! One connection that was handed over: what is known of it, its fd until somebody has it, its place among the open ones.
+//! One connection that was handed over: its facts, its fd until a socket or a loop has it, its place among the open
+//! ones.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -11,18 +12,18 @@ use pyo3::prelude::*;
 use crate::address;
 use crate::header::Header;
 
-/// What the acceptor knows of one connection that it handed over.
+/// What the acceptor knows about one connection that it handed over.
 ///
-/// It holds the client's place among the open connections until `release` is called or it is collected, and the fd
+/// It holds the client's place among the open connections until `release` is called or it is collected. It holds the fd
 /// until a socket or a loop has it.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Connection {
     fd: Mutex<Option<OwnedFd>>,
-    /// The number of the fd that a loop was given, or -1.
+    /// The number of the fd that was given to a loop, or -1.
     given: AtomicI32,
     header: Option<Py<Header>>,
     peer: acceptor::PeerAddr,
-    /// Shared with duplicates; the last one gives it back.
+    /// Shared with duplicates. The last one gives the place back.
     permit: Mutex<Option<Arc<acceptor::Permit>>>,
 }
 
@@ -37,10 +38,10 @@ impl Connection {
 
 #[pymethods]
 impl Connection {
-    /// Let `initialize`, the `__init__` of `socket.socket`, make `sock` this connection's socket.
+    /// Make `sock` this connection's socket, by `initialize`, the `__init__` of `socket.socket`.
     ///
-    /// Python raises KeyboardInterrupt between any two of its instructions; an fd that is a mere number then would stay
-    /// open for ever, and its client would wait as long.
+    /// Python may raise KeyboardInterrupt between any two of its instructions. An fd that is a mere number at that
+    /// moment would stay open for ever, and its client would wait for ever.
     fn initialize_socket(
         &self,
         initialize: &Bound<'_, PyAny>,
@@ -51,45 +52,45 @@ impl Connection {
         let fd = lock(&self.fd).take().ok_or_else(bad_fd)?;
         let number = fd.as_raw_fd();
         let done = initialize.call1((sock, address::family_of(&self.peer), kind, proto, number));
-        // An interruption may come before the socket has the fd, or after.
+        // An interruption may come before or after the socket takes the fd.
         if done.is_ok() || sock.call_method0("fileno")?.extract::<i32>()? == number {
             let _ = fd.into_raw_fd();
         }
         done.map(drop)
     }
 
-    /// Give the fd to a loop, which closes it; return its number.
+    /// Give the fd to a loop and return its number. The loop closes it.
     fn give_to_loop(&self) -> PyResult<i32> {
         let number = lock(&self.fd).take().map(IntoRawFd::into_raw_fd).ok_or_else(bad_fd)?;
         self.given.store(number, Ordering::Relaxed);
         Ok(number)
     }
 
-    /// Close the fd that a loop was given, as it has not taken it.
+    /// Close the fd that was given to a loop, because the loop has not taken it.
     fn close_given(&self) {
         let number = self.given.swap(-1, Ordering::Relaxed);
         if number >= 0 {
-            // SAFETY: `give_to_loop` took the number out of an `OwnedFd`, and gives it once. The loop has raised and so
-            // does not own it: this is the only owner.
+            // SAFETY: `give_to_loop` took the number out of an `OwnedFd`, and gives it once. The loop has raised, so it
+            // does not own the fd: this is the only owner.
             #[expect(unsafe_code, reason = "the loop was given a number, and numbers come back")]
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
     }
 
-    /// Close the fd, unless somebody else has it, and give the place back. Doing it again changes nothing.
+    /// Close the fd unless a socket or a loop has it, and give the place back. A second call changes nothing.
     fn close(&self) {
         let fd = lock(&self.fd).take();
         drop(fd);
         self.release();
     }
 
-    /// The same connection with a duplicate of `fd`, which is its socket's.
+    /// Return the same connection with a duplicate of `fd`, the fd of its socket.
     fn dup(&self, py: Python<'_>, fd: i32) -> PyResult<Self> {
         if fd < 0 {
             return Err(bad_fd());
         }
-        // SAFETY: -1 is excluded above. The number may still be of no open file, or be closed by another thread while it
-        // is duplicated; the kernel then answers EBADF or duplicates what has come in its place, as it would for os.dup.
+        // SAFETY: -1 is excluded above. The number may still not be an open file, or another thread may close it during
+        // the call. The kernel then answers EBADF or duplicates the file that has come in its place, as for os.dup.
         #[expect(unsafe_code, reason = "Python hands over a number")]
         let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         Ok(Self {
@@ -107,7 +108,7 @@ impl Connection {
         address::family_of(&self.peer)
     }
 
-    /// The header, or None where the peer is served without one.
+    /// The header, or None for a peer that is served without one.
     #[getter]
     fn header(&self, py: Python<'_>) -> Option<Py<Header>> {
         self.header.as_ref().map(|header| header.clone_ref(py))
@@ -131,7 +132,7 @@ impl Connection {
         address::peer_to_python(py, &self.peer)
     }
 
-    /// Give the place among the open connections back. Doing it again changes nothing.
+    /// Give the place among the open connections back. A second call changes nothing.
     fn release(&self) {
         let permit = lock(&self.permit).take();
         drop(permit);

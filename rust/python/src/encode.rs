@@ -1,4 +1,4 @@
-//! Headers to be sent: the arguments of `Header.v1`, `v2` and `local` as the codec's builders take them.
+//! Converts the arguments of `Header.v1`, `v2` and `local` for the codec's builders.
 
 use codec::Tlv;
 use proxyproto_codec as codec;

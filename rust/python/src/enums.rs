@@ -1,4 +1,4 @@
-//! Command, Family and Transport: the members of the Python enums, looked up once.
+//! Command, Family and Transport: the members of the Python enums. They are looked up once.
 
 use codec::{Command, Family, Transport};
 use proxyproto_codec as codec;

@@ -1,4 +1,4 @@
-//! The one mapping of the codec's errors to Python's exceptions, which are written in Python.
+//! The one mapping of the codec's errors to Python's exceptions. The exceptions are written in Python.
 
 use proxyproto_acceptor::Outcome;
 use proxyproto_codec as codec;
@@ -10,26 +10,26 @@ use pyo3::types::PyBytes;
 pyo3::import_exception!(proxyproto_rs.exceptions, IncompleteHeader);
 pyo3::import_exception!(proxyproto_rs.exceptions, InvalidHeader);
 
-/// `IncompleteHeader`: at least `needed` more bytes.
+/// An `IncompleteHeader`: at least `needed` more bytes are missing.
 #[cold]
 pub(crate) fn incomplete(needed: usize) -> PyErr {
     IncompleteHeader::new_err(needed)
 }
 
-/// `InvalidHeader`, with the first of the bytes that came.
+/// An `InvalidHeader` with the first bytes of `data`.
 #[cold]
 pub(crate) fn invalid(py: Python<'_>, error: codec::Error, data: &[u8]) -> PyErr {
     let first = data.get(..FIRST_BYTES).unwrap_or(data);
     InvalidHeader::new_err((error.reason.code(), error.offset, PyBytes::new(py, first).unbind()))
 }
 
-/// A header that cannot be sent is the caller's mistake: a `ValueError`.
+/// A `ValueError`: the caller asked for a header that cannot be sent.
 #[cold]
 pub(crate) fn encode(error: codec::EncodeError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-/// An argument of a type that cannot be meant.
+/// A `TypeError` for an argument of a wrong type.
 #[cold]
 pub(crate) fn wrong_type(argument: &str, wanted: &str, given: &Bound<'_, PyAny>) -> PyErr {
     match given.get_type().name() {
@@ -38,13 +38,13 @@ pub(crate) fn wrong_type(argument: &str, wanted: &str, given: &Bound<'_, PyAny>)
     }
 }
 
-/// A number out of its range.
+/// A `ValueError` for a number out of its range.
 #[cold]
 pub(crate) fn out_of_range(argument: &str, range: &str, given: &Bound<'_, PyAny>) -> PyErr {
     PyValueError::new_err(format!("{argument} must be {range}, not {given}"))
 }
 
-/// Takes an integer; one that does not fit `T` is out of `range`.
+/// Takes an integer. One that does not fit `T` is out of `range`.
 pub(crate) fn int_argument<'py, T>(argument: &str, given: &Bound<'py, PyAny>, range: &str) -> PyResult<T>
 where
     T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
@@ -58,10 +58,10 @@ where
     })
 }
 
-/// How many of the first bytes an error keeps: enough to tell one protocol from another, too few to fill a log.
+/// How many of the first bytes an error keeps: enough to tell protocols apart, too few to fill a log.
 pub(crate) const FIRST_BYTES: usize = 16;
 
-/// The published table: code, text and outcome of each reason.
+/// The published table: the code, text and outcome of each reason.
 #[pyfunction]
 #[pyo3(name = "_reasons")]
 pub(crate) fn reasons() -> Vec<(&'static str, &'static str, &'static str)> {
@@ -71,7 +71,7 @@ pub(crate) fn reasons() -> Vec<(&'static str, &'static str, &'static str)> {
         .collect()
 }
 
-/// What a stranger's first bytes look like, with its article: `an MQTT CONNECT`.
+/// What a stranger's first bytes look like, with the article: `an MQTT CONNECT`.
 #[pyfunction]
 #[pyo3(name = "_looks_like", signature = (first_bytes, /))]
 pub(crate) fn looks_like(first_bytes: &[u8]) -> String {

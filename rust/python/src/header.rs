@@ -1,4 +1,4 @@
-//! `Header`: the codec's header as a frozen Python object, which says what it is asked for when it is asked.
+//! `Header`: the codec's header as a frozen Python object. Most attributes are made when they are asked for.
 
 use std::sync::OnceLock;
 
@@ -14,27 +14,33 @@ use crate::enums;
 use crate::options::Keyword;
 use crate::ssl::SslInfo;
 
-// Fields are native, and Python's when asked for: a frozen class with native fields costs 57 ns to return, with a tuple
-// of Python objects 341, and a frozen dataclass 825. Only the source, which everybody asks for, is made at once: the
-// interpreter reads it without a call, 20 ns sooner than through a getter (CPython 3.11, 2 cores).
-/// One PROXY header, as received or to be sent: immutable, hashable, picklable.
+// The fields are native and become Python objects on demand. Returning such a frozen class costs 57 ns, with a tuple of
+// Python objects 341, and a frozen dataclass 825. The exception is the source, which everybody asks for: the
+// interpreter reads a plain field without a call, 20 ns faster than through a getter (CPython 3.11, 2 cores).
+/// One PROXY header, as received or to be sent. It is immutable, hashable and picklable.
 ///
-/// Two headers are equal when their `raw` is. There is no constructor: `parse` and `Decoder` read headers, `v1`, `v2`,
-/// `local` and `unknown` build them.
+/// There is no constructor: `parse` and `Decoder` read headers; `v1`, `v2`, `local` and `unknown` build them. Two
+/// headers are equal when their `raw` is.
 ///
-/// Text that is not valid for its TLV, or that holds control characters, is never repaired: its view is None, and the
-/// bytes stay in `tlvs`.
+/// Text that is not valid for its TLV, or that holds control characters, is never repaired. Its attribute is None, and
+/// its bytes stay in `tlvs`.
+///
+/// Typical use::
+///
+///     header = Header.v2(("192.0.2.1", 56324), ("198.51.100.2", 443), tlvs=[(0x02, b"example.com")])
+///     sock.sendall(header.encode())
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct Header {
     inner: codec::Header,
-    /// The client's address, as `socket.getpeername()` gives it: ``(host, port)`` for INET, ``(host, port, 0, 0)`` for
-    /// INET6, str for a UNIX path and bytes for an abstract name; None where the real endpoints of the connection apply.
+    /// The client's address, in the form of `socket.getpeername()`: ``(host, port)`` for INET, ``(host, port, 0, 0)``
+    /// for INET6, str for a UNIX path, bytes for an abstract name; None where the real endpoints of the connection
+    /// apply.
     ///
-    /// IPv6 text is that of RFC 5952, IPv4-mapped addresses as ``::ffff:192.0.2.1``.
+    /// IPv6 text follows RFC 5952. An IPv4-mapped address is ``::ffff:192.0.2.1``.
     #[pyo3(get)]
     source: Py<PyAny>,
-    /// Made on the first request. `PyOnceLock` would give up the interpreter lock meanwhile, which costs 60 ns and lets
-    /// other threads run; here two threads may both make it, and one of the two is dropped.
+    /// Made on the first request. `PyOnceLock` would release the interpreter lock meanwhile, which costs 60 ns and lets
+    /// other threads run. Here two threads may both make it, and one result is dropped.
     destination: OnceLock<Py<PyAny>>,
 }
 
@@ -43,8 +49,8 @@ impl Header {
     where
         B: AsRef<[u8]> + Into<Box<[u8]>>,
     {
-        // The source before the copy of the header: what the decoder has just written field by field cannot be read in
-        // larger pieces until it has left the store buffer.
+        // The source is made before the header is copied. The decoder has just written the header field by field. Until
+        // those writes have left the processor's store buffer, reading them in larger pieces stalls.
         let source = match header.source() {
             Some(source) => address::to_python(py, &source)?.unbind(),
             None => py.None(),
@@ -52,7 +58,7 @@ impl Header {
         Bound::new(py, Self { inner: header.map(Into::into), source, destination: OnceLock::new() })
     }
 
-    /// The source, if it has one.
+    /// The source, if the header has one.
     pub(crate) fn source<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyAny>> {
         (!self.source.is_none(py)).then(|| self.source.bind(py))
     }
@@ -64,15 +70,17 @@ impl Header {
 
 #[pymethods]
 impl Header {
-    /// Build a version 1 header of two IP addresses of one family.
+    /// Build a version 1 header for two IP addresses of one family.
     ///
     /// Args:
-    ///     source: The client, as `getpeername()` gives it: ``(host, port)`` or ``(host, port, flowinfo, scope_id)``,
-    ///         of which the last two are not sent. The host is an address, as text or from `ipaddress`.
-    ///     destination: The address the client connected to, likewise.
+    ///     source: The client, in the form of `getpeername()`: ``(host, port)`` or
+    ///         ``(host, port, flowinfo, scope_id)``. The header does not carry the last two. The host is an address, as
+    ///         text or from `ipaddress`.
+    ///     destination: The address that the client connected to, in the same form.
     ///
     /// Raises:
-    ///     ValueError: It cannot be sent: a mixed pair (R13), a UNIX path (S2), a host that is a name, a port out of range.
+    ///     ValueError: The header cannot be sent: the addresses are of different families (R13) or UNIX paths (S2), a
+    ///         host is a name, or a port is out of range.
     ///     TypeError: An argument is not an address.
     #[staticmethod]
     #[pyo3(name = "v1", signature = (source, destination))]
@@ -86,14 +94,16 @@ impl Header {
     /// Build a version 2 PROXY header.
     ///
     /// Args:
-    ///     source: The client, as for `v1`; or a UNIX path (str or bytes), or an abstract name (with its leading NUL).
-    ///     destination: The address the client connected to, of the same family.
-    ///     transport: A `Transport`: STREAM or DGRAM.
-    ///     tlvs: Pairs of a type (0 to 239) and a bytes-like value, sent in this order.
-    ///     checksum: Whether to add a CRC32C TLV, in front of the others (R34).
+    ///     source: The client, as for `v1`. It may also be a UNIX path (str or bytes), or an abstract name (bytes with
+    ///         a leading NUL).
+    ///     destination: The address that the client connected to, of the same family.
+    ///     transport: A `Transport`: STREAM (the default) or DGRAM.
+    ///     tlvs: Pairs of a type (0 to 239) and a bytes-like value. They are sent in this order.
+    ///     checksum: Whether to add a CRC32C TLV in front of the others (R34).
     ///
     /// Raises:
-    ///     ValueError: It cannot be sent: what the sender's rules S4 to S14 forbid, or more than 65535 bytes.
+    ///     ValueError: The header cannot be sent: the sender's rules S4 to S14 forbid it, or addresses and TLVs take
+    ///         more than 65535 bytes.
     ///     TypeError: An argument is of the wrong type.
     #[staticmethod]
     #[pyo3(
@@ -133,7 +143,7 @@ impl Header {
         Self::new(py, encode::local(tlvs, checksum.flag("checksum")?)?)
     }
 
-    /// Build the version 1 header ``PROXY UNKNOWN``, for a connection that version 1 has no words for (S2).
+    /// Build the version 1 header ``PROXY UNKNOWN``, for a connection that version 1 cannot describe (S2).
     #[staticmethod]
     fn unknown(py: Python<'_>) -> PyResult<Bound<'_, Self>> {
         Self::new(py, codec::Header::unknown())
@@ -148,25 +158,25 @@ impl Header {
         }
     }
 
-    /// Command: Whom the proxy speaks for.
+    /// Command: Whether the proxy speaks for a client (PROXY) or for itself (LOCAL).
     #[getter]
     fn command<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         enums::command(py, self.inner.command())
     }
 
-    /// Family: The kind of addresses; UNSPEC for LOCAL, whatever its byte says (R23).
+    /// Family: The kind of addresses. It is UNSPEC for LOCAL, whatever the header's byte says (R23).
     #[getter]
     fn family<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         enums::family(py, self.inner.family())
     }
 
-    /// Transport: The kind of socket the client used; UNSPEC for LOCAL.
+    /// Transport: The kind of socket that the client used. It is UNSPEC for LOCAL.
     #[getter]
     fn transport<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         enums::transport(py, self.inner.transport())
     }
 
-    /// The address the client connected to, as `socket.getsockname()` gives it; as `source`.
+    /// The address that the client connected to, in the form of `socket.getsockname()`; see `source`.
     #[getter]
     pub(crate) fn destination<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
         if self.destination.get().is_none()
@@ -183,19 +193,19 @@ impl Header {
         self.inner.source().map_or(Ok(None), |address| address::ip_to_python(py, &address))
     }
 
-    /// IPv4Address | IPv6Address | None: The IP address the client connected to.
+    /// IPv4Address | IPv6Address | None: The IP address that the client connected to.
     #[getter]
     fn destination_ip<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.inner.destination().map_or(Ok(None), |address| address::ip_to_python(py, &address))
     }
 
-    /// tuple[tuple[int, bytes], ...]: The TLVs in wire order, duplicates kept, NOOP and CRC32C among them.
+    /// tuple[tuple[int, bytes], ...]: The TLVs in wire order, with duplicates, NOOP and CRC32C.
     #[getter]
     fn tlvs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         tlvs_to_python(py, self.inner.tlvs())
     }
 
-    /// Return the value of the first TLV of this type (0 to 255), or None.
+    /// Return the value of the first TLV of this type (0 to 255), or None if there is none.
     ///
     /// Raises:
     ///     ValueError: No type has this number.
@@ -210,19 +220,19 @@ impl Header {
         Ok(self.inner.tlv(kind).map(|value| PyBytes::new(py, value)))
     }
 
-    /// bytes | None: The protocol that client and proxy negotiated by ALPN, as ``b"h2"``.
+    /// bytes | None: The protocol that client and proxy negotiated by ALPN, such as ``b"h2"``.
     #[getter]
     fn alpn<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.inner.alpn().map(|value| PyBytes::new(py, value))
     }
 
-    /// str | None: The host name the client asked for (SNI).
+    /// str | None: The host name that the client asked for (SNI).
     #[getter]
     fn authority(&self) -> Option<&str> {
         self.inner.authority()
     }
 
-    /// bytes | None: The proxy's id of the connection, at most 128 bytes (R36).
+    /// bytes | None: The proxy's id for the connection, at most 128 bytes (R36).
     #[getter]
     fn unique_id<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.inner.unique_id().map(|value| PyBytes::new(py, value))
@@ -234,19 +244,19 @@ impl Header {
         self.inner.netns()
     }
 
-    /// SslInfo | None: What the proxy knows of the client's TLS.
+    /// SslInfo | None: What the proxy knows about the client's TLS.
     #[getter]
     fn ssl(slf: &Bound<'_, Self>) -> Option<SslInfo> {
         SslInfo::of(slf)
     }
 
-    /// str | None: The id of the AWS VPC endpoint the client came through, as ``"vpce-08d2bf15fac5001c9"``.
+    /// str | None: The id of the AWS VPC endpoint that the client came through, such as ``"vpce-08d2bf15fac5001c9"``.
     #[getter]
     fn aws_vpc_endpoint_id(&self) -> Option<&str> {
         self.inner.aws_vpc_endpoint_id()
     }
 
-    /// int | None: The link id of the Azure private endpoint the client came through.
+    /// int | None: The link id of the Azure private endpoint that the client came through.
     #[getter]
     fn azure_private_endpoint_link_id(&self) -> Option<u32> {
         self.inner.azure_private_endpoint_link_id()
@@ -264,7 +274,7 @@ impl Header {
         PyBytes::new(py, self.inner.raw())
     }
 
-    /// Return the bytes to send, which are `raw`: of a header that was read, the bytes it came from.
+    /// Return `raw`, the bytes to send. For a header that was read these are the bytes it came from.
     fn encode<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         self.raw(py)
     }
@@ -273,7 +283,8 @@ impl Header {
         self.inner == other.inner
     }
 
-    /// Python's own hash of the bytes, which is keyed: senders choose these bytes, and must not choose their hash.
+    /// Python's own hash of the bytes, which is keyed: senders choose the bytes and must not be able to choose the
+    /// hash.
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
         self.raw(py).hash()
     }

@@ -1,4 +1,4 @@
-//! Bytes from Python: `bytes` as they are, `bytearray` and `memoryview` as a copy that hostile lengths cannot enlarge.
+//! Bytes from Python. `bytes` are used as they are; of `bytearray` and `memoryview` a bounded part is copied.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -7,17 +7,17 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PySlice, PyString};
 
 use crate::error;
 
-/// What was given as `data`.
+/// The bytes that were given as an argument.
 ///
-/// A `bytearray` or a writable `memoryview` may be changed by another thread while we read it, so both are copied.
+/// Another thread may change a `bytearray` or a writable `memoryview` while we read it, so both are copied.
 pub(crate) enum Input<'a, 'py> {
     Bytes(&'a Bound<'py, PyBytes>),
     Copied(Vec<u8>),
 }
 
 impl<'a, 'py> Input<'a, 'py> {
-    /// Takes the bytes of the argument `name`; of a copy only the first `limit`, as nothing behind them matters to the
-    /// caller.
+    /// Takes the bytes of the argument `name`. A copy holds only the first `limit` bytes, because the caller needs no
+    /// more.
     #[expect(clippy::inline_always, reason = "4 ns of a parse; what is long is in functions of its own")]
     #[inline(always)]
     pub(crate) fn new(name: &str, data: &'a Bound<'py, PyAny>, limit: usize) -> PyResult<Self> {
@@ -54,8 +54,8 @@ fn copy(name: &str, data: &Bound<'_, PyAny>, limit: usize) -> PyResult<Vec<u8>> 
     Err(error::wrong_type(name, "bytes, bytearray or memoryview", data))
 }
 
-/// The first `limit` bytes of a view. The buffer protocol belongs to the stable ABI only from 3.11 on, so the view itself
-/// is asked; and a whole view of 64 KiB takes a millisecond to copy item by item.
+/// The first `limit` bytes of a view. The stable ABI has the buffer protocol only from 3.11 on, so this calls the
+/// view's methods. It slices first: copying a whole view of 64 KiB item by item takes a millisecond.
 fn copy_view(view: &Bound<'_, PyMemoryView>, limit: usize) -> PyResult<Vec<u8>> {
     let py = view.py();
     let mut view = view.as_any().clone();
@@ -63,7 +63,7 @@ fn copy_view(view: &Bound<'_, PyMemoryView>, limit: usize) -> PyResult<Vec<u8>> 
         if view.getattr(intern!(py, "c_contiguous"))?.is_truthy()? {
             view = view.call_method1(intern!(py, "cast"), ("B",))?;
         }
-        // Of a view that is not contiguous this takes `limit` items: perhaps more bytes, never less.
+        // If the view is not contiguous, this takes `limit` items: perhaps more than `limit` bytes, never fewer.
         let stop = isize::try_from(limit).unwrap_or(isize::MAX);
         view = view.get_item(PySlice::new(py, 0, stop, 1))?;
     }

@@ -1,4 +1,4 @@
-//! `proxyproto_rs._core`: the codec and the acceptor as Python sees them. Everything here converts; nothing decides.
+//! `proxyproto_rs._core`: the codec and the acceptor for Python. This crate converts; it decides nothing.
 
 #![expect(
     clippy::doc_markdown,
@@ -23,7 +23,7 @@ mod options;
 mod parse;
 mod ssl;
 
-/// The Rust core of `proxyproto_rs`; its public names are those of the package.
+/// The Rust core of `proxyproto_rs`. The package exports its public names.
 #[pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;
@@ -57,7 +57,7 @@ mod _core {
     }
 }
 
-/// A debug build is many times slower, which nobody shall find out by measuring.
+/// Warns of a debug build, which is many times slower.
 fn warn_of_debug_build(py: Python<'_>) -> PyResult<()> {
     if cfg!(debug_assertions) {
         let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();

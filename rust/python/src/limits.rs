@@ -1,4 +1,4 @@
-//! `AddressSet` and `ClientLimits`: what several listeners can share.
+//! `AddressSet` and `ClientLimits`, which several listeners can share.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,24 @@ use pyo3::types::PyString;
 
 use crate::error;
 
-/// A thread-safe set of IP addresses and networks, for the `trusted`, `allow` and `deny` of any number of listeners.
+/// A thread-safe set of IP addresses and networks, for the options `trusted`, `allow` and `deny` of any number of
+/// listeners.
 ///
-/// Changes are seen by every listener that holds the set, for the connections that come from then on. Adding and
-/// removing an entry take the same time whatever the size of the set. IPv4-mapped IPv6 addresses count as IPv4.
+/// A change takes effect at once in every listener that holds the set, for connections that arrive afterwards. Adding
+/// and removing an entry take the same time whatever the size of the set. IPv4-mapped IPv6 addresses count as IPv4.
 ///
 /// Args:
 ///     networks: Addresses and networks in CIDR notation, as text or from `ipaddress`.
 ///
 /// Raises:
-///     ValueError: A text is no address or network, or has host bits set.
+///     ValueError: A text is not an address or network, or has host bits set.
 ///     TypeError: An item is neither text nor from `ipaddress`.
+///
+/// Typical use::
+///
+///     blocked = AddressSet()
+///     listener = Listener("0.0.0.0", 1883, trusted=["10.0.0.0/8"], deny=blocked)
+///     blocked.add("192.0.2.7", expires=600)
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct AddressSet(acceptor::AddressSet);
 
@@ -34,7 +41,7 @@ impl AddressSet {
         )
     }
 
-    /// Add an address or a network, for ever or for `expires` seconds; an entry that is there already is replaced.
+    /// Add an address or a network, for ever or for `expires` seconds. It replaces an entry that is there already.
     ///
     /// Raises:
     ///     ValueError: As for the constructor; or `expires` is not greater than 0.
@@ -55,7 +62,7 @@ impl AddressSet {
         Ok(())
     }
 
-    /// Whether one entry covers the whole of the address or network.
+    /// Whether one entry covers the whole address or network.
     fn __contains__(&self, network: &Bound<'_, PyAny>) -> PyResult<bool> {
         let network = parse("network", &text("network", network)?)?;
         Ok(self.0.covers(network, Instant::now()))
@@ -65,7 +72,8 @@ impl AddressSet {
         self.0.len(Instant::now())
     }
 
-    /// The entries as text, IPv4 first, in the order of their addresses; a copy, so the set may change meanwhile.
+    /// Iterate over the entries as text, IPv4 first, in the order of their addresses. It is a copy, so the set may
+    /// change meanwhile.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let entries: Vec<String> = self.0.entries(Instant::now()).iter().map(ToString::to_string).collect();
         Ok(entries.into_pyobject(py)?.try_iter()?.into_any())
@@ -82,12 +90,12 @@ impl AddressSet {
     }
 }
 
-/// Takes an `AddressSet` as it is, or makes one of an iterable.
+/// Takes an `AddressSet` as it is, or makes one from an iterable.
 pub(crate) fn address_set(option: &str, given: &Bound<'_, PyAny>) -> PyResult<acceptor::AddressSet> {
     if let Ok(set) = given.cast::<AddressSet>() {
         return Ok(set.get().0.clone());
     }
-    // A text is an iterable too, of characters.
+    // A str is an iterable of characters too.
     if given.is_instance_of::<PyString>() {
         return Err(PyTypeError::new_err(format!(
             "{option} must be an iterable of addresses and networks, not one str: did you mean [{}]?",
@@ -102,14 +110,14 @@ pub(crate) fn address_set(option: &str, given: &Bound<'_, PyAny>) -> PyResult<ac
         ));
     };
     let texts = items.map(|item| text(option, &item?)).collect::<PyResult<Vec<String>>>()?;
-    // A hundred thousand take tens of milliseconds to parse, in which others may run.
+    // Parsing a hundred thousand takes tens of milliseconds, so other threads may run.
     given.py().detach(|| texts.iter().map(|text| parse(option, text)).collect())
 }
 
 fn expiry(given: &Bound<'_, PyAny>) -> PyResult<Instant> {
     let seconds: f64 =
         given.extract().map_err(|_| error::wrong_type("expires", "a number of seconds or None", given))?;
-    // A NaN is not greater either.
+    // NaN is not greater than 0 either.
     if seconds > 0.0 {
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         return Ok(Instant::now() + time.min(acceptor::LONGEST_EXPIRY));
@@ -121,7 +129,7 @@ fn text(option: &str, network: &Bound<'_, PyAny>) -> PyResult<String> {
     if let Ok(text) = network.cast::<PyString>() {
         return Ok(text.to_cow()?.into_owned());
     }
-    // What `ipaddress` makes, and nothing else, says its version and the longest prefix.
+    // Only `ipaddress` objects have both attributes.
     if network.hasattr("max_prefixlen")? && network.hasattr("version")? {
         return Ok(network.str()?.to_cow()?.into_owned());
     }
@@ -132,16 +140,22 @@ fn parse(option: &str, text: &str) -> PyResult<acceptor::Network> {
     text.parse().map_err(|error: acceptor::NetworkError| PyValueError::new_err(format!("{option}: {error}")))
 }
 
-/// What one client may do, counted over every listener that is given the same object.
+/// Limits for each client, counted over all listeners that hold this object.
 ///
 /// Args:
-///     max_connections: How many connections of a client may be open at once; None: no limit.
-///     max_rate: How many connections a client may open in a second, in the long run; None: no limit.
-///     burst: How many may come at once; by default the rate, rounded up.
-///     ipv6_prefix: How many leading bits of an IPv6 address make one client.
+///     max_connections: How many connections a client may have open at once; None means no limit.
+///     max_rate: How many connections per second a client may open in the long run; None means no limit.
+///     burst: How many connections a client may open in one burst; by default `max_rate`, rounded up.
+///     ipv6_prefix: How many leading bits of an IPv6 address make up one client.
 ///
 /// Raises:
 ///     ValueError: A number is out of its range, or `burst` is given without `max_rate`.
+///
+/// Typical use::
+///
+///     limits = ClientLimits(max_connections=10, max_rate=5)
+///     plain = Listener("0.0.0.0", 1883, trusted=["10.0.0.0/8"], client_limits=limits)
+///     websocket = Listener("0.0.0.0", 8083, trusted=["10.0.0.0/8"], client_limits=limits)
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct ClientLimits(pub(crate) acceptor::ClientLimits);
 
@@ -199,7 +213,7 @@ impl ClientLimits {
     }
 }
 
-/// Takes a number of things, of which 0 would be none and so a mistake; where it is a limit, None is for no limit.
+/// Takes a limit on a number of things. 0 is an error: None stands for no limit.
 pub(crate) fn count(option: &str, given: &Bound<'_, PyAny>) -> PyResult<usize> {
     at_least_one(option, given, "at least 1 (None means no limit)")
 }
@@ -225,7 +239,7 @@ pub(crate) fn per_second(option: &str, given: &Bound<'_, PyAny>) -> PyResult<f64
     Err(error::out_of_range(option, "greater than 0, from 1e-9 to 1e9 (None means no limit)", given))
 }
 
-/// The rate of these two options, named in errors as they are here.
+/// The rate that these two options give. Errors call the options by the names given here.
 pub(crate) fn rate(
     max_rate: (&str, Option<f64>),
     burst: (&str, Option<usize>),

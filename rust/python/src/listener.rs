@@ -1,4 +1,4 @@
-//! The acceptor's handle: bind, take, update, options, stats, refusals, close.
+//! `Acceptor`, the handle of a listener: bind, take, update, options, stats, refusals, close.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,9 +20,9 @@ use crate::connection::Connection;
 use crate::error;
 use crate::listener_options::{self, Changes, Given};
 
-/// A listening socket served by the background thread. All methods are thread-safe.
+/// A listening socket that the background thread serves. All methods are thread-safe.
 ///
-/// In a forked child, where the thread does not exist, what needs it raises RuntimeError.
+/// The thread does not exist in a forked child. There, methods that need it raise RuntimeError.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Acceptor {
     listener: Listener,
@@ -44,7 +44,7 @@ type TakenRefusals<'py> = (Vec<RefusalFields<'py>>, Vec<(u8, String)>, u64);
 
 #[pymethods]
 impl Acceptor {
-    /// Bind `address`, as the socket module writes it with a numeric host, and serve it.
+    /// Bind `address`, which has the form of the socket module's addresses with a numeric host, and serve it.
     #[staticmethod]
     #[pyo3(signature = (address, *, backlog, reuse_port, dualstack, ahead, options))]
     fn bind(
@@ -78,7 +78,7 @@ impl Acceptor {
         Self::serve(options, ahead, || Socket::bind_unix(path, backlog, mode))
     }
 
-    /// Serve a duplicate of a listening socket that somebody else has bound.
+    /// Serve a duplicate of a listening socket that is already bound.
     #[staticmethod]
     #[pyo3(signature = (fd, *, backlog, ahead, options))]
     fn adopt(
@@ -91,24 +91,25 @@ impl Acceptor {
         if fd < 0 {
             return Err(PyOSError::new_err((libc::EBADF, "Bad file descriptor")));
         }
-        // SAFETY: -1 is excluded above. The number may still be of no open file, or be closed by another thread while it
-        // is duplicated; the kernel then answers EBADF or duplicates what has come in its place, as it would for os.dup.
+        // SAFETY: -1 is excluded above. The number may still not be an open file, or another thread may close it during
+        // the call. The kernel then answers EBADF or duplicates the file that has come in its place, as for os.dup.
         #[expect(unsafe_code, reason = "Python hands over a number")]
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         Self::serve(options, ahead, || Socket::adopt(fd.try_clone_to_owned()?, backlog))
     }
 
-    /// A new fd of the listening socket. Never accept from it, and leave it non-blocking.
+    /// Return a new fd of the listening socket. Never accept from it, and keep it non-blocking.
     fn dup_listening(&self) -> PyResult<i32> {
         Ok(self.listener.listening().map_err(os_error)?.into_raw_fd())
     }
 
-    /// A new fd that is readable while there is something to take, and for ever once the acceptor is closed or drained.
+    /// Return a new fd that is readable while there is something to take. It stays readable once the acceptor is closed
+    /// or drained.
     fn dup_wake_fd(&self) -> PyResult<i32> {
         Ok(self.listener.wake_fd().map_err(os_error)?.into_raw_fd())
     }
 
-    /// Take one connection, or None.
+    /// Take one connection, or return None.
     ///
     /// Raises:
     ///     OSError: EBADF: the acceptor is closed, or drained and empty.
@@ -116,14 +117,14 @@ impl Acceptor {
         Ok(self.take_at_most(py, 1)?.pop())
     }
 
-    /// Take at most `most` of the connections that are ready, the first ready first.
+    /// Take at most `most` of the ready connections, in the order in which they became ready.
     #[pyo3(signature = (most=usize::MAX, /), text_signature = "($self, most=..., /)")]
     fn take_all(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Py<Connection>>> {
         self.take_at_most(py, most)
     }
 
-    /// Take what has been refused: records, log lines as (level, text), and how many records found no room; None if there
-    /// is nothing to tell.
+    /// Take the refusals: the records, the log lines as (level, text), and how many records were dropped for want of
+    /// room. Return None if there is nothing.
     fn take_refusals<'py>(&self, py: Python<'py>) -> PyResult<Option<TakenRefusals<'py>>> {
         let taken = self.listener.take_refusals().map_err(inherited)?;
         if taken.records.is_empty() && taken.lines.is_empty() && taken.dropped == 0 {
@@ -135,8 +136,8 @@ impl Acceptor {
         Ok(Some((records, lines, taken.dropped)))
     }
 
-    /// The count of each outcome, then how many are pending, ready and open, how often accepting paused, and how many may be
-    /// pending.
+    /// Return the count of each outcome; how many connections are pending, ready and open; how often accepting paused;
+    /// and how many connections may be pending.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Numbers<'py>> {
         let stats = self.listener.stats().map_err(inherited)?;
         let outcomes = PyDict::new(py);
@@ -146,9 +147,10 @@ impl Acceptor {
         Ok((outcomes, stats.pending, stats.ready, stats.open, stats.pauses, stats.max_pending))
     }
 
-    /// Replace options by their keywords, all or nothing.
+    /// Replace options, named by their keywords: all of them or none.
     fn update(&self, py: Python<'_>, changes: &Bound<'_, PyDict>) -> PyResult<()> {
-        // Whoever waits for the lock holds the interpreter, so nothing under it may run Python, which would wait for that.
+        // A thread that waits for this lock holds the interpreter. So no Python may run under the lock: it would wait
+        // for the interpreter.
         let changes = Changes::read(changes)?;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let (options, now_given) = changes.apply(py, &self.listener.options(), &given)?;
@@ -157,7 +159,7 @@ impl Acceptor {
         Ok(())
     }
 
-    /// The options in force, by their keywords.
+    /// Return the options in force, named by their keywords.
     fn options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (options, given) = {
             let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,14 +170,14 @@ impl Acceptor {
         Ok(in_force)
     }
 
-    /// Accept no more; what is accepted may complete its header and be taken, then the acceptor closes.
+    /// Stop accepting. Connections accepted already may complete their header and be taken. Then the acceptor closes.
     fn drain(&self) -> PyResult<()> {
         self.listener.drain().map_err(inherited)
     }
 
-    /// Close the listening socket and what was not taken, and wake every waiter for good.
+    /// Close the listening socket and the connections that were not taken, and wake all waiters for good.
     fn close(&self, py: Python<'_>) {
-        // The background thread finishes what it does first; it never needs the interpreter for that.
+        // This waits until the background thread has finished its turn, which never needs the interpreter.
         py.detach(|| self.listener.close());
     }
 }
@@ -186,7 +188,7 @@ impl Acceptor {
         ahead: Option<&Bound<'_, PyAny>>,
         socket: impl FnOnce() -> io::Result<Socket>,
     ) -> PyResult<Self> {
-        // Options first: a mistake in them must not leave a socket file behind.
+        // The options come first: a mistake in them must not leave a socket file behind.
         let (options, given) =
             Changes::read(keywords)?.apply(keywords.py(), &Options::default(), &Given::new())?;
         let ahead =
@@ -204,7 +206,7 @@ impl Acceptor {
 
     fn take_at_most(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Py<Connection>>> {
         let taken = if self.listener.is_on_demand() {
-            // It makes system calls, and waits while another thread forks.
+            // This makes system calls, and waits while another thread forks.
             py.detach(|| self.listener.take(most))
         } else {
             self.listener.take(most)
@@ -219,8 +221,8 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        // Whoever collects it holds the interpreter. Another thread may be about to fork: the background thread rests for it
-        // then, and it waits for the interpreter.
+        // The thread that collects the object holds the interpreter. Another thread may be about to fork: it has paused
+        // the background thread and waits for the interpreter. So the interpreter is released here.
         Python::attach(|py| py.detach(|| self.listener.close()));
     }
 }
@@ -247,7 +249,7 @@ fn permissions(mode: &Bound<'_, PyAny>) -> PyResult<u32> {
     if permissions > 0o7777 { Err(error::out_of_range("mode", range, mode)) } else { Ok(permissions) }
 }
 
-/// With errno, which makes it the right subclass of OSError; `From<io::Error>` gives a text only.
+/// An OSError with errno. Python picks its subclass by the errno; `From<io::Error>` would give a text only.
 fn os_error(error: io::Error) -> PyErr {
     let errno = match (error.raw_os_error(), error.kind()) {
         (Some(errno), _) => errno,
@@ -256,7 +258,7 @@ fn os_error(error: io::Error) -> PyErr {
         (None, _) => return error.into(),
     };
     let text = error.to_string();
-    // The number stands beside it.
+    // Python's text shows the number already.
     let text = text.strip_suffix(&format!(" (os error {errno})")).unwrap_or(&text);
     PyOSError::new_err((errno, text.to_owned()))
 }

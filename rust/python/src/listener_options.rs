@@ -1,4 +1,4 @@
-//! The keywords of `Listener`, as the acceptor's options and back.
+//! Converts the keywords of `Listener` to the acceptor's options and back.
 
 use proxyproto_acceptor as acceptor;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -11,11 +11,11 @@ use crate::error;
 use crate::limits::{self, AddressSet, ClientLimits};
 use crate::options::{MaxHeaderSize, Versions};
 
-/// What stays of the options over an update, though it is not the acceptor's: how the limits per client were given.
+/// What an update must keep although the acceptor's options do not hold it: how the limits per client were given.
 pub(crate) struct Given {
-    /// Counts for the `..._per_client` keywords; kept over updates, so that who is connected stays counted.
+    /// Counts for the `..._per_client` keywords. Updates keep it, so that connected clients stay counted.
     own_limits: acceptor::ClientLimits,
-    /// `burst_per_client`, if it was given; else it goes with the rate.
+    /// `burst_per_client`, if it was given. Otherwise it follows the rate.
     burst: Option<usize>,
     /// The object given as `client_limits`.
     shared_limits: Option<Py<ClientLimits>>,
@@ -33,19 +33,19 @@ impl Given {
     }
 }
 
-/// Keywords as they were given, read once. Reading may run any Python; applying runs none, so it can be done under a lock.
+/// The given keywords, read once. Reading may run any Python code. Applying runs none, so it can be done under a lock.
 pub(crate) struct Changes(Vec<Change>);
 
 type Change = Box<dyn FnOnce(&mut Draft)>;
 
-/// What the changes are applied to.
+/// The state that the changes are applied to.
 struct Draft {
     options: Options,
     per_client: PerClient,
     shared_limits: Option<Py<ClientLimits>>,
 }
 
-/// Reads the value now; sets the field when the change is applied.
+/// Reads the value now, and sets the field when the change is applied.
 macro_rules! set {
     ($($field:ident).+ = $value:expr) => {{
         let value = $value;
@@ -62,7 +62,7 @@ impl Changes {
         keywords.iter().map(read).collect::<PyResult<_>>().map(Self)
     }
 
-    /// What comes of `options`; if they do not fit together, nothing has changed.
+    /// Applies the changes to a copy of `options`. If the result is not valid, nothing has changed.
     pub(crate) fn apply(
         self,
         py: Python<'_>,
@@ -122,7 +122,7 @@ fn read_one(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Change> {
     })
 }
 
-/// The options in force, by their keywords; `trusted`, `allow` and `deny` as the live sets.
+/// The options in force, named by their keywords. `trusted`, `allow` and `deny` are the live sets.
 pub(crate) fn to_python<'py>(
     py: Python<'py>,
     options: &Options,
@@ -184,7 +184,7 @@ impl PerClient {
     }
 }
 
-/// In the words of the keywords.
+/// A ValueError that names the options by their keywords.
 fn cannot_be_meant(error: OptionError) -> PyErr {
     match error {
         OptionError::OptionalWithoutTrusted => PyValueError::new_err(

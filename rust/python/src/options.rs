@@ -1,4 +1,4 @@
-//! The keywords that `parse`, `Decoder` and `Listener` have in common, as the codec's options.
+//! Converts the keywords that `parse`, `Decoder` and `Listener` share to the codec's options.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::error;
 
-/// A keyword, if it was given. Its value is looked at by whoever knows its name, for the error.
+/// A keyword argument, if it was given. The code that knows its name converts the value, so that the error can name it.
 #[derive(Default)]
 pub(crate) struct Keyword<'a, 'py>(Option<Borrowed<'a, 'py, PyAny>>);
 
@@ -41,7 +41,7 @@ pub(crate) fn new(
     reject_unspec: Keyword<'_, '_>,
     ignore_malformed_tlvs: Keyword<'_, '_>,
 ) -> PyResult<codec::Options> {
-    // Most calls give none, and then the options are known to the compiler.
+    // Most calls give no keyword. The compiler then knows the options.
     let none_given = versions.0.is_none()
         && max_header_size.0.is_none()
         && allow_mixed_families.0.is_none()

@@ -1,4 +1,4 @@
-//! `parse`, `parse_datagram` and `Decoder`: the bytes go to the codec, which judges them.
+//! `parse`, `parse_datagram` and `Decoder`. The codec judges the bytes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,25 +15,31 @@ use crate::options::{self, Keyword};
 
 /// Read the header at the start of a stream.
 ///
-/// What follows the header never influences the result.
+/// The bytes behind the header never influence the result.
+///
+/// Typical use::
+///
+///     header, length = parse(data)
+///     client, payload = header.source, data[length:]
 ///
 /// Args:
 ///     data: bytes, bytearray or memoryview: the first bytes of the stream.
-///     versions: The versions that may come: 1, 2 or both (R7).
-///     max_header_size: The longest header to accept, in bytes, 16 to 65551. No line of version 1 is longer than 107 (R17).
-///     allow_mixed_families: Let the addresses of a version 1 line be of different families, as nginx writes them behind
-///         its realip module (bends R13).
+///     versions: The versions to accept: 1, 2 or both (R7).
+///     max_header_size: The longest header to accept, in bytes: 16 to 65551. A line of version 1 is never longer than
+///         107 (R17).
+///     allow_mixed_families: Let the addresses of a version 1 line be of different families, as nginx writes them
+///         behind its realip module (bends R13).
 ///     reject_unspec: Refuse a PROXY header that names no client: UNKNOWN, or UNSPEC (R10 and R26 permit both).
-///     ignore_malformed_tlvs: Take the TLVs before the first malformed one and ignore the rest. A wrong checksum stays an
-///         error (R34).
+///     ignore_malformed_tlvs: Take the TLVs before the first malformed one and ignore the rest. A wrong checksum stays
+///         an error (R34).
 ///
 /// Returns:
-///     The header, and the number of bytes it takes.
+///     The header, and the number of bytes that it takes.
 ///
 /// Raises:
-///     IncompleteHeader: `data` is the beginning of a header. `needed` says how much more there must be at least.
-///     InvalidHeader: No continuation of `data` can be valid. `reason` and `offset` say why.
-///     ValueError: `versions` or `max_header_size` is out of range; a memoryview has been released.
+///     IncompleteHeader: `data` is the beginning of a header. At least `needed` more bytes must follow.
+///     InvalidHeader: No continuation of `data` can be valid. `reason` says what is wrong, `offset` at which byte.
+///     ValueError: `versions` or `max_header_size` is out of range, or a memoryview has been released.
 ///     TypeError: An argument is of the wrong type.
 #[pyfunction]
 #[pyo3(
@@ -61,14 +67,14 @@ pub(crate) fn parse<'py>(
     }
 }
 
-/// Read the header at the start of one datagram, where it must be whole (R6).
+/// Read the header at the start of one datagram, which must hold the whole header (R6).
 ///
 /// Args:
-///     data: bytes, bytearray or memoryview: the datagram, its payload behind the header.
-///     versions: As for `parse`, and so the other keywords.
+///     data: bytes, bytearray or memoryview: the datagram. Its payload follows the header.
+///     versions: As for `parse`, like the other keywords.
 ///
 /// Returns:
-///     The header, and the number of bytes it takes.
+///     The header, and the number of bytes that it takes.
 ///
 /// Raises:
 ///     InvalidHeader: The datagram does not start with a valid header, or ends inside it.
@@ -108,10 +114,10 @@ fn with_length<'py>(py: Python<'py>, header: codec::Header<&[u8]>) -> PyResult<B
     (Header::new(py, header)?, length).into_pyobject(py)
 }
 
-/// The header that says nothing more.
+/// The header that says nothing more than that the client is unknown.
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
 
-/// What a `parse` of it gives is always the same, and nothing can change it: made once, it takes half the time.
+/// The result of parsing `UNKNOWN`. It is immutable and always the same, so it is made once, which halves the time.
 fn unknown(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
     static MADE: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
     let make = || {
@@ -122,12 +128,21 @@ fn unknown(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
     Ok(MADE.get_or_try_init(py, make)?.bind(py).clone())
 }
 
-/// Reads a header that comes in pieces.
+/// Reads a header that arrives in pieces.
 ///
-/// At most `max_header_size` bytes wait for the rest of a header; each is looked at once.
+/// It keeps at most `max_header_size` bytes of an incomplete header, and looks at each byte once.
+///
+/// Typical use::
+///
+///     decoder = Decoder()
+///     while decoder.header is None:
+///         data = sock.recv(decoder.needed)
+///         if not data:
+///             raise EOFError("the stream ends inside its header")
+///         decoder.feed(data)
 ///
 /// Args:
-///     versions: As for `parse`, and so the other keywords.
+///     versions: As for `parse`, like the other keywords.
 ///
 /// Raises:
 ///     ValueError: `versions` or `max_header_size` is out of range.
@@ -135,10 +150,10 @@ fn unknown(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct Decoder(Mutex<Decoding>);
 
-/// What a `Decoder` holds; behind a lock, as `feed` may be called from several threads.
+/// The state of a `Decoder`. It is behind a lock, because several threads may call `feed`.
 struct Decoding {
     decoder: codec::Decoder,
-    /// For the error.
+    /// The first bytes fed, for the error.
     first_bytes: Vec<u8>,
     needed: usize,
     header: Option<Py<Header>>,
@@ -182,9 +197,9 @@ impl Decoder {
         })))
     }
 
-    /// Add bytes of the stream; return the header once its last byte is there, before that None (R30).
+    /// Add bytes of the stream. Return the header once its last byte is there, and None before that (R30).
     ///
-    /// Bytes that come after the header, in this call or later ones, go to `leftover`.
+    /// Bytes behind the header, from this call or later ones, go to `leftover`.
     ///
     /// Raises:
     ///     InvalidHeader: No continuation can be valid. `offset` counts from the first byte ever fed. Later calls raise it
@@ -197,20 +212,20 @@ impl Decoder {
         self.lock(data.py()).feed(data.py(), input.as_bytes())
     }
 
-    /// Header | None: The header once it is complete.
+    /// Header | None: The header, once it is complete.
     #[getter]
     fn header(&self, py: Python<'_>) -> Option<Py<Header>> {
         self.lock(py).header.as_ref().map(|header| header.clone_ref(py))
     }
 
-    /// bytes: What came after the header; it is payload.
+    /// bytes: The payload that was fed behind the header.
     #[getter]
     fn leftover<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.lock(py).leftover)
     }
 
-    /// int: At least so many bytes are missing: reading no more than these takes no payload. 0 once the header is
-    /// complete, or invalid.
+    /// int: How many bytes are missing at least. Reading no more than these takes no payload. It is 0 once the header
+    /// is complete or invalid.
     #[getter]
     fn needed(&self, py: Python<'_>) -> usize {
         self.lock(py).needed
@@ -218,7 +233,7 @@ impl Decoder {
 }
 
 impl Decoder {
-    /// A panic cannot leave `Decoding` half changed in a way that matters: nothing is read from it by index.
+    /// A panic cannot leave a `Decoding` in a harmful state: nothing is read from it by index.
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Decoding> {
         self.0.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
@@ -251,12 +266,12 @@ impl Decoding {
     }
 }
 
-/// Make a header of its own bytes: how pickle restores one.
+/// Make a header from its own bytes, for pickle.
 #[pyfunction]
 #[pyo3(name = "_header_from_raw", signature = (raw, /))]
 pub(crate) fn header_from_raw<'py>(raw: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, Header>> {
     let bytes = raw.as_bytes();
-    // It was accepted once, by whatever options; what it says is the same under all of them.
+    // Some options accepted it before. Under every set of options that accepts it, it says the same.
     let options = codec::Options::default()
         .max_header_size(codec::MaxHeaderSize::new(codec::MaxHeaderSize::MAX).unwrap_or_default())
         .allow_mixed_families(true)

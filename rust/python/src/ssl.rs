@@ -1,4 +1,4 @@
-//! `SslInfo`: a view of the SSL TLV of a header that it keeps alive.
+//! `SslInfo`: a view of the SSL TLV of a header. It keeps the header alive.
 
 use proxyproto_codec as codec;
 use pyo3::prelude::*;
@@ -6,15 +6,15 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::header::{self, Header};
 
-/// What the proxy knows of the client's TLS (R37).
+/// What the proxy knows about the client's TLS (R37).
 ///
-/// A text that is not what the protocol says (UTF-8 for `cn`, else US-ASCII), or that holds control characters, is None
-/// and never repaired; its bytes stay in `tlvs`. Two are equal when their TLVs are.
+/// A text must be UTF-8 for `cn` and US-ASCII elsewhere, without control characters. Any other text is None and never
+/// repaired; its bytes stay in `tlvs`. Two objects are equal when their TLVs are.
 #[pyclass(frozen, module = "proxyproto_rs")]
 pub(crate) struct SslInfo(Py<Header>);
 
 impl SslInfo {
-    /// The view of the SSL TLV of `header`; `None` where it has none, or a broken one (C9).
+    /// The view of the SSL TLV of `header`; `None` if it has none, or a broken one (C9).
     pub(crate) fn of(header: &Bound<'_, Header>) -> Option<Self> {
         header.get().codec().ssl().map(|_| Self(header.clone().unbind()))
     }
@@ -48,8 +48,8 @@ impl SslInfo {
         self.read(|ssl| ssl.client_cert_sess()).unwrap_or_default()
     }
 
-    /// int: The result of the proxy's verification, 0 for success. Without a certificate `HAProxy` sends 0 and nginx 1,
-    /// so it is `verified` that tells whether there is a client to trust.
+    /// int: The result of the proxy's verification, 0 for success. Without a certificate HAProxy sends 0 and nginx 1,
+    /// so use `verified` to decide whether to trust the client.
     #[getter]
     fn verify(&self) -> u32 {
         self.read(|ssl| ssl.verify()).unwrap_or_default()
@@ -61,7 +61,7 @@ impl SslInfo {
         self.read(|ssl| ssl.verified()).unwrap_or_default()
     }
 
-    /// str | None: The TLS version, as ``"TLSv1.3"``.
+    /// str | None: The TLS version, such as ``"TLSv1.3"``.
     #[getter]
     fn version(&self) -> Option<&str> {
         self.read(|ssl| ssl.version())?
@@ -73,31 +73,31 @@ impl SslInfo {
         self.read(|ssl| ssl.cn())?
     }
 
-    /// str | None: The cipher, as ``"ECDHE-RSA-AES128-GCM-SHA256"``.
+    /// str | None: The cipher, such as ``"ECDHE-RSA-AES128-GCM-SHA256"``.
     #[getter]
     fn cipher(&self) -> Option<&str> {
         self.read(|ssl| ssl.cipher())?
     }
 
-    /// str | None: The algorithm that signed the proxy's certificate, as ``"RSA-SHA256"``.
+    /// str | None: The algorithm that signed the proxy's certificate, such as ``"RSA-SHA256"``.
     #[getter]
     fn sig_alg(&self) -> Option<&str> {
         self.read(|ssl| ssl.sig_alg())?
     }
 
-    /// str | None: The key algorithm of the proxy's certificate, as ``"RSA2048"``.
+    /// str | None: The key algorithm of the proxy's certificate, such as ``"RSA2048"``.
     #[getter]
     fn key_alg(&self) -> Option<&str> {
         self.read(|ssl| ssl.key_alg())?
     }
 
-    /// str | None: The group of the key exchange, as ``"X25519MLKEM768"``.
+    /// str | None: The group of the key exchange, such as ``"X25519MLKEM768"``.
     #[getter]
     fn group(&self) -> Option<&str> {
         self.read(|ssl| ssl.group())?
     }
 
-    /// str | None: The signature scheme of the handshake, as ``"rsa_pss_rsae_sha256"``.
+    /// str | None: The signature scheme of the handshake, such as ``"rsa_pss_rsae_sha256"``.
     #[getter]
     fn sig_scheme(&self) -> Option<&str> {
         self.read(|ssl| ssl.sig_scheme())?
