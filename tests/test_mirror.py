@@ -36,6 +36,7 @@ TESTED_BY = {
     "rust/python/src/lib.rs": "test_exports.py",
     "rust/python/src/listener.rs": "listener/test_accept.py",
     "rust/python/src/listener_options.rs": "listener/test_options.py",
+    "rust/python/src/wording.rs": "listener/test_outcomes.py",
 }
 
 

@@ -25,6 +25,22 @@ def test_ipaddress_objects_are_networks_too() -> None:
     assert list(networks) == ["10.0.0.0/8", "::1"]
 
 
+def test_a_link_local_address_is_of_its_interface() -> None:
+    texts = ["fe80::/64", "fe80::1%1000000", "fe80::1%eth0", "fe80::%eth1/64"]
+    networks = AddressSet(reversed(texts))
+    assert list(networks) == texts
+    networks.add(ipaddress.ip_address("fe80::1%eth0"))
+    networks.discard(ipaddress.ip_network("fe80::%eth1/64"))
+    assert list(networks) == texts[:3]
+    assert "fe80::1%eth0" in networks
+    assert ipaddress.ip_address("fe80::1%eth0") in networks
+    assert "fe80::2" in networks
+    for other in ("fe80::2%eth0", "fe80::1%eth1", "fe80::1%1000001"):
+        assert other not in networks
+    networks.add("::/0")
+    assert "fe80::2%eth0" in networks
+
+
 @pytest.mark.parametrize(
     ("network", "is_in"),
     [
@@ -63,6 +79,17 @@ def test_an_entry_can_end() -> None:
     assert "192.0.2.1" in networks
 
 
+def test_entries_that_have_ended_are_neither_counted_nor_listed() -> None:
+    networks = AddressSet(["192.0.2.0/24"])
+    for number in range(1000):
+        networks.add(f"10.0.{number // 256}.{number % 256}", expires=0.001)
+    networks.add("198.51.100.1", expires=0.01)
+    until(lambda: "198.51.100.1" not in networks)
+    assert len(networks) == 1
+    assert repr(networks) == "<AddressSet of 1 networks>"
+    assert list(networks) == ["192.0.2.0/24"]
+
+
 def test_adding_again_without_an_end_makes_it_last() -> None:
     networks = AddressSet()
     networks.add("192.0.2.1", expires=0.01)
@@ -75,7 +102,9 @@ def test_adding_again_without_an_end_makes_it_last() -> None:
 WRONG: list[tuple[Any, type[Exception], str]] = [
     ("10.0.0.1/8", ValueError, "has host bits set"),
     ("10.0.0.0/33", ValueError, "is not an IPv4 or IPv6 address or network"),
-    ("fe80::1%eth0", ValueError, "is not an IPv4 or IPv6 address or network"),
+    ("fe80::1%", ValueError, "names no interface behind its %"),
+    ("fe80::1%eth0/64", ValueError, "has host bits set"),
+    ("2001:db8::1%eth0", ValueError, r"has a scope, which only link-local addresses \(fe80::/10\) have"),
     ("", ValueError, "is not an IPv4 or IPv6 address or network"),
     (b"10.0.0.1", TypeError, "must be str or an object of ipaddress, not bytes"),
     (None, TypeError, "must be str or an object of ipaddress, not NoneType"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,23 @@ def test_an_adopted_socket_is_left_as_it_is_unless_told() -> None:
             assert deferral(listener) == before
             listener.update(defer_accept=False)
             assert deferral(listener) == 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_VSOCK"), reason="a socket family of Linux")
+def test_a_socket_whose_peers_nobody_knows_is_not_adopted() -> None:
+    """Its peers would have no address that could be trusted or not."""
+    try:
+        sock = socket.socket(socket.AF_VSOCK)
+    except OSError as error:
+        pytest.skip(f"no AF_VSOCK here: {error}")
+    with sock:
+        sock.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+        sock.listen()
+        with pytest.raises(OSError, match="an AF_VSOCK socket cannot be served") as caught:
+            Listener.adopt(sock)
+        assert caught.value.errno == errno.EAFNOSUPPORT
+        # It is as it was: its owner goes on with it.
+        assert os.get_blocking(sock.fileno())
 
 
 def test_only_a_listening_stream_socket_is_adopted(listener: Listener) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import logging
 import socket
 from typing import TYPE_CHECKING, Any
@@ -128,6 +130,82 @@ def test_an_ipv4_peer_of_a_dual_stack_socket_matches_ipv4_entries() -> None:
     ):
         assert sock.getpeername() == CLIENT
         assert sock.proxy_peername[0] == "::ffff:127.0.0.1"
+
+
+def link_local() -> tuple[str, int] | None:
+    """An address of this machine that is one on an interface only: as text with its scope, and the interface's number."""
+    with contextlib.suppress(OSError), open("/proc/net/if_inet6") as table:
+        for line in table:
+            digits, number, _, _, _, name = line.split()
+            if digits.startswith("fe80"):
+                address = ipaddress.IPv6Address(int(digits, 16))
+                return f"{address}%{name}", int(number, 16)
+    return None
+
+
+LINK_LOCAL = link_local()
+
+
+@pytest.mark.skipif(LINK_LOCAL is None, reason="no interface here has a link-local address")
+@pytest.mark.parametrize(
+    ("entry", "is_trusted"),
+    [("{}", True), ("{host}%{number}", True), ("fe80::%{name}/10", True), ("::/0", True)]
+    + [("{host}", False), ("fe80::/10", False), ("{host}%lo", False), ("{host}%1000000", False)],
+)
+def test_a_link_local_proxy_is_believed_on_its_interface(entry: str, is_trusted: bool) -> None:
+    assert LINK_LOCAL is not None
+    scoped, number = LINK_LOCAL
+    host, name = scoped.split("%")
+    entry = entry.format(scoped, host=host, name=name, number=number)
+    refusals: list[Refusal] = []
+    with (
+        Listener(scoped, 0, trusted=[entry], on_refused=refusals.append) as listener,
+        Peer(listener.getsockname(), V1) as peer,
+    ):
+        if is_trusted:
+            with accept(listener) as sock:
+                assert sock.proxy_peername == peer.sock.getsockname()
+                assert sock.proxy_peername[::3] == (host, number)
+            return
+        refusal = next_refusal(listener, refusals)
+        assert refusal.peer == peer.sock.getsockname()
+        assert refusal.listener == f"[{scoped}]:{listener.getsockname()[1]}"
+    assert refusal.reason == "untrusted"
+    assert f"{scoped} is not in trusted= (1 network)" in refusal.detail
+    assert (f"write {scoped}" in refusal.detail) == ("%" not in entry)
+
+
+@pytest.mark.skipif(LINK_LOCAL is None, reason="no interface here has a link-local address")
+@pytest.mark.parametrize(
+    ("rules", "is_served"),
+    [
+        ({"deny": ["{host}"]}, False),
+        ({"deny": ["{host}%{name}"]}, False),
+        ({"deny": ["{host}%lo"]}, True),
+        ({"allow": ["{host}%{name}"]}, True),
+        ({"allow": ["{host}"]}, False),
+    ],
+    ids=str,
+)
+def test_a_rule_about_a_link_local_client_fails_closed(rules: dict[str, list[str]], is_served: bool) -> None:
+    assert LINK_LOCAL is not None
+    scoped, _ = LINK_LOCAL
+    host, name = scoped.split("%")
+    options: dict[str, Any] = {
+        option: [entry.format(host=host, name=name) for entry in entries] for option, entries in rules.items()
+    }
+    refusals: list[Refusal] = []
+    with (
+        Listener(scoped, 0, proxy_protocol="off", on_refused=refusals.append, **options) as listener,
+        Peer(listener.getsockname()) as peer,
+    ):
+        if is_served:
+            with accept(listener) as sock:
+                assert sock.getpeername() == peer.sock.getsockname()
+            return
+        refusal = next_refusal(listener, refusals)
+        assert refusal.client == peer.sock.getsockname()
+    assert refusal.reason == "denied"
 
 
 def test_peers_of_a_unix_socket_are_trusted(tmp_path: Path) -> None:

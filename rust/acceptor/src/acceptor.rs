@@ -13,11 +13,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep_until;
 
 use crate::backlog::End;
+use crate::cause::Cause;
 use crate::door::Doorkeeper;
 use crate::listener::{Phase, Shared};
+use crate::notice::Notice;
 use crate::options::ProxyProtocol;
 use crate::queue::Connection;
-use crate::refusal::Severity;
 use crate::sys;
 use crate::watch::Event;
 
@@ -269,15 +270,10 @@ impl Acceptor {
                 if self.evict() {
                     self.intake = Intake::Ready;
                 } else {
-                    let remedy = "raise LimitNOFILE= (ulimit -n), or set max_connections=";
-                    self.pause(&error, remedy, now);
+                    self.pause(Notice::Exhausted { error: error.to_string() }, now);
                 }
             }
-            End::Forbidden(error) => {
-                let remedy = "the system forbids it: look for a rule of a firewall or of a security module (SELinux, \
-                              AppArmor, seccomp) about this program";
-                self.pause(&error, remedy, now);
-            }
+            End::Forbidden(error) => self.pause(Notice::Forbidden { error: error.to_string() }, now),
             End::Broken(error) => self.give_up(&error),
         }
     }
@@ -359,7 +355,7 @@ impl Acceptor {
         self.bounded(|this| {
             let Some(longest) = this.shared.late().take_longest_waiting() else { return false };
             this.with_door(|door| {
-                door.evict(&longest);
+                door.evict(&longest, Cause::NoDescriptors);
                 None
             });
             has_evicted = true;
@@ -368,16 +364,12 @@ impl Acceptor {
         has_evicted
     }
 
-    fn pause(&mut self, error: &io::Error, remedy: &str, now: Instant) {
+    fn pause(&mut self, notice: Notice, now: Instant) {
         self.intake = Intake::Paused(now + PAUSE);
         self.shared.counters.add_pause();
         if self.pause_said.is_none_or(|said| now >= said + PAUSE_SAID_EVERY) {
             self.pause_said = Some(now);
-            let text = format!(
-                "{} cannot accept: {error}. Connections wait in the kernel, and it is tried again every 100 ms: {remedy}",
-                self.shared.name
-            );
-            self.shared.queue.say(Severity::Error, text, now);
+            self.shared.queue.say(&self.shared.name, notice, now);
         }
     }
 
@@ -385,8 +377,8 @@ impl Acceptor {
         if self.shared.phase() == Phase::Closed {
             return;
         }
-        let text = format!("{} is broken and closes: {error}", self.shared.name);
-        self.shared.queue.say(Severity::Error, text, (self.clock)());
+        let notice = Notice::Broken { error: error.to_string() };
+        self.shared.queue.say(&self.shared.name, notice, (self.clock)());
         self.shared.enter(Phase::Closed);
     }
 
@@ -394,12 +386,7 @@ impl Acceptor {
         let options = self.shared.options();
         let believes_all = options.policy.is_none() && options.trusted.is_none();
         if self.shared.is_tcp() && believes_all && options.proxy_protocol != ProxyProtocol::Off {
-            let text = format!(
-                "{} believes the PROXY header of every peer: set trusted= to the addresses of your proxies, or whoever \
-                 reaches this port can claim to be anybody",
-                self.shared.name
-            );
-            self.shared.queue.say(Severity::Warning, text, (self.clock)());
+            self.shared.queue.say(&self.shared.name, Notice::BelievesEverybody, (self.clock)());
         }
     }
 

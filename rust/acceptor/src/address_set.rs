@@ -1,36 +1,71 @@
 //! A set of addresses and networks, shared by whoever holds it: for trust, for allow and for deny.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use prefix_trie::{Prefix, PrefixMap};
+
+use crate::fork::Work;
+use crate::network::{Network, Scope};
+
+/// How far off an expiry may lie; more would overflow the clock on some systems.
+pub const LONGEST_EXPIRY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How many expired entries each change of the set removes. More than one, so that they become fewer where entries are only
+/// added; and few, since whoever looks up waits meanwhile (an entry takes 1-2 us).
+const PURGED_BY_A_CHANGE: usize = 8;
+
+/// How many entries a question about all of them counts or lists before others may change the set. Listing takes longest,
+/// up to 3 us for each.
+const STEP: usize = 64;
 
 /// A thread-safe set of networks; clones share one set, so that a change is seen by every listener at once.
 ///
 /// A prefix trie for each family: adding, removing and looking up take at most as many steps as an address has bits,
 /// whatever the size of the set. IPv4-mapped IPv6 addresses and networks are folded into IPv4.
+///
+/// # Expired entries
+///
+/// An entry that has expired counts as absent at once, everywhere. It is removed later: each [`add`](Self::add) and
+/// [`discard`](Self::discard) removes a few. So nobody waits longer than for a few removals, however many entries expire at
+/// once.
+///
+/// # Link-local addresses
+///
+/// A link-local address (`fe80::/10`) is another host on each interface, and a peer that has one comes with its interface.
+/// `fe80::1%eth0` and `fe80::%eth0/64` match such a peer on that interface, by its name of that moment, `fe80::1%3` on the
+/// interface of that number. Without a scope, `fe80::1` and `fe80::/10` match addresses without one, as headers have them,
+/// but no such peer: a proxy that is trusted must not be somebody else on another interface. A wider network, such as
+/// `::/0`, matches all. Where a set denies, `fe80::1` matches on every interface.
 #[derive(Clone, Default)]
-pub struct AddressSet(Arc<RwLock<Networks>>);
+pub struct AddressSet(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    networks: RwLock<Networks>,
+    /// How many threads wait to change them.
+    changing: AtomicUsize,
+}
 
 #[derive(Default)]
 struct Networks {
-    inet: PrefixMap<Ipv4Net, Option<Instant>>,
-    inet6: PrefixMap<Ipv6Net, Option<Instant>>,
+    inet: PrefixMap<Ipv4Net, Expiry>,
+    /// By scope. None of the tries is empty.
+    inet6: BTreeMap<Option<Scope>, PrefixMap<Ipv6Net, Expiry>>,
     /// Entries that end, soonest first.
-    expiries: BTreeSet<(Instant, IpNet)>,
+    expiries: BTreeSet<(Instant, Network)>,
+    /// How many entries have been removed after they had expired.
+    gone: usize,
 }
 
-/// A text that is neither an address nor a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkError {
-    text: String,
-    host_bits: bool,
-}
+/// When an entry ends, if it does.
+type Expiry = Option<Instant>;
 
 impl AddressSet {
     /// An empty set.
@@ -41,40 +76,91 @@ impl AddressSet {
 
     /// Adds `network`, for ever or until `expires`; what was there is replaced.
     pub fn add(&self, network: Network, expires: Option<Instant>) {
-        self.write().insert(network.0, expires);
+        let now = Instant::now();
+        let mut networks = self.write();
+        networks.purge(now, PURGED_BY_A_CHANGE);
+        networks.insert(network, expires, now);
     }
 
     /// Removes exactly this entry; says whether it was there.
     #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn discard(&self, network: Network) -> bool {
-        self.write().remove(network.0)
+        let now = Instant::now();
+        let mut networks = self.write();
+        networks.purge(now, PURGED_BY_A_CHANGE);
+        networks.remove(network, now).is_some_and(|expires| is_live(expires, now))
     }
 
-    /// Whether an entry that has not expired covers `ip`.
+    /// Whether one entry covers the whole of the address or network.
     #[must_use]
-    pub fn contains(&self, ip: IpAddr, now: Instant) -> bool {
-        self.covers(Network(IpNet::from(ip.to_canonical())), now)
+    pub fn contains(&self, network: impl Into<Network>, now: Instant) -> bool {
+        self.entry_for(network, now).is_some()
     }
 
-    /// Whether one entry that has not expired covers the whole network.
+    /// An entry that covers the whole of the address or network.
     #[must_use]
-    pub fn covers(&self, network: Network, now: Instant) -> bool {
-        self.read_at(now).covers(network.0)
+    pub fn entry_for(&self, network: impl Into<Network>, now: Instant) -> Option<Network> {
+        self.read().entry_for(network.into(), now)
+    }
+
+    /// As [`entry_for`](Self::entry_for), but an entry without a scope is for every interface: whom a list denies must not
+    /// get in by another one.
+    pub(crate) fn denying_entry_for(&self, network: impl Into<Network>, now: Instant) -> Option<Network> {
+        let network = network.into();
+        let networks = self.read();
+        let entry = networks.entry_for(network, now);
+        if network.scope.is_none() {
+            return entry;
+        }
+        entry.or_else(|| networks.entry_for(network.without_scope(), now))
     }
 
     /// How many entries have not expired.
+    ///
+    /// It counts those that have, if there are some, in steps between which others change the set: less than 0.1 us for each.
     #[must_use]
     pub fn len(&self, now: Instant) -> usize {
-        let networks = self.read_at(now);
-        networks.inet.len() + networks.inet6.len()
+        let (mut expired, mut last, mut gone) = (0_usize, None, None);
+        loop {
+            self.give_way();
+            let _work = Work::begin();
+            let networks = self.read();
+            // What has been removed since the last step was counted before: the first to expire are removed first.
+            expired = expired.saturating_sub(networks.gone.wrapping_sub(gone.unwrap_or(networks.gone)));
+            gone = Some(networks.gone);
+            let step = networks.expired_after(last, now).take(STEP);
+            let before = expired;
+            for entry in step {
+                expired += 1;
+                last = Some(*entry);
+            }
+            if expired - before < STEP {
+                return networks.held() - expired;
+            }
+        }
     }
 
-    /// The entries that have not expired, IPv4 first, in the order of their addresses.
+    /// The entries that have not expired: IPv4, IPv6, then those with a scope by their interface, each in the order of their
+    /// addresses.
+    ///
+    /// They are copied in steps, between which others change the set. What is added or removed meanwhile may be among them or
+    /// not.
     #[must_use]
     pub fn entries(&self, now: Instant) -> Vec<Network> {
-        let networks = self.read_at(now);
-        let inet = networks.inet.keys().map(|network| Network(IpNet::V4(network)));
-        inet.chain(networks.inet6.keys().map(|network| Network(IpNet::V6(network)))).collect()
+        let (mut entries, mut last) = (Vec::new(), None);
+        loop {
+            self.give_way();
+            let _work = Work::begin();
+            let networks = self.read();
+            let before = last;
+            for (entry, expires) in networks.after(last).take(STEP) {
+                last = Some(entry);
+                entries.extend(is_live(expires, now).then_some(entry));
+            }
+            if last == before {
+                return entries;
+            }
+        }
     }
 
     /// Whether both are the same set, not merely equal ones.
@@ -83,144 +169,176 @@ impl AddressSet {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Without what has expired: the longest match may have ended where a shorter one has not.
-    fn read_at(&self, now: Instant) -> RwLockReadGuard<'_, Networks> {
+    /// How many entries it holds, for a text, and in one step. Where more than a step of them have expired, the others of
+    /// these are counted too.
+    pub(crate) fn held(&self, now: Instant) -> usize {
         let networks = self.read();
-        if !networks.has_expired(now) {
-            return networks;
-        }
-        drop(networks);
-        self.write().purge(now);
-        self.read()
+        networks.held() - networks.expired_after(None, now).take(STEP).count()
     }
 
     // A panic while the lock is held would be a bug here; the trie is still a trie, and the listeners go on.
     fn read(&self) -> RwLockReadGuard<'_, Networks> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.networks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Networks> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.changing.fetch_add(1, Ordering::Relaxed);
+        let networks = self.0.networks.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.changing.fetch_sub(1, Ordering::Relaxed);
+        networks
+    }
+
+    /// Lets others change the set who wait to. The lock itself is not fair: whoever takes it again at once is faster than
+    /// whoever wakes up for it, and a change has waited 150 ms for a listing of 200,000 entries.
+    fn give_way(&self) {
+        for _ in 0..1000 {
+            if self.0.changing.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            thread::yield_now();
+        }
     }
 }
 
 impl FromIterator<Network> for AddressSet {
     fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
         let mut set = Networks::default();
+        let now = Instant::now();
         for network in networks {
-            set.insert(network.0, None);
+            set.insert(network, None, now);
         }
-        Self(Arc::new(RwLock::new(set)))
+        Self(Arc::new(Shared { networks: RwLock::new(set), changing: AtomicUsize::new(0) }))
     }
 }
 
 impl fmt::Debug for AddressSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let networks = self.read();
-        write!(f, "AddressSet({} entries)", networks.inet.len() + networks.inet6.len())
+        write!(f, "AddressSet({} entries)", self.len(Instant::now()))
     }
 }
 
 impl Networks {
-    fn insert(&mut self, network: IpNet, expires: Option<Instant>) {
-        let replaced = match network {
-            IpNet::V4(network) => self.inet.insert(network, expires),
-            IpNet::V6(network) => self.inet6.insert(network, expires),
+    fn insert(&mut self, network: Network, expires: Expiry, now: Instant) {
+        let replaced = match network.range {
+            IpNet::V4(range) => self.inet.insert(range, expires),
+            IpNet::V6(range) => self.inet6.entry(network.scope).or_default().insert(range, expires),
         };
         if let Some(Some(before)) = replaced {
-            self.expiries.remove(&(before, network));
+            self.forget_expiry(before, network, now);
         }
         if let Some(expires) = expires {
             self.expiries.insert((expires, network));
         }
     }
 
-    fn remove(&mut self, network: IpNet) -> bool {
-        let removed = match network {
-            IpNet::V4(network) => self.inet.remove(&network),
-            IpNet::V6(network) => self.inet6.remove(&network),
+    fn remove(&mut self, network: Network, now: Instant) -> Option<Expiry> {
+        let removed = match network.range {
+            IpNet::V4(range) => self.inet.remove(&range),
+            IpNet::V6(range) => self.remove_inet6(range, network.scope),
         };
         if let Some(Some(expires)) = removed {
-            self.expiries.remove(&(expires, network));
+            self.forget_expiry(expires, network, now);
         }
-        removed.is_some()
+        removed
     }
 
-    fn covers(&self, network: IpNet) -> bool {
-        match network {
-            IpNet::V4(network) => self.inet.get_lpm(&network).is_some(),
-            IpNet::V6(network) => self.inet6.get_lpm(&network).is_some(),
+    fn forget_expiry(&mut self, expires: Instant, network: Network, now: Instant) {
+        self.expiries.remove(&(expires, network));
+        self.gone = self.gone.wrapping_add(usize::from(expires <= now));
+    }
+
+    fn remove_inet6(&mut self, range: Ipv6Net, scope: Option<Scope>) -> Option<Expiry> {
+        let trie = self.inet6.get_mut(&scope)?;
+        let removed = trie.remove(&range);
+        if trie.is_empty() {
+            self.inet6.remove(&scope);
+        }
+        removed
+    }
+
+    /// Removes expired entries, at most `most`.
+    fn purge(&mut self, now: Instant, most: usize) {
+        for _ in 0..most {
+            match self.expiries.first().copied() {
+                Some((expires, network)) if expires <= now => self.remove(network, now),
+                _ => return,
+            };
         }
     }
 
-    fn has_expired(&self, now: Instant) -> bool {
-        self.expiries.first().is_some_and(|(expires, _)| *expires <= now)
+    /// The entries that have expired, behind `last`, soonest first.
+    fn expired_after(
+        &self,
+        last: Option<(Instant, Network)>,
+        now: Instant,
+    ) -> impl Iterator<Item = &(Instant, Network)> {
+        let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.expiries.range((behind, Bound::Unbounded)).take_while(move |(expires, _)| *expires <= now)
     }
 
-    fn purge(&mut self, now: Instant) {
-        while let Some((expires, network)) = self.expiries.first().copied() {
-            if expires > now {
-                return;
-            }
-            self.remove(network);
-        }
+    /// How many there are, expired ones included.
+    fn held(&self) -> usize {
+        self.inet.len() + self.inet6.values().map(PrefixMap::len).sum::<usize>()
     }
-}
 
-/// An address or a network without host bits, IPv4-mapped ones folded into IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network(IpNet);
-
-impl FromStr for Network {
-    type Err = NetworkError;
-
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let error = |host_bits| NetworkError { text: text.chars().take(64).collect(), host_bits };
-        let network = match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address),
-            Err(_) => text.parse::<IpNet>().map_err(|_| error(false))?,
+    fn entry_for(&self, network: Network, now: Instant) -> Option<Network> {
+        let range = match network.range {
+            IpNet::V4(range) => return live_cover(&self.inet, &range, now).map(Network::of),
+            IpNet::V6(range) => range,
         };
-        if network.trunc() != network {
-            return Err(error(true));
-        }
-        Ok(Self(unmapped(network)))
+        let on = |scope: Option<Scope>| {
+            let entry = live_cover(self.inet6.get(&scope)?, &range, now)?;
+            Some(Network { scope, ..Network::of(entry) })
+        };
+        let Some(scope) = network.scope else { return on(None) };
+        let same_interface = || {
+            let has_scopes = self.inet6.keys().next_back().is_some_and(Option::is_some);
+            // The other form takes system calls.
+            has_scopes.then(|| on(Some(scope)).or_else(|| on(Some(scope.other_form()?)))).flatten()
+        };
+        same_interface().or_else(|| self.wider_than_link_local(range, now))
+    }
+
+    /// An entry that covers the link-local `range` but is not link-local itself.
+    fn wider_than_link_local(&self, range: Ipv6Net, now: Instant) -> Option<Network> {
+        let live = self.inet6.get(&None)?.cover(&range).filter(|(_, expires)| is_live(**expires, now));
+        live.map(|(range, _)| Network::of(range)).find(|entry| !entry.is_link_local())
+    }
+
+    /// The entries behind `last`, expired ones included.
+    fn after(&self, last: Option<Network>) -> impl Iterator<Item = (Network, Expiry)> {
+        let inet = match last.map(|last| last.range) {
+            None => Some(self.inet.iter()),
+            Some(IpNet::V4(last)) => Some(self.inet.iter_from(&last, false)),
+            Some(IpNet::V6(_)) => None,
+        };
+        let (begun, others) = match last {
+            Some(Network { range: IpNet::V6(last), scope }) => {
+                let begun = self.inet6.get(&scope).map(|trie| (scope, trie.iter_from(&last, false)));
+                (begun, self.inet6.range((Bound::Excluded(scope), Bound::Unbounded)))
+            }
+            _ => (None, self.inet6.range(..)),
+        };
+        let inet6 = begun.into_iter().chain(others.map(|(scope, trie)| (*scope, trie.iter())));
+        let inet = inet.into_iter().flatten().map(|(range, expires)| (Network::of(range), *expires));
+        inet.chain(inet6.flat_map(|(scope, entries)| {
+            entries.map(move |(range, expires)| (Network { scope, ..Network::of(range) }, *expires))
+        }))
     }
 }
 
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.prefix_len() == self.0.max_prefix_len() {
-            return self.0.addr().fmt(f);
-        }
-        self.0.fmt(f)
-    }
+fn is_live(expires: Expiry, now: Instant) -> bool {
+    expires.is_none_or(|expires| expires > now)
 }
 
-fn unmapped(network: IpNet) -> IpNet {
-    if let (IpAddr::V4(address), Some(prefix)) =
-        (network.network().to_canonical(), network.prefix_len().checked_sub(96))
-        && let IpNet::V6(_) = network
-        && let Ok(network) = Ipv4Net::new(address, prefix)
-    {
-        return IpNet::V4(network);
+/// An entry that covers `range` and has not expired. The longest may have expired where a shorter one has not.
+fn live_cover<P: Prefix>(trie: &PrefixMap<P, Expiry>, range: &P, now: Instant) -> Option<P> {
+    let (longest, expires) = trie.get_lpm(range)?;
+    if is_live(*expires, now) {
+        return Some(longest);
     }
-    network
+    trie.cover(range).find(|(_, expires)| is_live(**expires, now)).map(|(entry, _)| entry)
 }
-
-impl fmt::Display for NetworkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host_bits {
-            write!(f, "{:?} has host bits set", self.text)
-        } else {
-            write!(f, "{:?} is not an IPv4 or IPv6 address or network", self.text)
-        }
-    }
-}
-
-impl std::error::Error for NetworkError {}
-
-/// How far off an expiry may lie; more would overflow the clock on some systems.
-pub const LONGEST_EXPIRY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -234,79 +352,160 @@ mod tests {
         texts.iter().map(|text| network(text)).collect()
     }
 
+    fn texts(entries: &[Network]) -> Vec<String> {
+        entries.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn addresses_match_the_networks_around_them() {
         let now = Instant::now();
         let set = set(&["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"]);
         let cases = [
-            ("10.255.0.1", true),
-            ("11.0.0.1", false),
-            ("192.0.2.1", true),
-            ("192.0.2.2", false),
-            ("::ffff:10.0.0.1", true),
-            ("2001:db8:ffff::1", true),
-            ("2001:db9::1", false),
-            ("::1", true),
+            ("10.255.0.1", Some("10.0.0.0/8")),
+            ("11.0.0.1", None),
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.2", None),
+            ("::ffff:10.0.0.1", Some("10.0.0.0/8")),
+            ("2001:db8:ffff::1", Some("2001:db8::/32")),
+            ("2001:db9::1", None),
+            ("::1", Some("::1")),
+            ("10.1.0.0/16", Some("10.0.0.0/8")),
+            ("0.0.0.0/0", None),
         ];
-        for (ip, expected) in cases {
-            assert_eq!(set.contains(ip.parse().unwrap(), now), expected, "{ip}");
+        for (text, expected) in cases {
+            let entry = set.entry_for(network(text), now).map(|entry| entry.to_string());
+            assert_eq!(entry.as_deref(), expected, "{text}");
+            assert_eq!(set.contains(network(text), now), expected.is_some(), "{text}");
         }
-        assert!(set.covers(network("10.1.0.0/16"), now));
-        assert!(!set.covers(network("0.0.0.0/0"), now));
     }
 
+    /// A peer's address with a scope is one on this interface; what the sets say of it: as a member, as one to be denied.
     #[test]
-    fn mapped_networks_are_ipv4_networks() {
-        assert_eq!(network("::ffff:10.0.0.0/104").to_string(), "10.0.0.0/8");
-        assert_eq!(network("::ffff:10.0.0.1").to_string(), "10.0.0.1");
-        assert_eq!(network("::/0").to_string(), "::/0");
-    }
-
-    #[test]
-    fn texts_that_are_no_network() {
-        for text in [
-            "",
-            "10.0.0",
-            "10.0.0.0/33",
-            "10.0.0.1/8",
-            "fe80::1%eth0",
-            "host",
-            "2001:db8::1/32",
-            "1.2.3.4/-1",
-        ] {
-            assert!(text.parse::<Network>().is_err(), "{text}");
+    fn a_link_local_address_is_of_its_interface() {
+        let number = "lo".parse::<crate::interface::InterfaceName>().unwrap().number().unwrap();
+        let other = number.saturating_add(1);
+        let cases = [
+            ("fe80::1%lo", format!("fe80::1%{number}"), true, true),
+            ("fe80::1%lo", "fe80::1%lo".into(), true, true),
+            ("fe80::%lo/64", format!("fe80::1%{number}"), true, true),
+            ("fe80::1%lo", format!("fe80::2%{number}"), false, false),
+            ("fe80::1%lo", format!("fe80::1%{other}"), false, false),
+            ("fe80::1%lo", "fe80::1".into(), false, false),
+            ("fe80::1%1000000", "fe80::1%1000000".into(), true, true),
+            ("fe80::1%1000000", "fe80::1%1000001".into(), false, false),
+            ("fe80::1%no-such-0", format!("fe80::1%{number}"), false, false),
+            ("fe80::1", format!("fe80::1%{number}"), false, true),
+            ("fe80::/10", format!("fe80::1%{number}"), false, true),
+            ("fe80::1", "fe80::1".into(), true, true),
+            ("fe80::/9", format!("fe80::1%{number}"), true, true),
+            ("::/0", format!("fe80::1%{number}"), true, true),
+            ("::/0", "fe80::1".into(), true, true),
+        ];
+        let now = Instant::now();
+        for (entry, address, is_member, is_denied) in cases {
+            let set = set(&[entry]);
+            assert_eq!(set.contains(network(&address), now), is_member, "{address} in {entry}");
+            let denying = set.denying_entry_for(network(&address), now);
+            assert_eq!(denying.is_some(), is_denied, "{address} denied by {entry}");
         }
-        assert_eq!(
-            "10.0.0.1/8".parse::<Network>().unwrap_err().to_string(),
-            "\"10.0.0.1/8\" has host bits set"
-        );
+        let numbered = set(&[&format!("fe80::1%{number}")]);
+        assert!(numbered.contains(network("fe80::1%lo"), now));
     }
 
     #[test]
     fn an_entry_ends_where_a_wider_one_does_not() {
         let start = Instant::now();
         let later = start + Duration::from_secs(10);
-        let set = set(&["10.0.0.0/8"]);
+        let set = set(&["10.0.0.0/8", "::/0"]);
         set.add(network("10.0.0.1"), Some(later));
+        set.add(network("10.0.0.0/24"), Some(later));
         set.add(network("192.0.2.1"), Some(later));
-        let contains = |ip: &str, now| set.contains(ip.parse().unwrap(), now);
-        assert!(contains("192.0.2.1", start));
-        assert_eq!(set.len(start), 3);
-        assert!(!contains("192.0.2.1", later));
-        assert!(contains("10.0.0.1", later));
-        assert_eq!(set.len(later), 1);
+        set.add(network("fe80::1%lo"), Some(later));
+        let entry = |text: &str, now| set.entry_for(network(text), now).map(|entry| entry.to_string());
+        assert_eq!(entry("192.0.2.1", start).unwrap(), "192.0.2.1");
+        assert_eq!(entry("10.0.0.1", start).unwrap(), "10.0.0.1");
+        assert_eq!(entry("fe80::1%lo", start).unwrap(), "fe80::1%lo");
+        assert_eq!(set.len(start), 6);
+        assert_eq!(entry("192.0.2.1", later), None);
+        assert_eq!(entry("10.0.0.1", later).unwrap(), "10.0.0.0/8");
+        assert_eq!(entry("fe80::1%lo", later).unwrap(), "::/0");
+        assert_eq!(set.held(later), 2);
+        assert!(!set.discard(network("10.0.0.7")));
+        assert_eq!(set.len(later), 2);
+    }
+
+    /// Many entries that have expired, and one that has not.
+    fn mostly_expired(count: u32) -> (AddressSet, Instant) {
+        let set = set(&["192.0.2.1"]);
+        let now = Instant::now();
+        for number in 0..count {
+            let ip = std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number));
+            set.write().insert(ip.into(), Some(now), now);
+        }
+        (set, now)
+    }
+
+    #[test]
+    fn a_look_up_removes_nothing_and_a_change_a_few() {
+        let (set, now) = mostly_expired(1000);
+        assert!(!set.contains(network("10.0.0.1"), now));
+        assert!(set.contains(network("192.0.2.1"), now));
+        assert_eq!(set.read().held(), 1001);
+        set.add(network("192.0.2.2"), None);
+        assert_eq!(set.read().held(), 1002 - PURGED_BY_A_CHANGE);
+        assert!(set.discard(network("192.0.2.2")));
+        assert_eq!(set.read().held(), 1001 - 2 * PURGED_BY_A_CHANGE);
+    }
+
+    #[test]
+    fn entries_that_expire_do_not_pile_up_where_others_are_only_added() {
+        let (set, now) = mostly_expired(1000);
+        for number in 0..1000_u32 {
+            let ip = std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(0x0b00_0000 + number));
+            set.add(ip.into(), Some(now));
+        }
+        let held = set.read().held();
+        assert!(held <= 1 + PURGED_BY_A_CHANGE, "{held} entries");
+    }
+
+    #[test]
+    fn what_has_expired_is_neither_counted_nor_listed() {
+        let (set, now) = mostly_expired(1000);
+        assert_eq!(texts(&set.entries(now)), ["192.0.2.1"]);
+        let (set, now) = mostly_expired(1000);
+        assert_eq!(set.len(now), 1);
+        let (set, _) = mostly_expired(1000);
+        assert_eq!(format!("{set:?}"), "AddressSet(1 entries)");
+        assert!(!mostly_expired(1).0.discard(network("10.0.0.0")));
+    }
+
+    #[test]
+    fn entries_are_listed_in_order_over_many_steps() {
+        let mut expected: Vec<String> = Vec::new();
+        for number in 0..1000_u32 {
+            expected.push(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).to_string());
+        }
+        for scope in ["", "%3", "%eth0", "%lo"] {
+            expected.push(format!("fe80::{scope}/64"));
+            expected.extend((1..300).map(|number| format!("fe80::{number:x}{scope}")));
+        }
+        let set: AddressSet = expected.iter().rev().map(|text| network(text)).collect();
+        assert_eq!(texts(&set.entries(Instant::now())), expected);
     }
 
     #[test]
     fn adding_again_replaces_the_expiry() {
         let start = Instant::now();
         let set = AddressSet::new();
-        set.add(network("192.0.2.1"), Some(start + Duration::from_secs(1)));
-        set.add(network("192.0.2.1"), None);
-        assert!(set.contains("192.0.2.1".parse().unwrap(), start + Duration::from_secs(5)));
-        assert!(set.discard(network("192.0.2.1")));
-        assert!(!set.discard(network("192.0.2.1")));
+        for text in ["192.0.2.1", "fe80::1%lo"] {
+            set.add(network(text), Some(start + Duration::from_secs(1)));
+            set.add(network(text), None);
+            assert!(set.contains(network(text), start + Duration::from_secs(5)));
+            assert!(set.discard(network(text)));
+            assert!(!set.discard(network(text)));
+        }
         assert_eq!(set.len(start), 0);
+        assert_eq!(set.read().inet6.len(), 0);
     }
 
     #[test]
@@ -314,7 +513,7 @@ mod tests {
         let set = AddressSet::new();
         let clone = set.clone();
         clone.add(network("192.0.2.1"), None);
-        assert!(set.contains("192.0.2.1".parse().unwrap(), Instant::now()));
+        assert!(set.contains(network("192.0.2.1"), Instant::now()));
         assert!(set.is_same(&clone));
         assert_eq!(set.entries(Instant::now()), [network("192.0.2.1")]);
     }

@@ -1,9 +1,14 @@
 //! Whose address it is: the peer's, the client's, the listener's; and the one place that unmaps `::ffff:a.b.c.d`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 
-use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use ipnet::IpNet;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
+
+use crate::interface::InterfaceName;
+use crate::network::Network;
 
 /// The other end of the TCP connection: a proxy if we believe it, else a stranger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +18,8 @@ pub enum PeerAddr {
     Ip(SocketAddr),
     /// A peer of a UNIX socket; most have no name.
     Unix(UnixName),
+    /// A peer of another address family (its number), or of none: the kernel has not said who it is. Never trusted.
+    Unknown(u16),
 }
 
 /// The name of a UNIX socket: a path, an abstract name, or none (empty).
@@ -25,21 +32,32 @@ pub struct UnixName {
 }
 
 impl PeerAddr {
-    /// The peer's IP address with an IPv4-mapped one unmapped, or `None` for a UNIX socket.
+    /// The peer's IP address with an IPv4-mapped one unmapped; `None` where it has none.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
+        self.host().map(|host| host.ip)
+    }
+
+    /// The peer's address without its port; `None` where it has none.
+    #[must_use]
+    pub fn host(&self) -> Option<Host> {
         match self {
-            Self::Ip(address) => Some(address.ip().to_canonical()),
-            Self::Unix(_) => None,
+            Self::Ip(address) => Some(Host::from(*address)),
+            Self::Unix(_) | Self::Unknown(_) => None,
         }
     }
 
+    /// As the kernel gives it, or does not.
     pub(crate) fn from_kernel(address: Option<SocketAddrAny>) -> Self {
-        let Some(address) = address else { return Self::Unix(UnixName::default()) };
-        if let Ok(address) = SocketAddr::try_from(address.clone()) {
-            return Self::Ip(address);
+        let family = address.as_ref().map_or(AddressFamily::UNSPEC, SocketAddrAny::address_family);
+        match (address, family) {
+            (Some(address), AddressFamily::UNIX) => SocketAddrUnix::try_from(address)
+                .map_or(Self::Unknown(family.as_raw()), |name| Self::Unix(UnixName::from(&name))),
+            (Some(address), _) => {
+                SocketAddr::try_from(address).map_or(Self::Unknown(family.as_raw()), Self::Ip)
+            }
+            (None, _) => Self::Unknown(family.as_raw()),
         }
-        Self::Unix(SocketAddrUnix::try_from(address).map(|name| UnixName::from(&name)).unwrap_or_default())
     }
 }
 
@@ -64,26 +82,77 @@ impl fmt::Display for UnixName {
 impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(address) => {
-                write!(f, "{}", SocketAddr::new(address.ip().to_canonical(), address.port()))
-            }
+            Self::Ip(address) => Host::from(*address).with_port(address.port(), f),
             Self::Unix(name) => name.fmt(f),
+            Self::Unknown(family) => write!(f, "unknown:{family}"),
+        }
+    }
+}
+
+/// An address without its port; a link-local one is of an interface. `Display` writes it as `getnameinfo` does, with the
+/// interface's name: `fe80::1%eth0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Host {
+    /// With an IPv4-mapped address unmapped, so that IPv4 entries match it.
+    pub ip: IpAddr,
+    /// The number of the interface, or 0.
+    pub scope_id: u32,
+}
+
+impl Host {
+    fn with_port(self, port: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            IpAddr::V4(_) => write!(f, "{self}:{port}"),
+            IpAddr::V6(_) => write!(f, "[{self}]:{port}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Host {
+    fn from(address: SocketAddr) -> Self {
+        let scope_id = match address {
+            SocketAddr::V6(address) => address.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        Self { ip: address.ip().to_canonical(), scope_id }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip.fmt(f)?;
+        let Some(number) = NonZeroU32::new(self.scope_id) else { return Ok(()) };
+        match InterfaceName::of(number) {
+            Some(name) => write!(f, "%{name}"),
+            // The interface is gone.
+            None => write!(f, "%{number}"),
         }
     }
 }
 
 /// The client that a header names, or the TCP peer where it is served directly: what rules and limits are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ClientAddr {
     /// With an IPv4-mapped address unmapped, so that IPv4 entries match it.
     pub ip: IpAddr,
     /// The client's port.
     pub port: u16,
+    /// The number of the interface that a link-local peer is on; 0 for others, and for all that a header names.
+    pub scope_id: u32,
 }
 
 impl ClientAddr {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { ip: address.ip().to_canonical(), port: address.port() }
+        let Host { ip, scope_id } = Host::from(address);
+        Self { ip, port: address.port(), scope_id }
+    }
+
+    /// The address without the port.
+    #[must_use]
+    pub fn host(self) -> Host {
+        Host { ip: self.ip, scope_id: self.scope_id }
     }
 
     /// Whether anybody can have this address as the source of a connection.
@@ -96,24 +165,25 @@ impl ClientAddr {
 
 impl fmt::Display for ClientAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.ip, self.port).fmt(f)
+        self.host().with_port(self.port, f)
     }
 }
 
 /// The network that limits count as one client: an IPv4 address, or an IPv6 prefix (an IPv6 client has a whole /64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ClientNetwork(IpAddr);
+pub(crate) struct ClientNetwork(IpNet);
 
 impl ClientNetwork {
     pub(crate) fn of(ip: IpAddr, ipv6_prefix: u8) -> Self {
-        match ip {
-            IpAddr::V4(_) => Self(ip),
-            IpAddr::V6(address) => {
-                let host_bits = u32::from(128_u8.saturating_sub(ipv6_prefix));
-                let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
-                Self(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask)))
-            }
-        }
+        let prefix = if ip.is_ipv4() { 32 } else { ipv6_prefix };
+        // No prefix is longer than its address, as `PerClient` has them; if it were, the address alone would be the client.
+        Self(IpNet::new(ip, prefix).map_or(ip.into(), |network| network.trunc()))
+    }
+}
+
+impl From<ClientNetwork> for Network {
+    fn from(client: ClientNetwork) -> Self {
+        Self::of(client.0)
     }
 }
 
@@ -128,10 +198,12 @@ pub enum LocalAddr {
 }
 
 impl LocalAddr {
-    pub(crate) fn from_kernel(address: SocketAddrAny) -> Self {
+    /// `None` for the address of a family that is not served.
+    pub(crate) fn from_kernel(address: SocketAddrAny) -> Option<Self> {
         match PeerAddr::from_kernel(Some(address)) {
-            PeerAddr::Ip(address) => Self::Ip(address),
-            PeerAddr::Unix(name) => Self::Unix(name),
+            PeerAddr::Ip(address) => Some(Self::Ip(address)),
+            PeerAddr::Unix(name) => Some(Self::Unix(name)),
+            PeerAddr::Unknown(_) => None,
         }
     }
 }
@@ -139,7 +211,10 @@ impl LocalAddr {
 impl fmt::Display for LocalAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(address) => address.fmt(f),
+            // Unmapped it would look like an IPv4 socket.
+            Self::Ip(address) => {
+                Host { ip: address.ip(), ..Host::from(*address) }.with_port(address.port(), f)
+            }
             Self::Unix(name) => name.fmt(f),
         }
     }
@@ -178,6 +253,9 @@ mod tests {
         assert_ne!(of("2001:db8::1", 128), of("2001:db8::2", 128));
         assert_eq!(of("2001:db8::1", 0), of("::2", 0));
         assert_ne!(of("192.0.2.1", 64), of("192.0.2.2", 64));
+        assert_eq!(Network::from(of("2001:db8::1", 64)).to_string(), "2001:db8::/64");
+        assert_eq!(Network::from(of("192.0.2.1", 64)).to_string(), "192.0.2.1");
+        assert_eq!(of("2001:db8::1", 200), of("2001:db8::1", 128));
     }
 
     #[test]
@@ -186,5 +264,35 @@ mod tests {
         assert_eq!(peer.to_string(), "192.0.2.1:80");
         assert_eq!(peer.ip(), Some("192.0.2.1".parse().unwrap()));
         assert_eq!(PeerAddr::Unix(UnixName::default()).to_string(), "unix:");
+        assert_eq!(PeerAddr::Ip("[2001:db8::1]:80".parse().unwrap()).to_string(), "[2001:db8::1]:80");
+        let local = LocalAddr::Ip("[::ffff:192.0.2.1]:80".parse().unwrap());
+        assert_eq!(local.to_string(), "[::ffff:192.0.2.1]:80");
+    }
+
+    #[test]
+    fn a_scope_is_written_as_the_interface_it_is() {
+        let lo = "lo".parse::<InterfaceName>().unwrap().number().unwrap();
+        for (number, expected) in
+            [(lo.get(), "[fe80::1%lo]:80"), (u32::MAX, "[fe80::1%4294967295]:80"), (0, "[fe80::1]:80")]
+        {
+            let address = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 80, 0, number).into();
+            assert_eq!(PeerAddr::Ip(address).to_string(), expected);
+            assert_eq!(LocalAddr::Ip(address).to_string(), expected);
+            assert_eq!(ClientAddr::new(address).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_peer_is_what_the_kernel_says_it_is_and_nothing_else() {
+        use rustix::net::netlink::SocketAddrNetlink;
+        let ip: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        assert_eq!(PeerAddr::from_kernel(Some(ip.into())), PeerAddr::Ip(ip));
+        let nameless = SocketAddrUnix::new_unnamed();
+        assert_eq!(PeerAddr::from_kernel(Some(nameless.into())), PeerAddr::Unix(UnixName::default()));
+        assert_eq!(PeerAddr::from_kernel(None), PeerAddr::Unknown(0));
+        let other = PeerAddr::from_kernel(Some(SocketAddrNetlink::new(1, 1).into()));
+        assert_eq!(other, PeerAddr::Unknown(16));
+        assert_eq!((other.ip(), other.to_string()), (None, "unknown:16".into()));
+        assert_eq!(LocalAddr::from_kernel(SocketAddrNetlink::new(1, 1).into()), None);
     }
 }

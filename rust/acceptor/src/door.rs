@@ -8,6 +8,7 @@ use std::time::Instant;
 use proxyproto_codec::Header;
 
 use crate::addresses::{ClientAddr, PeerAddr};
+use crate::cause::Cause;
 use crate::descriptors;
 use crate::listener::Shared;
 use crate::options::Options;
@@ -19,7 +20,7 @@ use crate::queue::Connection;
 use crate::refusal::Refusal;
 use crate::sys;
 use crate::trust::{Approach, approach};
-use crate::verdict::{Detail, Verdict, judge};
+use crate::verdict::{Verdict, judge};
 
 /// How much a first look copies: more than any usual header, less than the payload that may stand behind it.
 const FIRST_LOOK: usize = 536;
@@ -41,9 +42,12 @@ impl<'a> Doorkeeper<'a> {
     /// Lets a new connection in, keeps it for later, or refuses it. Its header is there already, as a rule (deferred
     /// accept), and then nothing need wait.
     pub(crate) fn arrive(&mut self, fd: OwnedFd, peer: PeerAddr) -> Option<Connection> {
-        let Some(approach) = approach(&peer, &self.options, self.now) else {
-            self.refuse(&peer, None, (Outcome::Untrusted, Detail::Plain), 0);
-            return None;
+        let approach = match approach(&peer, &self.options, self.now) {
+            Ok(approach) => approach,
+            Err(cause) => {
+                self.refuse(&peer, None, cause, 0);
+                return None;
+            }
         };
         let waiting = Waiting { fd, peer, approach, since: self.now, seen: 0 };
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), approach, false);
@@ -74,20 +78,20 @@ impl<'a> Doorkeeper<'a> {
     pub(crate) fn expire(&mut self, waiting: Waiting) -> Option<Connection> {
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), waiting.approach, false);
         if let Verdict::Wait { needed } = verdict {
-            let detail = match sys::receive_buffer_size(waiting.fd.as_fd()) {
+            let cause = match sys::receive_buffer_size(waiting.fd.as_fd()) {
                 // The kernel counts its own overhead, about as much again.
-                Ok(size) if seen.saturating_add(needed) > size / 2 => Detail::ReceiveBuffer(size),
-                _ => Detail::Plain,
+                Ok(size) if seen.saturating_add(needed) > size / 2 => Cause::ReceiveBuffer { size },
+                _ => Cause::Timeout { seen, needed, limit: self.options.header_timeout.get() },
             };
-            self.refuse(&waiting.peer, None, (Outcome::Timeout, detail), seen);
+            self.refuse(&waiting.peer, None, cause, seen);
             return None;
         }
         self.settle(waiting, seen, verdict)
     }
 
     /// Refuses a late connection to make room for others.
-    pub(crate) fn evict(&mut self, waiting: &Waiting) {
-        self.refuse(&waiting.peer, None, (Outcome::PendingOverflow, Detail::Plain), 0);
+    pub(crate) fn evict(&mut self, waiting: &Waiting, cause: Cause) {
+        self.refuse(&waiting.peer, None, cause, 0);
     }
 
     fn wait(&mut self, waiting: Waiting, needed: usize) {
@@ -102,11 +106,11 @@ impl<'a> Doorkeeper<'a> {
         let added = late.add(waiting, needed);
         drop(late);
         for longest in &evicted {
-            self.evict(longest);
+            self.evict(longest, Cause::PendingOverflow { most });
         }
         if added.is_err() {
             // The kernel has no memory to watch one more.
-            self.refuse(&peer, None, (Outcome::PendingOverflow, Detail::Plain), 0);
+            self.refuse(&peer, None, Cause::NoMemory, 0);
         }
         self.shared.deadline_has_changed();
     }
@@ -115,8 +119,8 @@ impl<'a> Doorkeeper<'a> {
     fn settle(&mut self, waiting: Waiting, seen: usize, verdict: Verdict) -> Option<Connection> {
         match verdict {
             Verdict::Serve(header) => self.serve(waiting, header, seen),
-            Verdict::Refuse(outcome, detail) => {
-                self.refuse(&waiting.peer, None, (outcome, detail), seen);
+            Verdict::Refuse(cause) => {
+                self.refuse(&waiting.peer, None, cause, seen);
                 None
             }
             // Both callers have dealt with it.
@@ -128,26 +132,28 @@ impl<'a> Doorkeeper<'a> {
         let is_tcp = self.shared.is_tcp();
         let Waiting { fd, peer, .. } = waiting;
         let decision = decide(header.as_ref(), &peer, &self.options, &self.shared.open, self.now);
-        if let Decision::Refuse(outcome, client) = decision {
+        if let Decision::Refuse(cause, client) = decision {
             // Where a rule forbids the client, its header was good, and its bytes say nothing.
-            let told = if outcome == Outcome::Malformed { seen } else { 0 };
-            self.refuse(&peer, client, (outcome, Detail::Plain), told);
+            let told = if cause == Cause::ImpossibleClient { seen } else { 0 };
+            self.refuse(&peer, client, cause, told);
             return None;
         }
         if let Some(header) = &header {
             // The peer has reset the connection since the look.
             if consume(fd.as_fd(), header.raw().len(), is_tcp, self.buffer).is_err() {
-                self.refuse(&peer, None, (Outcome::ClosedEarly, Detail::Plain), 0);
+                self.refuse(&peer, None, Cause::Reset, 0);
                 return None;
             }
         }
         let (outcome, permit) = match decision {
             Decision::Admit(outcome, permit) => (outcome, permit),
             // Its header has been consumed: unread bytes would make the kernel answer the check with a reset.
-            Decision::Close(outcome) | Decision::Refuse(outcome, _) => {
+            Decision::Close(outcome) => {
                 self.shared.counters.add(outcome);
                 return None;
             }
+            // It has been refused above.
+            Decision::Refuse(..) => return None,
         };
         if outcome == Outcome::Local && matches!(look(fd.as_fd(), &mut [0]), Look::Closed | Look::Broken) {
             // A check that has got its answer by connecting. Served, it would only raise errors in the application.
@@ -164,20 +170,13 @@ impl<'a> Doorkeeper<'a> {
     }
 
     /// Counts a refusal and tells of it; the caller's dropping the connection closes it.
-    fn refuse(
-        &mut self,
-        peer: &PeerAddr,
-        client: Option<ClientAddr>,
-        (outcome, detail): (Outcome, Detail),
-        seen: usize,
-    ) {
-        self.shared.counters.add(outcome);
-        if outcome == Outcome::ClosedEarly && seen == 0 {
-            // A probe of the port: balancers do it every few seconds.
+    fn refuse(&mut self, peer: &PeerAddr, client: Option<ClientAddr>, cause: Cause, seen: usize) {
+        self.shared.counters.add(cause.outcome());
+        if cause.is_probe() {
             return;
         }
         let bytes = self.buffer.get(..seen).unwrap_or_default();
-        let refusal = Refusal::new(outcome, (peer.clone(), client), detail, bytes, &self.shared.name);
+        let refusal = Refusal::new(cause, (peer.clone(), client), bytes, &self.shared.name);
         if self.shared.queue.refuse(refusal, self.now) {
             self.shared.deadline_has_changed();
         }

@@ -2,14 +2,13 @@
 
 use tracing::{error, warn};
 
-use crate::refusal::{LogLine, Severity};
+use crate::log_lines::{LogLine, Severity};
 
 /// Says one line, in an event of this crate's.
 pub(crate) fn say(line: &LogLine) {
-    let text = &line.text;
-    match line.severity {
-        Severity::Error => error!(target: TARGET, "{text}"),
-        Severity::Warning => warn!(target: TARGET, "{text}"),
+    match line.severity() {
+        Severity::Error => error!(target: TARGET, "{line}"),
+        Severity::Warning => warn!(target: TARGET, "{line}"),
     }
 }
 

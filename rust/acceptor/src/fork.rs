@@ -38,6 +38,13 @@ pub(crate) fn let_go_of_all() {
 #[derive(Debug)]
 pub(crate) struct Work(());
 
+/// Runs `work`, and keeps a fork by [`pause`](crate::pause) from happening meanwhile: a child would inherit the locks that it
+/// holds. Call it from a thread that does not keep the forking one from going on, so never with an interpreter's lock.
+pub fn without_a_fork<T>(work: impl FnOnce() -> T) -> T {
+    let _work = Work::begin();
+    work()
+}
+
 impl Work {
     /// Waits while a fork is under way.
     pub(crate) fn begin() -> Self {

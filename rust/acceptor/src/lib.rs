@@ -13,23 +13,32 @@ pub use proxyproto_codec::{
 
 mod acceptor;
 mod address_set;
-pub use address_set::{AddressSet, LONGEST_EXPIRY, Network, NetworkError};
+pub use address_set::{AddressSet, LONGEST_EXPIRY};
 mod addresses;
-pub use addresses::{ClientAddr, LocalAddr, PeerAddr, UnixName};
+pub use addresses::{ClientAddr, Host, LocalAddr, PeerAddr, UnixName};
 #[cfg(feature = "axum")]
 mod axum_listener;
 #[cfg(feature = "axum")]
 pub use axum_listener::ClientInfo;
 mod backlog;
+mod cause;
 mod descriptors;
+mod detail;
 mod door;
 #[cfg(feature = "tracing")]
 mod events;
 mod fork;
+pub use fork::without_a_fork;
+mod interface;
+mod keyed;
 mod late;
 mod listener;
 pub use listener::{Closed, Inherited, Listener, Stats};
 mod log_lines;
+pub use log_lines::{LogLine, Severity};
+mod network;
+pub use network::{Network, NetworkError};
+mod notice;
 mod options;
 pub use options::{
     HeaderTimeout, HealthChecks, InvalidHeaderTimeout, OptionError, Options, ProxyProtocol, UnknownWord,
@@ -51,10 +60,14 @@ pub use queue::Connection;
 mod rate;
 pub use rate::Rate;
 mod refusal;
-pub use refusal::{LogLine, Refusal, Severity, TakenRefusals};
-mod remedy;
+pub use refusal::Refusal;
+mod refusals;
+pub use refusals::TakenRefusals;
+mod setting;
+pub use setting::{Setting, Wording};
 mod socket;
-pub use socket::{BindOptions, Socket};
+pub use socket::{BindOptions, Socket, UnsupportedFamily};
+mod socket_file;
 #[cfg(feature = "stream")]
 mod stream;
 mod stream_io;

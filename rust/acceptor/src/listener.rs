@@ -17,12 +17,14 @@ use crate::descriptors::{self, OpenListener};
 use crate::door::Doorkeeper;
 use crate::fork::{self, Work};
 use crate::late::Late;
+use crate::notice::Notice;
 use crate::options::{OptionError, Options};
 use crate::outcome::{Counters, Outcome};
 use crate::permit::OpenConnections;
 use crate::queue::{Connection, Queue, Ready};
-use crate::refusal::{Severity, TakenRefusals};
+use crate::refusals::TakenRefusals;
 use crate::socket::Socket;
+use crate::socket_file::SocketFile;
 use crate::thread::Thread;
 use crate::watch::Watch;
 
@@ -70,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) taker_watches: bool,
     /// How many connections may wait in the kernel's queue, and how many may be ready at most.
     pub(crate) backlog_length: usize,
+    /// Of a UNIX socket that we bound, until it is removed.
+    file: Mutex<Option<SocketFile>>,
     late: Mutex<Late>,
     /// Why a thread that asked could not accept, for the task to deal with.
     trouble: Mutex<Option<End>>,
@@ -145,9 +149,11 @@ impl Listener {
         let (ahead, backlog_length) = (socket.ahead(), socket.backlog());
         let (fd, file) = socket.into_parts();
         let backlog = Box::new(KernelQueue::new(fd, watch.clone())?);
+        let file = Mutex::new(file);
         let shared = Shared {
             bound_by_us,
             ahead,
+            file,
             taker_watches: thread.is_none(),
             ..Shared::new(backlog, watch, local, backlog_length, options)?
         };
@@ -161,9 +167,10 @@ impl Listener {
         let open = OpenListener::new();
         shared.warn_of_descriptors();
         fork::remember(&shared);
+        let served = Arc::clone(&shared);
         runtime.spawn(async move {
             acceptor.run().await;
-            drop(file);
+            served.remove_file();
             drop(end);
         });
         let serving = Serving { ended, thread, open };
@@ -260,7 +267,12 @@ impl Listener {
     /// [`Inherited`] in a forked child.
     pub fn take_refusals(&self) -> Result<TakenRefusals, Inherited> {
         self.check_process()?;
-        Ok(self.shared.queue.take_refusals())
+        let (taken, has_changed) = self.shared.queue.take_refusals(Instant::now());
+        if has_changed {
+            // The task is to wake us when repeats are to be counted.
+            self.shared.changed.notify_one();
+        }
+        Ok(taken)
     }
 
     /// The numbers of now.
@@ -333,6 +345,8 @@ impl Listener {
         if self.shared.bound_by_us {
             self.shared.backlog.stop();
         }
+        // While the socket is open: after that its inode's number may be that of a successor's file.
+        self.shared.remove_file();
         self.shared.backlog.close();
         self.shared.enter(Phase::Closed);
         // The thread may rest for a fork, which waits for whoever is at work.
@@ -389,6 +403,7 @@ impl Shared {
             open: Arc::default(),
             changed: Notify::new(),
             backlog,
+            file: Mutex::new(None),
             late: Mutex::new(Late::new(watch.clone())),
             watch,
             name: local.to_string().into(),
@@ -459,11 +474,22 @@ impl Shared {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Removes the file of a UNIX socket that we bound.
+    fn remove_file(&self) {
+        drop(self.take_file());
+    }
+
+    fn take_file(&self) -> Option<SocketFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// In a forked child: closes all that it has inherited. The parent's epoll sets stay as they are.
     pub(crate) fn let_go(&self) {
         if self.is_let_go.swap(true, Ordering::AcqRel) {
             return;
         }
+        // It is the parent's.
+        std::mem::forget(self.take_file());
         self.backlog.let_go();
         self.late().let_go();
         self.queue.let_go();
@@ -475,12 +501,7 @@ impl Shared {
         let most = descriptors::most_pending(wanted);
         if most < wanted && !descriptors::SAID.swap(true, Ordering::Relaxed) {
             let limit = descriptors::limit().unwrap_or(usize::MAX);
-            let text = format!(
-                "{} lets {most} connections wait for their header, not {wanted}: this process may have {limit} open files, \
-                 and half of them are for connections that are served. Raise LimitNOFILE= (ulimit -n), or lower max_pending=",
-                self.name
-            );
-            self.queue.say(Severity::Warning, text, Instant::now());
+            self.queue.say(&self.name, Notice::FewDescriptors { most, wanted, limit }, Instant::now());
         }
     }
 

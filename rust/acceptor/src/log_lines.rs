@@ -1,250 +1,231 @@
-//! The lines in the log: one for each peer and reason, then a count every ten seconds, and never more than a hundred.
-//!
-//! A misconfigured balancer, or ten thousand strangers, must not fill the disk. The counters stay exact.
+//! The lines in the log: what they say, and how many there may be.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashlink::LinkedHashMap;
-
+use crate::addresses::Host;
+use crate::notice::Notice;
 use crate::outcome::Outcome;
-use crate::refusal::{LogLine, Refusal, Severity};
+use crate::refusal::Refusal;
+use crate::setting::{Setting, Wording};
 
-/// How long repeats are counted before they are written.
-const WINDOW: Duration = Duration::from_secs(10);
-
-/// How many lines may be written in this time over all peers, whenever it begins.
-const MOST_LINES: usize = 100;
-
-/// Of these, how many may be counts of repeats; the rest is for who is new.
-const MOST_COUNTS: usize = 49;
-
-/// Lines about refusals, to be taken by whoever writes the log.
-#[derive(Default)]
-pub(crate) struct LogLines {
-    lines: Vec<LogLine>,
-    /// When this window began; `None` while nothing is refused.
-    window: Option<Instant>,
-    /// When the last lines were written, the oldest first.
-    written: VecDeque<Instant>,
-    /// Who has had a line already, and how often since.
-    repeats: LinkedHashMap<(Outcome, Option<IpAddr>), u64>,
-    /// Refusals of others than those, which found no line.
-    unwritten: u64,
-    listener: Option<std::sync::Arc<str>>,
+/// A line for the log. `Display` writes its text, without a level or a time.
+#[derive(Clone, Debug)]
+pub struct LogLine {
+    listener: Arc<str>,
+    said: Said,
 }
 
-impl LogLines {
-    /// Notes a refusal; it gets a line if it is the first of its kind and the window has one left.
-    pub(crate) fn add(&mut self, refusal: &Refusal, now: Instant) {
-        self.tick(now);
-        self.window.get_or_insert(now);
-        self.listener.get_or_insert_with(|| refusal.listener.clone());
-        let key = (refusal.outcome, refusal.culprit());
-        if let Some(count) = self.repeats.get_mut(&key) {
-            *count += 1;
-        } else if self.room(now) > 1 {
-            self.repeats.insert(key, 0);
-            self.write(first_line(refusal), now);
-        } else {
-            self.unwritten += 1;
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Somebody should look at it.
+    Warning,
+    /// The listener cannot do its work.
+    Error,
+}
+
+/// What a line says of its listener.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    /// Somebody was refused, for the first time in a while.
+    Refused(Refusal),
+    /// So many more were refused in the last seconds: all of one address for one reason.
+    Again {
+        outcome: Outcome,
+        culprit: Option<Host>,
+        count: u64,
+        seconds: u64,
+    },
+    /// So many more who had no line of their own.
+    Others {
+        count: u64,
+        seconds: u64,
+    },
+    Notice(Notice),
+}
+
+impl LogLine {
+    pub(crate) fn new(listener: &Arc<str>, said: Said) -> Self {
+        Self { listener: Arc::clone(listener), said }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn said(&self) -> &Said {
+        &self.said
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match &self.said {
+            Said::Refused(_) | Said::Again { .. } | Said::Others { .. } => Severity::Warning,
+            Said::Notice(notice) => notice.severity(),
         }
     }
 
-    /// Adds a line that no window counts.
-    pub(crate) fn say(&mut self, line: LogLine) {
-        self.lines.push(line);
-    }
-
-    /// Writes the counts of a window that is over, and begins the next.
-    pub(crate) fn tick(&mut self, now: Instant) {
-        if self.next_tick().is_none_or(|end| now < end) {
-            return;
-        }
-        // Lines that nobody has taken in all this time would pile up.
-        self.lines.truncate(MOST_LINES);
-        let repeats: Vec<_> = self.repeats.drain().filter(|(_, count)| *count > 0).collect();
-        let mut unwritten = std::mem::take(&mut self.unwritten);
-        for (index, ((outcome, culprit), count)) in repeats.into_iter().enumerate() {
-            if index < MOST_COUNTS && self.room(now) > 1 {
-                self.write(self.count_line(outcome, culprit, count), now);
-                self.repeats.insert((outcome, culprit), 0);
-            } else {
-                unwritten += count;
+    /// The text with other names for the settings.
+    #[must_use]
+    pub fn text_in(&self, wording: Wording) -> String {
+        let listener = &self.listener;
+        match &self.said {
+            Said::Refused(refusal) => format!("{listener} refused {}", refused(refusal, wording)),
+            Said::Again { outcome, culprit: Some(host), count, seconds } => {
+                format!("{listener} refused {host} {count} more times in the last {seconds} s: {outcome}")
             }
+            Said::Again { outcome, culprit: None, count, seconds } => {
+                format!("{listener} refused {count} more connections in the last {seconds} s: {outcome}")
+            }
+            Said::Others { count, seconds } => format!(
+                "{listener} refused {count} more connections in the last {seconds} s, from others or for other reasons"
+            ),
+            Said::Notice(notice) => format!("{listener} {}", notice.text(wording)),
         }
-        if unwritten > 0 {
-            // All others have left one line, and the last of this kind is ten seconds old.
-            let text = format!(
-                "{} refused {unwritten} more connections in the last 10 s, from others or for other reasons",
-                self.listener_name()
-            );
-            self.write(text, now);
-        }
-        self.window = (self.written.back() == Some(&now)).then_some(now);
-    }
-
-    /// When the window ends.
-    pub(crate) fn next_tick(&self) -> Option<Instant> {
-        Some(self.window? + WINDOW)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    pub(crate) fn take(&mut self) -> Vec<LogLine> {
-        std::mem::take(&mut self.lines)
-    }
-
-    /// How many lines may be written now.
-    fn room(&mut self, now: Instant) -> usize {
-        while self.written.front().is_some_and(|written| now >= *written + WINDOW) {
-            self.written.pop_front();
-        }
-        MOST_LINES.saturating_sub(self.written.len())
-    }
-
-    fn write(&mut self, text: String, now: Instant) {
-        self.written.push_back(now);
-        self.lines.push(LogLine { severity: Severity::Warning, text });
-    }
-
-    fn count_line(&self, outcome: Outcome, culprit: Option<IpAddr>, count: u64) -> String {
-        let listener = self.listener_name();
-        match culprit {
-            Some(ip) => format!("{listener} refused {ip} {count} more times in the last 10 s: {outcome}"),
-            None => format!("{listener} refused {count} more connections in the last 10 s: {outcome}"),
-        }
-    }
-
-    fn listener_name(&self) -> &str {
-        self.listener.as_deref().unwrap_or_default()
     }
 }
 
-/// Who, on which listener, what was wrong, what came, what to do, and how often more will be said.
-fn first_line(refusal: &Refusal) -> String {
-    let Refusal { outcome, peer, client, listener, .. } = refusal;
+impl fmt::Display for LogLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text_in(Setting::in_rust))
+    }
+}
+
+/// Who, what was wrong, what came, what to do, and how often more will be said.
+fn refused(refusal: &Refusal, wording: Wording) -> String {
+    let Refusal { outcome, peer, client, .. } = refusal;
     let whose = match client {
         Some(client) => format!("{client} (by {peer})"),
         None => peer.to_string(),
     };
-    let mut line = format!("{listener} refused {whose}: {outcome}");
-    let detail = refusal.detail();
-    if !detail.is_empty() {
-        line.push_str(": ");
-        line.push_str(&detail);
+    let detail = refusal.detail_in(wording);
+    match refusal.culprit() {
+        Some(host) => format!("{whose}: {outcome}: {detail}. Repeats from {host} are counted every 10 s."),
+        None => format!("{whose}: {outcome}: {detail}"),
     }
-    if let Some(ip) = refusal.culprit() {
-        line.push_str(". Repeats from ");
-        line.push_str(&ip.to_string());
-        line.push_str(" are counted every 10 s.");
+}
+
+/// How many lines may be written in 10 s, whenever these begin.
+#[derive(Default)]
+pub(crate) struct Budget {
+    /// When the last ones were written, the oldest first.
+    written: VecDeque<Instant>,
+}
+
+impl Budget {
+    /// How many lines there are in a window.
+    pub(crate) const LINES: usize = 100;
+
+    /// How long lines count.
+    pub(crate) const WINDOW: Duration = Duration::from_secs(10);
+
+    /// How many may be written now.
+    pub(crate) fn left(&mut self, now: Instant) -> usize {
+        while self.written.front().is_some_and(|written| now >= *written + Self::WINDOW) {
+            self.written.pop_front();
+        }
+        Self::LINES.saturating_sub(self.written.len())
     }
-    line
+
+    pub(crate) fn spend(&mut self, now: Instant) {
+        self.written.push_back(now);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::tests::refusal;
+    use crate::addresses::PeerAddr;
+    use crate::cause::Cause;
+    use crate::refusal::tests::timeout;
 
-    fn texts(lines: &mut LogLines) -> Vec<String> {
-        lines.take().into_iter().map(|line| line.text).collect()
+    fn keyword(_: Setting) -> &'static str {
+        "keyword="
+    }
+
+    fn line(said: Said) -> LogLine {
+        LogLine::new(&"192.0.2.9:1883".into(), said)
     }
 
     #[test]
-    fn one_line_then_a_count_every_ten_seconds_then_silence() {
-        let mut lines = LogLines::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        for second in [0, 1, 2, 9] {
-            lines.add(&refusal(Outcome::Timeout, "192.0.2.1:1"), at(second));
-        }
-        assert_eq!(texts(&mut lines).len(), 1);
-        assert_eq!(lines.next_tick(), Some(at(10)));
-        lines.tick(at(10));
-        let count = "192.0.2.9:1883 refused 192.0.2.1 3 more times in the last 10 s: timeout";
-        assert_eq!(texts(&mut lines), [count]);
-        lines.add(&refusal(Outcome::Timeout, "192.0.2.1:1"), at(11));
-        assert_eq!(texts(&mut lines), Vec::<String>::new());
-        lines.tick(at(20));
-        assert_eq!(
-            texts(&mut lines),
-            ["192.0.2.9:1883 refused 192.0.2.1 1 more times in the last 10 s: timeout"]
+    fn lines_say_who_was_refused_why_and_how_often() {
+        let host = PeerAddr::Ip("192.0.2.1:1".parse().unwrap()).host();
+        let denied = Refusal::new(
+            Cause::Denied("192.0.2.0/24".parse().unwrap()),
+            (PeerAddr::Ip("10.0.0.1:2".parse().unwrap()), timeout("192.0.2.1:1").client),
+            b"",
+            &"192.0.2.9:1883".into(),
         );
-        lines.tick(at(30));
-        assert_eq!(lines.next_tick(), None);
-        lines.add(&refusal(Outcome::Timeout, "192.0.2.1:1"), at(60));
-        assert!(texts(&mut lines)[0].contains("refused 192.0.2.1:1: timeout"));
+        let unix = Refusal::new(
+            Cause::NoAddressToAllow,
+            (PeerAddr::Unix(crate::UnixName::default()), None),
+            b"",
+            &"unix:/run/socket".into(),
+        );
+        let cases = [
+            (
+                Said::Refused(denied),
+                "10.0.0.1:2: denied: deny 192.0.2.0/24 covers it. Repeats from 10.0.0.1 are counted every 10 s.",
+            ),
+            (
+                Said::Refused(unix),
+                "unix:: denied: the client has no IP address, so it is not in Options::allow",
+            ),
+            (
+                Said::Again { outcome: Outcome::Timeout, culprit: host, count: 3, seconds: 10 },
+                "192.0.2.1 3 more times in the last 10 s: timeout",
+            ),
+            (
+                Said::Again { outcome: Outcome::Timeout, culprit: None, count: 3, seconds: 12 },
+                "3 more connections in the last 12 s: timeout",
+            ),
+            (
+                Said::Others { count: 51, seconds: 10 },
+                "51 more connections in the last 10 s, from others or for other reasons",
+            ),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(line(said).to_string(), format!("192.0.2.9:1883 refused {expected}"));
+        }
     }
 
     #[test]
-    fn ten_thousand_strangers_fill_no_disk() {
-        let mut lines = LogLines::default();
+    fn notices_are_in_the_words_of_whoever_shows_them() {
+        let error = || "Too many open files".to_owned();
+        let cases = [
+            (Notice::BelievesEverybody, Severity::Warning, Some("Options::trusted")),
+            (
+                Notice::FewDescriptors { most: 512, wanted: 4096, limit: 1024 },
+                Severity::Warning,
+                Some("Options::max_pending"),
+            ),
+            (Notice::Exhausted { error: error() }, Severity::Error, Some("Options::max_connections")),
+            (Notice::Forbidden { error: error() }, Severity::Error, None),
+            (Notice::Broken { error: error() }, Severity::Error, None),
+        ];
+        for (notice, severity, name) in cases {
+            let line = line(Said::Notice(notice));
+            assert_eq!(line.severity(), severity);
+            let (text, other) = (line.to_string(), line.text_in(keyword));
+            assert!(text.starts_with("192.0.2.9:1883 "), "{text}");
+            assert_eq!(name.map(|name| text.replace(name, "keyword=")).unwrap_or(text), other);
+            assert_eq!(other.contains("keyword="), name.is_some());
+        }
+    }
+
+    #[test]
+    fn no_ten_seconds_have_more_lines() {
+        let mut budget = Budget::default();
         let start = Instant::now();
-        let mut written_in_window = vec![0; 4];
-        for (window, written) in (0_u64..).zip(&mut written_in_window) {
-            let now = start + WINDOW * u32::try_from(window).unwrap();
-            for number in 0..10_000_u32 {
-                let peer = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
-                lines.add(&refusal(Outcome::Malformed, &format!("{peer}:1")), now);
+        for second in 0..30 {
+            let now = start + Duration::from_secs(second);
+            while budget.left(now) > 0 {
+                budget.spend(now);
             }
-            *written = texts(&mut lines).len();
+            let written = if second % 10 == 0 { 100 } else { 0 };
+            assert_eq!(budget.written.iter().filter(|written| **written == now).count(), written);
         }
-        assert_eq!(written_in_window, [MOST_LINES - 1; 4]);
-    }
-
-    #[test]
-    fn what_found_no_line_is_summed_up() {
-        let mut lines = LogLines::default();
-        let start = Instant::now();
-        for number in 0..150_u32 {
-            let peer = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
-            lines.add(&refusal(Outcome::Malformed, &format!("{peer}:1")), start);
-        }
-        lines.take();
-        lines.tick(start + WINDOW);
-        let expected =
-            "192.0.2.9:1883 refused 51 more connections in the last 10 s, from others or for other reasons";
-        assert_eq!(texts(&mut lines), [expected]);
-    }
-
-    #[test]
-    fn no_ten_seconds_have_more_lines_wherever_they_begin() {
-        let mut lines = LogLines::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut written = Vec::new();
-        // The first window begins long before it is flooded; the next is flooded at once, by others and by the same.
-        for (second, strangers) in
-            [(0, 0..1), (9, 1..300), (10, 0..600), (19, 600..700), (20, 0..10), (29, 0..700)]
-        {
-            for number in strangers {
-                let peer = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
-                lines.add(&refusal(Outcome::Malformed, &format!("{peer}:1")), at(second));
-            }
-            written.push((second, texts(&mut lines).len()));
-        }
-        for (begin, _) in &written {
-            let within = |second: u64| (*begin..begin + 10).contains(&second);
-            let count: usize =
-                written.iter().filter(|(second, _)| within(*second)).map(|(_, count)| count).sum();
-            assert!((1..=MOST_LINES).contains(&count), "{count} in the 10 s from {begin}: {written:?}");
-        }
-    }
-
-    #[test]
-    fn lines_that_nobody_takes_do_not_pile_up() {
-        let mut lines = LogLines::default();
-        let start = Instant::now();
-        for window in 0..100_u32 {
-            for number in 0..200_u32 {
-                let peer = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
-                lines.add(&refusal(Outcome::Malformed, &format!("{peer}:1")), start + WINDOW * window);
-            }
-        }
-        assert!(lines.take().len() <= 2 * MOST_LINES);
     }
 }

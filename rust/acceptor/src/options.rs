@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::address_set::AddressSet;
 use crate::addresses::PeerAddr;
 use crate::permit::{ClientLimits, PerClient};
+use crate::setting::{Setting, Wording};
 use crate::trust::{Approach, PeerPolicy};
 
 /// Everything about a listener that can change while it runs.
@@ -204,9 +205,9 @@ impl Options {
             return Err(OptionError::OptionalWithoutTrusted);
         }
         let limits = [
-            ("max_pending", Some(self.max_pending)),
-            ("max_connections", self.max_connections),
-            ("client_limits.max_connections", self.client_limits.limits().max_connections),
+            (Setting::MaxPending, Some(self.max_pending)),
+            (Setting::MaxConnections, self.max_connections),
+            (Setting::MaxConnectionsPerClient, self.client_limits.limits().max_connections),
         ];
         match limits.into_iter().find(|(_, limit)| *limit == Some(0)) {
             Some((option, _)) => Err(OptionError::Zero { option }),
@@ -237,19 +238,28 @@ pub enum OptionError {
     /// A limit of 0, under which nobody would be served.
     Zero {
         /// The limit.
-        option: &'static str,
+        option: Setting,
     },
+}
+
+impl OptionError {
+    /// The text with other names for the settings.
+    #[must_use]
+    pub fn text_in(&self, wording: Wording) -> String {
+        match *self {
+            Self::OptionalWithoutTrusted => format!(
+                "{} is needed with {}: if everybody may send a header but need not, everybody can claim to be anybody",
+                wording(Setting::Trusted),
+                wording(Setting::ProxyProtocolOptional)
+            ),
+            Self::Zero { option } => format!("{} must be at least 1", wording(option)),
+        }
+    }
 }
 
 impl fmt::Display for OptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OptionalWithoutTrusted => f.write_str(
-                "trusted is needed with ProxyProtocol::Optional: if everybody may send a header but need not, everybody \
-                 can claim to be anybody",
-            ),
-            Self::Zero { option } => write!(f, "{option} must be at least 1"),
-        }
+        f.write_str(&self.text_in(Setting::in_rust))
     }
 }
 
@@ -405,16 +415,18 @@ mod tests {
         let per_client =
             |max_connections| ClientLimits::new(PerClient::default().max_connections(max_connections));
         let cases = [
-            ("max_pending must be at least 1", Options::default().max_pending(0)),
-            ("max_connections must be at least 1", Options::default().max_connections(0)),
+            ("Options::max_pending must be at least 1", Options::default().max_pending(0)),
+            ("Options::max_connections must be at least 1", Options::default().max_connections(0)),
             (
-                "client_limits.max_connections must be at least 1",
+                "PerClient::max_connections must be at least 1",
                 Options::default().client_limits(per_client(0)),
             ),
         ];
         for (text, options) in cases {
             assert_eq!(options.check().unwrap_err().to_string(), text);
         }
+        let text = OptionError::Zero { option: Setting::MaxPending }.text_in(|_| "max_pending=");
+        assert_eq!(text, "max_pending= must be at least 1");
         let least = Options::default().max_pending(1).max_connections(1).client_limits(per_client(1));
         assert_eq!(least.check(), Ok(()));
     }

@@ -3,9 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use hashlink::LinkedHashMap;
-
 use crate::addresses::PeerAddr;
+use crate::keyed::LinkedHashMap;
 use crate::trust::Approach;
 
 /// How long after a look a header that has begun is looked at again.

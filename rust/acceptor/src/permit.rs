@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::addresses::ClientNetwork;
-use crate::outcome::Outcome;
+use crate::cause::Cause;
 use crate::rate::{Rate, RateTable};
 
 /// What one client may do, counted over every listener that holds a clone.
@@ -73,7 +73,7 @@ impl ClientLimits {
     /// Limits that nobody shares yet.
     #[must_use]
     pub fn new(limits: PerClient) -> Self {
-        let tables = Tables { open: HashMap::new(), rates: RateTable::new() };
+        let tables = Tables { open: HashMap::new(), rates: RateTable::default() };
         Self { limits, clients: Arc::new(Clients(Mutex::new(tables))) }
     }
 
@@ -95,18 +95,20 @@ impl ClientLimits {
         Arc::ptr_eq(&self.clients, &other.clients)
     }
 
-    /// Counts a connection of `ip`, or says which limit forbids it. A refused one takes no place, but its rate is spent.
-    pub(crate) fn admit(&self, ip: IpAddr, now: Instant) -> Result<ClientPermit, Outcome> {
+    /// Counts a connection of `ip`, or says which limit forbids it. A refused one takes no place and spends no rate.
+    pub(crate) fn admit(&self, ip: IpAddr, now: Instant) -> Result<ClientPermit, Cause> {
         let client = ClientNetwork::of(ip, self.limits.ipv6_prefix);
         let mut tables = self.clients.lock();
+        let open = tables.open.get(&client).copied().unwrap_or(0);
+        if let Some(most) = self.limits.max_connections
+            && open >= most
+        {
+            return Err(Cause::TooManyFromClient { client: client.into(), open, most });
+        }
         if let Some(rate) = self.limits.rate
             && !tables.rates.admit(client, rate, now)
         {
-            return Err(Outcome::RateLimited);
-        }
-        let open = tables.open.get(&client).copied().unwrap_or(0);
-        if self.limits.max_connections.is_some_and(|most| open >= most) {
-            return Err(Outcome::TooManyFromClient);
+            return Err(Cause::RateLimited { client: client.into(), rate });
         }
         tables.open.insert(client, open + 1);
         Ok(ClientPermit { client, clients: Arc::clone(&self.clients) })
@@ -159,18 +161,15 @@ impl OpenConnections {
     }
 
     /// A place for a client's connection, if there is one among `max_connections`.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        max_connections: Option<usize>,
-        client: Option<ClientPermit>,
-    ) -> Result<Permit, Outcome> {
-        // Only the acceptor's task adds, so between the test and the addition the count can only fall.
-        if max_connections.is_some_and(|most| self.limited.load(Ordering::Relaxed) >= most) {
-            return Err(Outcome::TooMany);
-        }
-        self.limited.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn admit(self: &Arc<Self>, max_connections: Option<usize>) -> Result<Permit, Cause> {
+        let most = max_connections.unwrap_or(usize::MAX);
+        // In one step: on demand several threads admit at once.
+        let one_more = |open| (open < most).then_some(open + 1);
+        self.limited
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|open| Cause::TooMany { open, most })?;
         self.all.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit { open: Arc::clone(self), is_limited: true, client })
+        Ok(Permit { open: Arc::clone(self), is_limited: true, client: None })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -183,8 +182,18 @@ impl OpenConnections {
 pub struct Permit {
     open: Arc<OpenConnections>,
     is_limited: bool,
-    #[expect(dead_code, reason = "held for its drop")]
+    /// Held for its drop.
     client: Option<ClientPermit>,
+}
+
+impl Permit {
+    /// With one client's place beside it.
+    pub(crate) fn and(self, client: ClientPermit) -> Self {
+        // A struct that is dropped cannot be taken apart.
+        let mut permit = self;
+        permit.client = Some(client);
+        permit
+    }
 }
 
 impl Drop for Permit {
@@ -211,7 +220,8 @@ mod tests {
         let ip = "192.0.2.1".parse().unwrap();
         let first = limits.admit(ip, now).unwrap();
         let _second = limits.admit(ip, now).unwrap();
-        assert_eq!(limits.admit(ip, now).unwrap_err(), Outcome::TooManyFromClient);
+        let client = "192.0.2.1".parse().unwrap();
+        assert_eq!(limits.admit(ip, now).unwrap_err(), Cause::TooManyFromClient { client, open: 2, most: 2 });
         assert!(limits.admit("192.0.2.2".parse().unwrap(), now).is_ok());
         drop(first);
         assert!(limits.admit(ip, now).is_ok());
@@ -224,7 +234,9 @@ mod tests {
         let ip = "2001:db8::1".parse().unwrap();
         let permit = shared.admit(ip, now).unwrap();
         let other = shared.with_limits(PerClient { max_connections: Some(1), ..PerClient::default() });
-        assert_eq!(other.admit("2001:db8::2".parse().unwrap(), now).unwrap_err(), Outcome::TooManyFromClient);
+        let client = "2001:db8::/64".parse().unwrap();
+        let refused = other.admit("2001:db8::2".parse().unwrap(), now).unwrap_err();
+        assert_eq!(refused, Cause::TooManyFromClient { client, open: 1, most: 1 });
         drop(permit);
         assert_eq!(format!("{:?}", shared.clients), "Clients(0 connected)");
     }
@@ -233,10 +245,23 @@ mod tests {
     fn the_proxy_itself_takes_no_place() {
         let open = Arc::new(OpenConnections::default());
         let _health_check = open.admit_unlimited();
-        let client = open.admit(Some(1), None).unwrap();
-        assert_eq!(open.admit(Some(1), None).unwrap_err(), Outcome::TooMany);
+        let client = open.admit(Some(1)).unwrap();
+        assert_eq!(open.admit(Some(1)).unwrap_err(), Cause::TooMany { open: 1, most: 1 });
         assert_eq!(open.count(), 2);
         drop(client);
-        assert!(open.admit(Some(1), None).is_ok());
+        assert!(open.admit(Some(1)).is_ok());
+    }
+
+    #[test]
+    fn threads_that_admit_at_once_admit_no_more_than_there_are_places() {
+        let open = Arc::new(OpenConnections::default());
+        let admitted: Vec<Permit> = std::thread::scope(|scope| {
+            let admit = || (0..1000).filter_map(|_| open.admit(Some(1000)).ok()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(admit)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!((admitted.len(), open.count()), (1000, 1000));
+        drop(admitted);
+        assert_eq!(open.count(), 0);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use proxyproto_codec::{Command, Header, SslInfo, Version};
 
 use crate::addresses::{ClientAddr, PeerAddr};
+use crate::cause::{Cause, ClientTls};
 use crate::options::{HealthChecks, Options};
 use crate::outcome::Outcome;
 use crate::permit::{OpenConnections, Permit};
@@ -18,7 +19,7 @@ pub(crate) enum Decision {
     /// A health check that is counted and closed.
     Close(Outcome),
     /// A rule forbids it.
-    Refuse(Outcome, Option<ClientAddr>),
+    Refuse(Cause, Option<ClientAddr>),
 }
 
 /// Decides on a connection from `peer` with `header`.
@@ -40,7 +41,7 @@ pub(crate) fn decide<B: AsRef<[u8]>>(
     let client = client_of(header, peer);
     match admit(header, client, options, open, now) {
         Ok(permit) => Decision::Admit(outcome, permit),
-        Err(refused) => Decision::Refuse(refused, client),
+        Err(cause) => Decision::Refuse(cause, client),
     }
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn client_of<B: AsRef<[u8]>>(header: Option<&Header<B>>, peer: &PeerA
     match (header, peer) {
         (Some(header), _) => Some(ClientAddr::new(header.source()?.socket_addr()?)),
         (None, PeerAddr::Ip(address)) => Some(ClientAddr::new(*address)),
-        (None, PeerAddr::Unix(_)) => None,
+        (None, PeerAddr::Unix(_) | PeerAddr::Unknown(_)) => None,
     }
 }
 
@@ -70,31 +71,39 @@ fn admit<B: AsRef<[u8]>>(
     options: &Options,
     open: &Arc<OpenConnections>,
     now: Instant,
-) -> Result<Permit, Outcome> {
+) -> Result<Permit, Cause> {
     if header.is_some() && client.is_some_and(|client| !client.can_be_a_client()) {
-        return Err(Outcome::Malformed);
+        return Err(Cause::ImpossibleClient);
     }
-    if !is_allowed(client, options, now) {
-        return Err(Outcome::Denied);
-    }
+    check_lists(client, options, now)?;
     let ssl = header.and_then(Header::ssl);
     if options.require_tls && !ssl.as_ref().is_some_and(SslInfo::client_tls) {
-        return Err(Outcome::TlsRequired);
+        return Err(Cause::TlsRequired(ClientTls::of(header)));
     }
     if options.require_client_cert && !ssl.as_ref().is_some_and(SslInfo::verified) {
-        return Err(Outcome::CertRequired);
+        return Err(Cause::CertRequired(ClientTls::of(header)));
     }
-    let client = client.map(|client| options.client_limits.admit(client.ip, now)).transpose()?;
-    open.admit(options.max_connections, client)
+    let permit = open.admit(options.max_connections)?;
+    match client {
+        // A refusal here drops the permit, and with it the place.
+        Some(client) => Ok(permit.and(options.client_limits.admit(client.ip, now)?)),
+        None => Ok(permit),
+    }
 }
 
-fn is_allowed(client: Option<ClientAddr>, options: &Options, now: Instant) -> bool {
+fn check_lists(client: Option<ClientAddr>, options: &Options, now: Instant) -> Result<(), Cause> {
     let Some(client) = client else {
         // The client of a UNIX socket has no address that could be on a list, so a list of who may come leaves it out.
-        return options.allow.is_none();
+        return if options.allow.is_some() { Err(Cause::NoAddressToAllow) } else { Ok(()) };
     };
-    let listed = |set: &crate::AddressSet| set.contains(client.ip, now);
-    !options.deny.as_ref().is_some_and(listed) && options.allow.as_ref().is_none_or(listed)
+    let host = client.host();
+    if let Some(entry) = options.deny.as_ref().and_then(|deny| deny.denying_entry_for(host, now)) {
+        return Err(Cause::Denied(entry));
+    }
+    match &options.allow {
+        Some(allow) if !allow.contains(host, now) => Err(Cause::NotAllowed { networks: allow.held(now) }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +111,7 @@ mod tests {
     use super::*;
     use crate::address_set::AddressSet;
     use crate::permit::{ClientLimits, PerClient};
+    use crate::rate::Rate;
     use proxyproto_codec::{Status, decode};
 
     const PEER: &str = "10.0.0.1:40000";
@@ -113,7 +123,8 @@ mod tests {
         };
         let open = Arc::new(OpenConnections::default());
         match decide(header.as_ref(), &PeerAddr::Ip(PEER.parse().unwrap()), options, &open, Instant::now()) {
-            Decision::Admit(outcome, _) | Decision::Refuse(outcome, _) => outcome.name(),
+            Decision::Admit(outcome, _) => outcome.name(),
+            Decision::Refuse(cause, _) => cause.outcome().name(),
             Decision::Close(_) => "close",
         }
     }
@@ -167,6 +178,47 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_list_and_the_entry() {
+        let networks = |texts: &[&str]| -> AddressSet { set(texts) };
+        let cases = [
+            (
+                Options::default().deny(networks(&["192.0.2.0/24", "10.0.0.0/8"])),
+                Cause::Denied("192.0.2.0/24".parse().unwrap()),
+            ),
+            (Options::default().allow(networks(&["10.0.0.0/8"])), Cause::NotAllowed { networks: 1 }),
+        ];
+        let open = Arc::new(OpenConnections::default());
+        let Ok(Status::Complete(header)) = decode(V1, &Options::default().codec) else { panic!("a header") };
+        for (options, expected) in cases {
+            let peer = PeerAddr::Ip(PEER.parse().unwrap());
+            let decision = decide(Some(&header), &peer, &options, &open, Instant::now());
+            let Decision::Refuse(cause, Some(_)) = decision else { panic!("{decision:?}") };
+            assert_eq!(cause, expected);
+        }
+        let unix = PeerAddr::Unix(crate::UnixName::default());
+        let nobody = Options::default().allow(networks(&[]));
+        let decision = decide(None::<&Header<&[u8]>>, &unix, &nobody, &open, Instant::now());
+        assert!(matches!(decision, Decision::Refuse(Cause::NoAddressToAllow, None)), "{decision:?}");
+    }
+
+    #[test]
+    fn a_denied_link_local_client_does_not_come_in_by_another_interface() {
+        let peer = PeerAddr::Ip("[fe80::1%3]:1".parse().unwrap());
+        let word = |options: &Options| {
+            let open = Arc::new(OpenConnections::default());
+            match decide(None::<&Header<&[u8]>>, &peer, options, &open, Instant::now()) {
+                Decision::Refuse(cause, _) => cause.outcome().name(),
+                _ => "served",
+            }
+        };
+        assert_eq!(word(&Options::default().deny(set(&["fe80::1"]))), "denied");
+        assert_eq!(word(&Options::default().deny(set(&["fe80::1%3"]))), "denied");
+        assert_eq!(word(&Options::default().deny(set(&["fe80::1%4"]))), "served");
+        assert_eq!(word(&Options::default().allow(set(&["fe80::1%3"]))), "served");
+        assert_eq!(word(&Options::default().allow(set(&["fe80::1"]))), "denied");
+    }
+
+    #[test]
     fn tls_is_required_before_a_certificate_and_fails_closed() {
         let tls = Options { require_tls: true, ..Options::default() };
         let certificate = Options { require_client_cert: true, ..Options::default() };
@@ -203,11 +255,40 @@ mod tests {
             decide(Some(&header), &PeerAddr::Ip(PEER.parse().unwrap()), &options, &open, Instant::now())
         };
         let Decision::Admit(_, first) = decide_on(1) else { panic!("a free place") };
-        assert!(matches!(decide_on(1), Decision::Refuse(Outcome::TooManyFromClient, Some(_))));
+        assert!(matches!(
+            decide_on(1),
+            Decision::Refuse(Cause::TooManyFromClient { open: 1, most: 1, .. }, Some(_))
+        ));
         let Decision::Admit(_, _second) = decide_on(2) else { panic!("a free place") };
-        assert!(matches!(decide_on(3), Decision::Refuse(Outcome::TooMany, Some(_))));
+        assert!(matches!(decide_on(3), Decision::Refuse(Cause::TooMany { open: 2, most: 2 }, Some(_))));
         drop(first);
         assert!(matches!(decide_on(3), Decision::Admit(..)));
+    }
+
+    #[test]
+    fn whoever_is_refused_for_want_of_a_place_keeps_its_rate() {
+        let rate = Rate::new(0.001, Some(2)).unwrap();
+        let per_client = |limits: PerClient| ClientLimits::new(limits.rate(rate));
+        let cases = [
+            Options::default().client_limits(per_client(PerClient::default().max_connections(1))),
+            Options::default().client_limits(per_client(PerClient::default())).max_connections(1),
+        ];
+        for options in cases {
+            let open = Arc::new(OpenConnections::default());
+            let peer = PeerAddr::Ip(PEER.parse().unwrap());
+            let decide_on_one = || decide(None::<&Header<&[u8]>>, &peer, &options, &open, Instant::now());
+            let Decision::Admit(_, first) = decide_on_one() else { panic!("a free place") };
+            for _ in 0..5 {
+                let Decision::Refuse(cause, _) = decide_on_one() else { panic!("no free place") };
+                assert!(matches!(cause, Cause::TooMany { .. } | Cause::TooManyFromClient { .. }));
+            }
+            drop(first);
+            let Decision::Admit(_, second) = decide_on_one() else { panic!("its rate was spent") };
+            drop(second);
+            let Decision::Refuse(Cause::RateLimited { .. }, _) = decide_on_one() else { panic!("no rate") };
+            // Nor does one that is too fast take a place.
+            assert_eq!(open.count(), 0);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use proxyproto_codec::Header;
-use rustix::net::{getsockname, sockopt};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use crate::addresses::{LocalAddr, PeerAddr};
 use crate::permit::Permit;
 use crate::queue::Connection;
+use crate::socket;
 use crate::stream_io::StreamIo;
 
 /// A connection whose header has been read: its first byte is the one behind the header.
@@ -102,7 +103,7 @@ impl ProxiedStream {
     ///
     /// What getsockname(2) says.
     pub fn local_addr(&self) -> io::Result<LocalAddr> {
-        Ok(LocalAddr::from_kernel(getsockname(self.as_fd())?))
+        socket::local_addr(self.as_fd())
     }
 
     /// Sends small packets at once (`TCP_NODELAY`), or not. Does nothing on a UNIX socket, which always does.

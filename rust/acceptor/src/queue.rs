@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxyproto_codec::Header;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::addresses::PeerAddr;
+use crate::notice::Notice;
 use crate::permit::Permit;
-use crate::refusal::{Refusal, Refusals, Severity, TakenRefusals};
+use crate::refusal::Refusal;
+use crate::refusals::{Refusals, TakenRefusals};
 
 /// How often refusals may wake the taker. A siege of refused connections must not become its work.
 const REFUSALS_INTERVAL: Duration = Duration::from_millis(100);
@@ -164,24 +166,26 @@ impl Queue {
     pub(crate) fn refuse(&self, refusal: Refusal, now: Instant) -> bool {
         let mut state = self.lock();
         let before = state.next_tick();
-        state.refusals.add(refusal, now);
+        state.refusals.add(refusal);
         state.tell(now);
         state.next_tick() != before
     }
 
-    pub(crate) fn say(&self, severity: Severity, text: String, now: Instant) {
+    /// Tells of the listener, which is called `name`.
+    pub(crate) fn say(&self, name: &Arc<str>, notice: Notice, now: Instant) {
         let mut state = self.lock();
-        state.refusals.say(severity, text);
+        state.refusals.say(name, notice);
         state.tell(now);
     }
 
-    /// Takes what has been refused.
-    pub(crate) fn take_refusals(&self) -> TakenRefusals {
+    /// Takes what has been refused; says too whether [`Queue::next_tick`] has changed.
+    pub(crate) fn take_refusals(&self, now: Instant) -> (TakenRefusals, bool) {
         let mut state = self.lock();
+        let before = state.next_tick();
         state.telling.is_due = false;
-        let taken = state.refusals.take();
+        let taken = state.refusals.take(now);
         state.show();
-        taken
+        (taken, state.next_tick() != before)
     }
 
     /// Does what is due: the counts of repeats, and telling of refusals that came too soon after the last.
@@ -296,11 +300,9 @@ pub(crate) struct Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Outcome;
     use crate::permit::OpenConnections;
-    use crate::refusal::tests::refusal;
+    use crate::refusal::tests::timeout;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use std::sync::Arc;
 
     fn connection() -> Connection {
         let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
@@ -365,16 +367,22 @@ mod tests {
         let queue = Queue::new(1).unwrap();
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        assert!(queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(0)));
+        assert!(!queue.refuse(timeout("192.0.2.1:1"), at(0)));
         assert!(is_readable(&queue));
-        assert_eq!(queue.take_refusals().records.len(), 1);
+        let (taken, has_changed) = queue.take_refusals(at(0));
+        assert_eq!((taken.records.len(), has_changed), (1, true));
+        assert_eq!(queue.next_tick(), Some(at(10_000)), "when repeats are counted");
         assert!(!is_readable(&queue));
-        assert!(queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(50)));
-        assert!(!queue.refuse(refusal(Outcome::Timeout, "192.0.2.1:1"), at(60)));
+        assert!(queue.refuse(timeout("192.0.2.1:1"), at(50)));
+        assert!(!queue.refuse(timeout("192.0.2.1:1"), at(60)));
         assert!(!is_readable(&queue));
         assert_eq!(queue.next_tick(), Some(at(100)));
         queue.tick(at(100));
         assert!(is_readable(&queue));
+        assert!(!queue.take_refusals(at(100)).1);
+        queue.tick(at(10_000));
+        assert!(is_readable(&queue), "for the count of repeats");
+        assert!(queue.take_refusals(at(10_000)).1);
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use hashlink::LruCache;
-
 use crate::addresses::ClientNetwork;
+use crate::keyed::LinkedHashMap;
 
 /// How many clients' meters are remembered, at about 80 bytes each.
 ///
@@ -50,22 +49,18 @@ impl Rate {
     }
 }
 
-/// For each client the time at which its meter would be empty again.
-pub(crate) struct RateTable(LruCache<ClientNetwork, Instant>);
+/// For each client the time at which its meter would be empty again, the one that has been idle longest first.
+#[derive(Default)]
+pub(crate) struct RateTable(LinkedHashMap<ClientNetwork, Instant>);
 
 impl RateTable {
-    pub(crate) fn new() -> Self {
-        // `new` allocates for its full capacity at once; most listeners never see so many clients.
-        Self(LruCache::new_unbounded())
-    }
-
     /// Counts one connection of `client` at `now`, if `rate` allows it.
     pub(crate) fn admit(&mut self, client: ClientNetwork, rate: Rate, now: Instant) -> bool {
         let interval = Duration::from_secs_f64(1.0 / rate.per_second);
         let tolerance = interval.saturating_mul(rate.burst.saturating_sub(1));
-        let Some(empty_at) = self.0.get_mut(&client) else {
+        let Some(empty_at) = self.0.to_back(&client) else {
             if self.0.len() >= REMEMBERED_CLIENTS {
-                self.0.remove_lru();
+                self.0.pop_front();
             }
             self.0.insert(client, now + interval);
             return true;
@@ -96,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate() {
-        let mut table = RateTable::new();
+        let mut table = RateTable::default();
         let rate = Rate::new(2.0, Some(3)).unwrap();
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
@@ -108,7 +103,7 @@ mod tests {
 
     #[test]
     fn clients_do_not_share_a_meter() {
-        let mut table = RateTable::new();
+        let mut table = RateTable::default();
         let rate = Rate::new(1.0, Some(1)).unwrap();
         let now = Instant::now();
         assert!(table.admit(client(1), rate, now));
@@ -118,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_stands_still_or_runs_back_is_no_gift() {
-        let mut table = RateTable::new();
+        let mut table = RateTable::default();
         let rate = Rate::new(1.0, Some(1)).unwrap();
         let earlier = Instant::now();
         assert!(table.admit(client(1), rate, earlier + Duration::from_secs(5)));
@@ -127,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_faster_rate_holds_for_who_was_counted_under_a_slower_one() {
-        let mut table = RateTable::new();
+        let mut table = RateTable::default();
         let slow = Rate::new(0.001, Some(5)).unwrap();
         let fast = Rate::new(10.0, Some(1)).unwrap();
         let now = Instant::now();
@@ -142,7 +137,7 @@ mod tests {
     fn no_rate_overflows_the_clock() {
         for (per_second, burst) in [(1e-9, Some(u32::MAX)), (1e9, None), (1e9, Some(1)), (0.5, Some(0))] {
             let rate = Rate::new(per_second, burst).unwrap();
-            let mut table = RateTable::new();
+            let mut table = RateTable::default();
             for _ in 0..3 {
                 table.admit(client(1), rate, Instant::now());
             }
@@ -161,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_keeps_whoever_is_busy() {
-        let mut table = RateTable::new();
+        let mut table = RateTable::default();
         let rate = Rate::new(0.001, Some(1)).unwrap();
         let now = Instant::now();
         assert!(table.admit(client(0), rate, now));

@@ -1,28 +1,29 @@
 //! The listening socket before it is served: bound by us, or adopted.
 
-use std::fs;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::net::{getsockname, sockopt};
-use socket2::{Domain, SockAddr, Type};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
+};
 
 use crate::addresses::LocalAddr;
+use crate::socket_file::SocketFile;
 
 /// A listening socket, non-blocking and close-on-exec.
 #[derive(Debug)]
 pub struct Socket {
+    /// The file of a UNIX socket that we bound, to be removed at the end: before the fd, so that its inode is still held.
+    file: Option<SocketFile>,
     fd: OwnedFd,
     local: LocalAddr,
     bound_by_us: bool,
     backlog: usize,
     ahead: usize,
-    /// The file of a UNIX socket that we bound, to be removed at the end.
-    file: Option<SocketFile>,
 }
 
 /// How to bind an internet address.
@@ -73,17 +74,18 @@ impl Socket {
     ///
     /// What socket(2), bind(2) and listen(2) say.
     pub fn bind(address: SocketAddr, options: BindOptions) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        let fd = stream_socket(if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET })?;
         // As asyncio and socket.create_server do: a restart need not wait for old connections to be forgotten.
-        socket.set_reuse_address(true)?;
+        sockopt::set_socket_reuseaddr(&fd, true)?;
         if options.reuse_port {
-            socket.set_reuse_port(true)?;
+            sockopt::set_socket_reuseport(&fd, true)?;
         }
         if address.is_ipv6() {
-            socket.set_only_v6(!options.dualstack)?;
+            sockopt::set_ipv6_v6only(&fd, !options.dualstack)?;
         }
-        socket.bind(&address.into())?;
-        let socket = Self::listen(socket, options.backlog, None)?;
+        bind(&fd, &address)?;
+        listen(&fd, kernel_length(options.backlog))?;
+        let socket = Self::listening(fd, options.backlog, None)?;
         Ok(if options.reuse_port { socket.with_ahead(0) } else { socket })
     }
 
@@ -95,18 +97,18 @@ impl Socket {
     ///
     /// What the system says; `AddrInUse` also if the path is a socket that is served, or is no socket.
     pub fn bind_unix(path: &Path, backlog: u32, mode: Option<u32>) -> io::Result<Self> {
-        let is_abstract = path.as_os_str().as_bytes().first() == Some(&0);
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        if !is_abstract {
-            remove_stale(path)?;
+        let fd = stream_socket(AddressFamily::UNIX)?;
+        let bytes = path.as_os_str().as_bytes();
+        if let Some(name) = bytes.strip_prefix(b"\0") {
+            bind(&fd, &SocketAddrUnix::new_abstract_name(name)?)?;
+            listen(&fd, kernel_length(backlog))?;
+            return Self::listening(fd, backlog, None);
         }
-        socket.bind(&SockAddr::unix(path)?)?;
-        let file = if is_abstract { None } else { Some(SocketFile::of(path)?) };
-        if let (Some(mode), false) = (mode, is_abstract) {
-            // Before listen: nobody can connect while the file has the umask's permissions.
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        }
-        Self::listen(socket, backlog, file)
+        let address = SocketAddrUnix::new(bytes)?;
+        let bind = || Ok(bind(&fd, &address)?);
+        let listen = || Ok(listen(&fd, kernel_length(backlog))?);
+        let file = SocketFile::bind(path, mode, bind, listen)?;
+        Self::listening(fd, backlog, Some(file))
     }
 
     /// Takes a socket that is bound and listens already: from systemd, or from a parent process. `backlog` bounds only
@@ -114,15 +116,20 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if it is not a listening stream socket.
+    /// `Unsupported` with an [`UnsupportedFamily`] inside if it is neither an internet nor a UNIX socket: nothing says who
+    /// its peers are. `InvalidInput` if it is not a listening stream socket.
     pub fn adopt(fd: OwnedFd, backlog: u32) -> io::Result<Self> {
-        let is_stream = sockopt::socket_type(&fd)? == rustix::net::SocketType::STREAM;
+        let family = sockopt::socket_domain(&fd)?;
+        if !matches!(family, AddressFamily::INET | AddressFamily::INET6 | AddressFamily::UNIX) {
+            return Err(unsupported(family));
+        }
+        let is_stream = sockopt::socket_type(&fd)? == SocketType::STREAM;
         if !is_stream || !sockopt::socket_acceptconn(&fd)? {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a listening stream socket"));
         }
         rustix::io::ioctl_fionbio(&fd, true)?;
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-        let local = LocalAddr::from_kernel(getsockname(&fd)?);
+        let local = local_addr(fd.as_fd())?;
         Ok(Self { fd, local, bound_by_us: false, backlog: queue_length(backlog), ahead: 0, file: None })
     }
 
@@ -160,14 +167,32 @@ impl Socket {
         (self.fd, self.file)
     }
 
-    fn listen(socket: socket2::Socket, backlog: u32, file: Option<SocketFile>) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        let fd = OwnedFd::from(socket);
-        let local = LocalAddr::from_kernel(getsockname(&fd)?);
+    fn listening(fd: OwnedFd, backlog: u32, file: Option<SocketFile>) -> io::Result<Self> {
+        let local = local_addr(fd.as_fd())?;
         let backlog = queue_length(backlog);
         Ok(Self { fd, local, bound_by_us: true, backlog, ahead: backlog, file })
     }
+}
+
+fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+/// Where `fd` listens, or was connected to.
+pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> io::Result<LocalAddr> {
+    let address = getsockname(fd)?;
+    let family = address.address_family();
+    LocalAddr::from_kernel(address).ok_or_else(|| unsupported(family))
+}
+
+fn unsupported(family: AddressFamily) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, UnsupportedFamily(family.as_raw()))
+}
+
+/// As listen(2) takes it.
+fn kernel_length(backlog: u32) -> i32 {
+    i32::try_from(backlog).unwrap_or(i32::MAX)
 }
 
 /// At least one must fit, or none would ever be handed over.
@@ -175,46 +200,44 @@ fn queue_length(backlog: u32) -> usize {
     usize::try_from(backlog).unwrap_or(usize::MAX).max(1)
 }
 
-/// The file of a UNIX socket; removed when this is dropped, unless a successor has put another one in its place.
-#[derive(Debug)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
+/// A socket of an address family that cannot be served, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsupportedFamily(u16);
 
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_path_buf(), device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // While we drain, nobody answers at the path, so a successor may have replaced the file. The socket holds the
-        // inode for as long as it is open, so the number is not the successor's.
-        let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode));
-        if is_ours {
-            let _ = fs::remove_file(&self.path);
+impl fmt::Display for UnsupportedFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = FAMILIES.iter().find(|(family, _)| family.as_raw() == self.0);
+        match known {
+            Some((_, name)) => write!(f, "an {name} socket cannot be served: ")?,
+            None => write!(f, "a socket of address family {} cannot be served: ", self.0)?,
         }
+        f.write_str("nothing says who its peers are. AF_INET, AF_INET6 and AF_UNIX can")
     }
 }
 
-/// Removes the file of a UNIX socket on which nobody listens.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    probe.set_nonblocking(true)?;
-    match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // It answers, or its queue is full: somebody serves it.
-        _ => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+impl std::error::Error for UnsupportedFamily {}
+
+/// Others of which there are stream sockets that listen.
+const FAMILIES: &[(AddressFamily, &str)] = &[
+    (AddressFamily::VSOCK, "AF_VSOCK"),
+    (AddressFamily::TIPC, "AF_TIPC"),
+    (AddressFamily::BLUETOOTH, "AF_BLUETOOTH"),
+    (AddressFamily::from_raw(43), "AF_SMC"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_whose_peers_nobody_knows_is_not_adopted() {
+        let flags = SocketFlags::CLOEXEC;
+        let netlink = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None).unwrap();
+        let error = Socket::adopt(netlink, 16).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        let text = "a socket of address family 16 cannot be served: nothing says who its peers are. AF_INET, AF_INET6 and \
+                    AF_UNIX can";
+        assert_eq!(error.to_string(), text);
+        assert!(UnsupportedFamily(40).to_string().starts_with("an AF_VSOCK socket cannot be served: "));
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls that rustix and socket2 lack, and the one place in this crate with unsafe code.
+//! The system calls that rustix lacks, and the one place in this crate with unsafe code.
 #![allow(unsafe_code, reason = "see the module's text; each block says what holds")]
 
 use std::io;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::addresses::PeerAddr;
+use crate::cause::Cause;
+use crate::network::Network;
 use crate::options::{Options, ProxyProtocol, Untrusted};
 
 /// How a connection begins.
@@ -40,32 +42,43 @@ impl fmt::Debug for PeerPolicy {
     }
 }
 
-/// Says how the connection of `peer` begins, or `None` if it is refused at once.
-pub(crate) fn approach(peer: &PeerAddr, options: &Options, now: Instant) -> Option<Approach> {
+/// Says how the connection of `peer` begins, or why it is refused at once.
+pub(crate) fn approach(peer: &PeerAddr, options: &Options, now: Instant) -> Result<Approach, Cause> {
     if let Some(PeerPolicy(policy)) = &options.policy {
-        return Some(policy(peer)).filter(|approach| *approach != Approach::Refuse);
+        let approach = policy(peer);
+        return if approach == Approach::Refuse { Err(Cause::RefusedByPolicy) } else { Ok(approach) };
     }
     if options.proxy_protocol == ProxyProtocol::Off {
-        return Some(Approach::NoHeader);
+        return Ok(Approach::NoHeader);
     }
     if !is_trusted(peer, options, now) {
         return match options.untrusted {
-            Untrusted::Refuse => None,
-            Untrusted::Direct => Some(Approach::Direct),
+            Untrusted::Refuse => Err(untrusted(peer, options, now)),
+            Untrusted::Direct => Ok(Approach::Direct),
         };
     }
     match options.proxy_protocol {
-        ProxyProtocol::Optional => Some(Approach::PerhapsHeader),
-        _ => Some(Approach::Header),
+        ProxyProtocol::Optional => Ok(Approach::PerhapsHeader),
+        _ => Ok(Approach::Header),
     }
 }
 
 /// Whether `peer` is a proxy that we believe. Only the TCP peer is ever asked, never what a header says.
 pub(crate) fn is_trusted(peer: &PeerAddr, options: &Options, now: Instant) -> bool {
-    match (&options.trusted, peer.ip()) {
-        (Some(trusted), Some(ip)) => trusted.contains(ip, now),
+    match (peer, &options.trusted) {
         // Whoever reaches a UNIX socket has passed the file's permissions.
-        (None, _) | (_, None) => true,
+        (PeerAddr::Unix(_), _) | (PeerAddr::Ip(_), None) => true,
+        (PeerAddr::Ip(address), Some(trusted)) => trusted.contains(*address, now),
+        (PeerAddr::Unknown(_), _) => false,
+    }
+}
+
+fn untrusted(peer: &PeerAddr, options: &Options, now: Instant) -> Cause {
+    let trusted = options.trusted.as_ref();
+    let without_scope = peer.host().map(Network::from).filter(Network::has_scope);
+    Cause::Untrusted {
+        networks: trusted.map_or(0, |trusted| trusted.held(now)),
+        without_scope: without_scope.and_then(|peer| trusted?.entry_for(peer.without_scope(), now)),
     }
 }
 
@@ -86,6 +99,9 @@ mod tests {
             (Required, Untrusted::Refuse, ip("10.0.0.1:1"), Some(Header)),
             (Required, Untrusted::Refuse, ip("[::ffff:10.0.0.1]:1"), Some(Header)),
             (Required, Untrusted::Refuse, ip("192.0.2.1:1"), None),
+            (Required, Untrusted::Refuse, PeerAddr::Unknown(40), None),
+            (Required, Untrusted::Direct, PeerAddr::Unknown(40), Some(Direct)),
+            (Optional, Untrusted::Refuse, PeerAddr::Unknown(0), None),
             (Required, Untrusted::Direct, ip("192.0.2.1:1"), Some(Direct)),
             (Required, Untrusted::Refuse, unix.clone(), Some(Header)),
             (Optional, Untrusted::Refuse, ip("10.0.0.1:1"), Some(PerhapsHeader)),
@@ -98,7 +114,7 @@ mod tests {
             let options =
                 Options { proxy_protocol, untrusted, trusted: Some(trusted.clone()), ..Options::default() };
             assert_eq!(
-                approach(&peer, &options, Instant::now()),
+                approach(&peer, &options, Instant::now()).ok(),
                 expected,
                 "{proxy_protocol:?} {untrusted:?} {peer}"
             );
@@ -113,9 +129,9 @@ mod tests {
             None => Approach::Refuse,
         });
         let cases = [
-            (PeerAddr::Ip("127.0.0.1:1".parse().unwrap()), Some(Approach::Direct)),
-            (PeerAddr::Ip("192.0.2.1:1".parse().unwrap()), Some(Approach::Header)),
-            (PeerAddr::Unix(UnixName::default()), None),
+            (PeerAddr::Ip("127.0.0.1:1".parse().unwrap()), Ok(Approach::Direct)),
+            (PeerAddr::Ip("192.0.2.1:1".parse().unwrap()), Ok(Approach::Header)),
+            (PeerAddr::Unix(UnixName::default()), Err(Cause::RefusedByPolicy)),
         ];
         for (peer, expected) in cases {
             assert_eq!(approach(&peer, &options, Instant::now()), expected, "{peer}");
@@ -125,6 +141,28 @@ mod tests {
     #[test]
     fn without_a_list_every_peer_is_believed() {
         let peer = PeerAddr::Ip("192.0.2.1:1".parse().unwrap());
-        assert_eq!(approach(&peer, &Options::default(), Instant::now()), Some(Approach::Header));
+        assert_eq!(approach(&peer, &Options::default(), Instant::now()), Ok(Approach::Header));
+        let unknown = PeerAddr::Unknown(40);
+        assert!(approach(&unknown, &Options::default(), Instant::now()).is_err());
+    }
+
+    #[test]
+    fn a_link_local_proxy_is_believed_on_its_interface() {
+        let lo = "lo".parse::<crate::interface::InterfaceName>().unwrap().number().unwrap().get();
+        let peer = |scope_id| {
+            PeerAddr::Ip(std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 1, 0, scope_id).into())
+        };
+        let by = |entry: &str, scope_id| {
+            let options = Options::default().trusted([entry.parse().unwrap()].into_iter().collect());
+            approach(&peer(scope_id), &options, Instant::now())
+        };
+        assert_eq!(by("fe80::1%lo", lo), Ok(Approach::Header));
+        let refused = |without_scope: Option<&str>| {
+            let without_scope = without_scope.map(|entry| entry.parse().unwrap());
+            Err(Cause::Untrusted { networks: 1, without_scope })
+        };
+        assert_eq!(by("fe80::1%lo", lo + 1), refused(None));
+        assert_eq!(by("fe80::1", lo), refused(Some("fe80::1")));
+        assert_eq!(by("fe80::/64", lo), refused(Some("fe80::/64")));
     }
 }

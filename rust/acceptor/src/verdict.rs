@@ -1,10 +1,8 @@
 //! What a connection's first bytes mean, given how it should begin. Bytes in, verdict out: no socket, no clock.
 
-use std::fmt;
-
 use proxyproto_codec::{Fault, FirstBytes, Header, Status, decode};
 
-use crate::outcome::Outcome;
+use crate::cause::Cause;
 use crate::trust::Approach;
 
 /// What to do with a connection.
@@ -15,20 +13,7 @@ pub(crate) enum Verdict {
     /// Wait until at least `needed` more bytes are there.
     Wait { needed: usize },
     /// Close it.
-    Refuse(Outcome, Detail),
-}
-
-/// What the log says was wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Detail {
-    /// What the outcome's name says, and no more.
-    Plain,
-    /// What the codec says, with its byte.
-    Codec(proxyproto_codec::Error),
-    /// What the bytes look like instead of a header.
-    FirstBytes(FirstBytes),
-    /// The header does not fit into the socket's receive buffer, of so many bytes as the kernel counts them.
-    ReceiveBuffer(usize),
+    Refuse(Cause),
 }
 
 /// Judges the first `bytes` of a connection, all that are there; `closed`: and no more will come.
@@ -40,7 +25,7 @@ pub(crate) fn judge(
 ) -> Verdict {
     match approach {
         Approach::Direct => Verdict::Serve(None),
-        Approach::Refuse => Verdict::Refuse(Outcome::Untrusted, Detail::Plain),
+        Approach::Refuse => Verdict::Refuse(Cause::RefusedByPolicy),
         Approach::NoHeader => judge_headerless(bytes),
         Approach::PerhapsHeader if bytes.first().is_some_and(|byte| !opens_header(*byte)) => {
             Verdict::Serve(None)
@@ -58,7 +43,9 @@ fn judge_header(
     match decode(bytes, &options) {
         Ok(Status::Complete(header)) => Verdict::Serve(Some(header.to_owned())),
         // R30: a connection that ends inside its header is rejected.
-        Ok(Status::Partial { .. }) if closed => Verdict::Refuse(Outcome::ClosedEarly, Detail::Plain),
+        Ok(Status::Partial { needed }) if closed => {
+            Verdict::Refuse(Cause::ClosedEarly { seen: bytes.len(), needed })
+        }
         // Where the first byte decides, waiting for more than one would be waiting for bytes that need not come.
         Ok(Status::Partial { .. }) if bytes.is_empty() => Verdict::Wait { needed: 1 },
         Ok(Status::Partial { needed }) => Verdict::Wait { needed },
@@ -67,9 +54,9 @@ fn judge_header(
             Verdict::Serve(None)
         }
         Err(error) if error.fault() == Fault::NoHeader => {
-            Verdict::Refuse(Outcome::MissingHeader, Detail::FirstBytes(FirstBytes::of(bytes)))
+            Verdict::Refuse(Cause::MissingHeader(FirstBytes::of(bytes)))
         }
-        Err(error) => Verdict::Refuse(error.fault().into(), Detail::Codec(error)),
+        Err(error) => Verdict::Refuse(Cause::Invalid(error)),
     }
 }
 
@@ -77,7 +64,7 @@ fn judge_header(
 fn judge_headerless(bytes: &[u8]) -> Verdict {
     match FirstBytes::of(bytes) {
         first_bytes @ (FirstBytes::ProxyV1 | FirstBytes::ProxyV2) => {
-            Verdict::Refuse(Outcome::UnexpectedHeader, Detail::FirstBytes(first_bytes))
+            Verdict::Refuse(Cause::UnexpectedHeader(first_bytes))
         }
         _ => Verdict::Serve(None),
     }
@@ -86,19 +73,6 @@ fn judge_headerless(bytes: &[u8]) -> Verdict {
 /// Both signatures by their first byte: `PROXY ` and CR LF CR LF...
 fn opens_header(byte: u8) -> bool {
     matches!(byte, b'P' | b'\r')
-}
-
-impl fmt::Display for Detail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain => Ok(()),
-            Self::Codec(error) => error.fmt(f),
-            Self::FirstBytes(first_bytes) => first_bytes.fmt(f),
-            Self::ReceiveBuffer(size) => {
-                write!(f, "the header does not fit into the receive buffer (SO_RCVBUF) of {size} bytes")
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -115,7 +89,7 @@ mod tests {
             Verdict::Serve(Some(header)) => format!("header of {}", header.raw().len()),
             Verdict::Serve(None) => "serve".into(),
             Verdict::Wait { .. } => "wait".into(),
-            Verdict::Refuse(outcome, _) => outcome.name().into(),
+            Verdict::Refuse(cause) => cause.outcome().name().into(),
         }
     }
 
@@ -170,7 +144,11 @@ mod tests {
     #[test]
     fn a_refusal_says_what_the_bytes_look_like() {
         let verdict = judge(Approach::Header, MQTT_CONNECT, false, proxyproto_codec::Options::default());
-        let Verdict::Refuse(_, detail) = verdict else { panic!("{verdict:?}") };
-        assert_eq!(detail, Detail::FirstBytes(FirstBytes::MqttConnect));
+        let Verdict::Refuse(cause) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(cause, Cause::MissingHeader(FirstBytes::MqttConnect));
+        let verdict = judge(Approach::Header, b"PROXY TCP4", true, proxyproto_codec::Options::default());
+        let Verdict::Refuse(Cause::ClosedEarly { seen: 10, needed: 1.. }) = verdict else {
+            panic!("{verdict:?}")
+        };
     }
 }

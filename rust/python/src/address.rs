@@ -39,11 +39,14 @@ pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
     match peer {
         PeerAddr::Ip(SocketAddr::V4(_)) => libc::AF_INET,
         PeerAddr::Ip(SocketAddr::V6(_)) => libc::AF_INET6,
-        _ => libc::AF_UNIX,
+        PeerAddr::Unix(_) => libc::AF_UNIX,
+        PeerAddr::Unknown(family) => *family as i32,
+        _ => libc::AF_UNSPEC,
     }
 }
 
-/// The TCP peer in the form of `getpeername()`. An unnamed UNIX socket is the empty path.
+/// The TCP peer in the form of `getpeername()`. An unnamed UNIX socket is the empty path. None where the kernel has not said
+/// who it is.
 pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
     Ok(match peer {
         PeerAddr::Ip(SocketAddr::V4(address)) => {
@@ -57,13 +60,16 @@ pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<
             PyBytes::new(py, &[b"\0", &*name.bytes].concat()).into_any()
         }
         PeerAddr::Unix(name) => OsStr::from_bytes(&name.bytes).into_pyobject(py)?.into_any(),
-        _ => PyString::new(py, "").into_any(),
+        _ => py.None().into_bound(py),
     })
 }
 
 /// A refused client, in the form that `getpeername()` would have given.
 pub(crate) fn client_to_python(py: Python<'_>, client: ClientAddr) -> PyResult<Bound<'_, PyAny>> {
-    to_python(py, &Address::from(SocketAddr::new(client.ip, client.port)))
+    match client.ip {
+        IpAddr::V6(ip) => Ok((ipv6(py, ip)?, client.port, 0, client.scope_id).into_pyobject(py)?.into_any()),
+        IpAddr::V4(ip) => Ok((ipv4(py, ip)?, client.port).into_pyobject(py)?.into_any()),
+    }
 }
 
 /// An address that a caller gave for a header to be sent.

@@ -22,6 +22,7 @@ mod listener_options;
 mod options;
 mod parse;
 mod ssl;
+mod wording;
 
 /// The Rust core of `proxyproto_rs`. The package exports its public names.
 #[pymodule(gil_used = false)]

@@ -15,11 +15,15 @@ use crate::error;
 /// A change takes effect at once in every listener that holds the set, for connections that arrive afterwards. Adding
 /// and removing an entry take the same time whatever the size of the set. IPv4-mapped IPv6 addresses count as IPv4.
 ///
+/// A link-local address (fe80::/10) is another host on each interface. "fe80::1%eth0" and "fe80::%eth0/64" match a peer on
+/// that interface. Without a scope, "fe80::1" and "fe80::/10" match addresses without one, as headers have them, but no
+/// peer: a proxy that is trusted must not be somebody else on another interface. In `deny` they match on every interface.
+///
 /// Args:
 ///     networks: Addresses and networks in CIDR notation, as text or from `ipaddress`.
 ///
 /// Raises:
-///     ValueError: A text is not an address or network, or has host bits set.
+///     ValueError: A text is not an address or network, has host bits set, or has a scope though it is not link-local.
 ///     TypeError: An item is neither text nor from `ipaddress`.
 ///
 /// Typical use::
@@ -65,22 +69,25 @@ impl AddressSet {
     /// Whether one entry covers the whole address or network.
     fn __contains__(&self, network: &Bound<'_, PyAny>) -> PyResult<bool> {
         let network = parse("network", &text("network", network)?)?;
-        Ok(self.0.covers(network, Instant::now()))
+        Ok(self.0.contains(network, Instant::now()))
     }
 
-    fn __len__(&self) -> usize {
-        self.0.len(Instant::now())
+    /// How many entries have not expired.
+    fn __len__(&self, py: Python<'_>) -> usize {
+        // It removes what has expired, 1-2 us for each entry, while others may run.
+        py.detach(|| acceptor::without_a_fork(|| self.0.len(Instant::now())))
     }
 
-    /// Iterate over the entries as text, IPv4 first, in the order of their addresses. It is a copy, so the set may
-    /// change meanwhile.
+    /// Iterate over the entries as text: IPv4, IPv6, then those with a scope by their interface, each in the order of their
+    /// addresses. It is a copy, so the set may change meanwhile.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let entries: Vec<String> = self.0.entries(Instant::now()).iter().map(ToString::to_string).collect();
+        let entries = || self.0.entries(Instant::now()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let entries = py.detach(|| acceptor::without_a_fork(entries));
         Ok(entries.into_pyobject(py)?.try_iter()?.into_any())
     }
 
-    fn __repr__(&self) -> String {
-        format!("<AddressSet of {} networks>", self.__len__())
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<AddressSet of {} networks>", self.__len__(py))
     }
 }
 

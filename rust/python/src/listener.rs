@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use acceptor::{BindOptions, Closed, Inherited, Listener, Options, Severity, Socket};
+use acceptor::{BindOptions, Closed, Inherited, Listener, Options, Severity, Socket, Wording};
 use proxyproto_acceptor as acceptor;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -19,6 +19,7 @@ use crate::address;
 use crate::connection::Connection;
 use crate::error;
 use crate::listener_options::{self, Changes, Given};
+use crate::wording;
 
 /// A listening socket that the background thread serves. All methods are thread-safe.
 ///
@@ -130,9 +131,10 @@ impl Acceptor {
         if taken.records.is_empty() && taken.lines.is_empty() && taken.dropped == 0 {
             return Ok(None);
         }
-        let records =
-            taken.records.into_iter().map(|refusal| fields(py, &refusal)).collect::<PyResult<Vec<_>>>()?;
-        let lines = taken.lines.into_iter().map(|line| (level(line.severity), line.text)).collect();
+        let wording = self.wording();
+        let fields = |refusal| fields(py, refusal, wording);
+        let records = taken.records.iter().map(fields).collect::<PyResult<Vec<_>>>()?;
+        let lines = taken.lines.iter().map(|line| (level(line.severity()), line.text_in(wording))).collect();
         Ok(Some((records, lines, taken.dropped)))
     }
 
@@ -154,7 +156,7 @@ impl Acceptor {
         let changes = Changes::read(changes)?;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let (options, now_given) = changes.apply(py, &self.listener.options(), &given)?;
-        self.listener.update(options).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        self.listener.update(options).map_err(listener_options::cannot_be_meant)?;
         *given = now_given;
         Ok(())
     }
@@ -202,6 +204,11 @@ impl Acceptor {
         };
         let listener = socket().and_then(start).map_err(os_error)?;
         Ok(Self { listener, given: Mutex::new(given) })
+    }
+
+    fn wording(&self) -> Wording {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        wording::wording(given.has_client_limits())
     }
 
     fn take_at_most(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Py<Connection>>> {
@@ -255,6 +262,7 @@ fn os_error(error: io::Error) -> PyErr {
         (Some(errno), _) => errno,
         (None, io::ErrorKind::InvalidInput) => libc::EINVAL,
         (None, io::ErrorKind::NotConnected) => libc::EBADF,
+        (None, io::ErrorKind::Unsupported) => libc::EAFNOSUPPORT,
         (None, _) => return error.into(),
     };
     let text = error.to_string();
@@ -267,14 +275,18 @@ fn inherited(error: Inherited) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
 }
 
-fn fields<'py>(py: Python<'py>, refusal: &acceptor::Refusal) -> PyResult<RefusalFields<'py>> {
+fn fields<'py>(
+    py: Python<'py>,
+    refusal: &acceptor::Refusal,
+    wording: Wording,
+) -> PyResult<RefusalFields<'py>> {
     let client = refusal.client.map(|client| address::client_to_python(py, client)).transpose()?;
     let time = refusal.time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
     Ok((
         refusal.outcome.name(),
         address::peer_to_python(py, &refusal.peer)?,
         client,
-        refusal.detail(),
+        refusal.detail_in(wording),
         PyBytes::new(py, &refusal.first_bytes),
         refusal.listener.to_string(),
         refusal.count,

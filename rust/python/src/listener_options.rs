@@ -10,6 +10,7 @@ use acceptor::{HeaderTimeout, OptionError, Options};
 use crate::error;
 use crate::limits::{self, AddressSet, ClientLimits};
 use crate::options::{MaxHeaderSize, Versions};
+use crate::wording::argument;
 
 /// What an update must keep although the acceptor's options do not hold it: how the limits per client were given.
 pub(crate) struct Given {
@@ -25,6 +26,10 @@ impl Given {
     pub(crate) fn new() -> Self {
         let own_limits = acceptor::ClientLimits::new(acceptor::PerClient::default());
         Self { own_limits, burst: None, shared_limits: None }
+    }
+
+    pub(crate) fn has_client_limits(&self) -> bool {
+        self.shared_limits.is_some()
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
@@ -185,14 +190,8 @@ impl PerClient {
 }
 
 /// A ValueError that names the options by their keywords.
-fn cannot_be_meant(error: OptionError) -> PyErr {
-    match error {
-        OptionError::OptionalWithoutTrusted => PyValueError::new_err(
-            "trusted is needed with proxy_protocol=\"optional\": if everybody may send a header but need not, everybody \
-             can claim to be anybody",
-        ),
-        other => PyValueError::new_err(other.to_string()),
-    }
+pub(crate) fn cannot_be_meant(error: OptionError) -> PyErr {
+    PyValueError::new_err(error.text_in(argument))
 }
 
 fn optional<'py, T>(

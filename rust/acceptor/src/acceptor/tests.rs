@@ -167,7 +167,7 @@ impl Bench {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.shared.queue.take_refusals().lines.into_iter().map(|line| line.text).collect()
+        self.shared.queue.take_refusals(clock()).0.lines.iter().map(ToString::to_string).collect()
     }
 
     /// What has been noted since the last time.

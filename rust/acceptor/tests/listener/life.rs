@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use proxyproto_acceptor::{
-    BindOptions, Closed, Listener, OptionError, Options, Outcome, ProxyProtocol, Socket,
+    BindOptions, Closed, Listener, OptionError, Options, Outcome, ProxyProtocol, Setting, Socket,
 };
 
 use crate::pair::{Served, V1, options, until_closed};
@@ -77,7 +77,7 @@ fn options_that_cannot_be_meant_start_nothing() {
     let optional = Options::default().proxy_protocol(ProxyProtocol::Optional);
     for (options, expected) in [
         (optional, OptionError::OptionalWithoutTrusted),
-        (options().max_pending(0), OptionError::Zero { option: "max_pending" }),
+        (options().max_pending(0), OptionError::Zero { option: Setting::MaxPending }),
     ] {
         let error = Listener::start(socket(), options).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);

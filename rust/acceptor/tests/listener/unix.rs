@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Barrier;
 
 use proxyproto_acceptor::{Listener, PeerAddr, Socket};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -74,4 +75,53 @@ fn a_stale_file_is_replaced_a_served_one_is_not_and_ours_goes_with_us() {
     std::fs::write(&path, "precious").unwrap();
     assert_eq!(Socket::bind_unix(&path, 16, None).unwrap_err().kind(), in_use);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn of_servers_that_replace_a_stale_file_at_once_exactly_one_serves_the_path() {
+    let directory = Directory::new("race");
+    let path = directory.socket();
+    for _ in 0..300 {
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let begin = Barrier::new(4);
+        let start = || {
+            begin.wait();
+            Socket::bind_unix(&path, 16, None)
+        };
+        let started: Vec<_> = std::thread::scope(|scope| {
+            let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            starting.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let (served, refused): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+        assert_eq!(served.len(), 1, "{refused:?}");
+        for error in refused {
+            assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        }
+        UnixStream::connect(&path).unwrap();
+        drop(served);
+        assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 0, "something is left");
+    }
+}
+
+#[test]
+fn a_server_that_starts_while_another_ends_is_not_turned_away() {
+    let directory = Directory::new("restart");
+    let path = directory.socket();
+    let mut serving = Socket::bind_unix(&path, 16, None).unwrap();
+    for _ in 0..300 {
+        let ended = std::thread::scope(|scope| {
+            let end = scope.spawn(move || drop(serving));
+            let next = loop {
+                let was_serving = !end.is_finished();
+                match Socket::bind_unix(&path, 16, None) {
+                    Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && was_serving => {}
+                    next => break next,
+                }
+            };
+            end.join().unwrap();
+            next
+        });
+        serving = ended.unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
 }

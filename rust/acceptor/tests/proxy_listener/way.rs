@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use proxyproto_acceptor::{
     Approach, BindOptions, LocalAddr, OptionError, Options, Outcome, PeerAddr, ProxyListener, ProxyProtocol,
-    Socket, Untrusted,
+    Setting, Socket, Untrusted,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -114,7 +114,10 @@ async fn other_options_hold_for_who_comes_then() {
     assert_eq!(listener.options().proxy_protocol, ProxyProtocol::Off);
     let _peer = peer(&listener, b"hello").await;
     assert!(accept(&listener).await.header().is_none());
-    assert_eq!(listener.update(options().max_pending(0)), Err(OptionError::Zero { option: "max_pending" }));
+    assert_eq!(
+        listener.update(options().max_pending(0)),
+        Err(OptionError::Zero { option: Setting::MaxPending })
+    );
 }
 
 #[tokio::test]
