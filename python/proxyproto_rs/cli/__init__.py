@@ -1,4 +1,4 @@
-"""The command `proxyproto-rs`: a file a verb."""
+"""The command `proxyproto-rs`. Each verb has a module of its own."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _FAILED = 1
 
 
 class Verb(Protocol):
-    """What a verb's module has. It imports what an extra brings only in `run`."""
+    """The module of a verb. Only its `run` may import what an extra installs."""
 
     HELP: str
     EXTRA: str | None
-    """The extra that `run` needs."""
+    """The extra that `run` needs, if any."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Name the verb's options."""
+        """Add the verb's options to its parser."""
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it; the exit status."""
+        """Run the verb and return the exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb and return the exit status; 2 is a mistake in how it was called."""
+    """Run a verb and return the exit status. Status 2 means that the command line is wrong."""
     parser = argparse.ArgumentParser(
         prog="proxyproto-rs",
         description="The PROXY protocol for Python servers, and an MQTT broker behind proxies.",
@@ -54,4 +54,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"proxyproto-rs {arguments.verb} needs {missing.name}: {needs}\n")
         return _FAILED
     except KeyboardInterrupt:
-        return 130  # as a shell says it: 128 + SIGINT
+        return 130  # the status that shells give a process that SIGINT ended: 128 + SIGINT

@@ -1,4 +1,4 @@
-"""`python -m proxyproto_rs.cli`."""
+"""Runs the command line for `python -m proxyproto_rs.cli`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`proxyproto-rs broker`: serve what a configuration file names, until a signal says otherwise.
+"""`proxyproto-rs broker`: run an MQTT broker from a configuration file, until a signal ends it.
 
-SIGHUP reads the file anew and reopens the log files; SIGINT and SIGTERM end every session and then the process.
+SIGHUP reads the file again and reopens the log files. SIGINT and SIGTERM end every session, then the process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See Verb."""
+    """Add the verb's options to its parser."""
     parser.add_argument("--config", metavar="FILE", help="YAML; without it, TBMQ's variables and defaults")
     parser.add_argument("--check", action="store_true", help="validate and bind nothing; status 0 or 2")
     parser.add_argument(
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """See Verb."""
+    """Print or check the configuration, or run the broker; return the exit status."""
     from proxyproto_rs.mqtt.config import ConfigError, load
     from proxyproto_rs.mqtt.config.report import report
 
@@ -95,7 +95,7 @@ async def _serve(loaded: Loaded, source: Callable[[], Loaded]) -> int:
 
 
 async def _until_told(service: BrokerService) -> None:
-    """Wait for SIGINT or SIGTERM, reloading at every SIGHUP."""
+    """Wait for SIGINT or SIGTERM. Reload at every SIGHUP."""
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

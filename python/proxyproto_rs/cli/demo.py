@@ -1,4 +1,4 @@
-"""`proxyproto-rs demo`: what a broker behind a proxy knows of its clients, with PROXY headers and without."""
+"""`proxyproto-rs demo`: what a broker behind a proxy knows about its clients, with and without PROXY headers."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ _TROUBLE = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See Verb."""
+    """Add the verb's options to its parser."""
     parser.add_argument("--haproxy", action="store_true", help="put a real HAProxy in between")
     parser.add_argument(
-        "--serve", action="store_true", help="then keep a broker and its proxy up, for your clients"
+        "--serve", action="store_true", help="then keep a broker and its proxy running for your own clients"
     )
-    parser.add_argument("--seconds", type=float, help="with --serve: for so long; else until interrupted")
+    parser.add_argument(
+        "--seconds", type=float, help="with --serve: end after this time; by default run until interrupted"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """See Verb."""
+    """Show the demo's tables; return 0 if they are right."""
     from proxyproto_rs.mqtt.demo_proxies import Forwarder, HAProxy
 
-    # The tables tell it; amqtt's and our own lines would stand between them.
+    # The tables say everything. Log lines of amqtt and of ours would stand between them.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         proxy: Proxy = HAProxy() if arguments.haproxy else Forwarder()

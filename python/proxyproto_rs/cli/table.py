@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def render(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A title, a head and aligned rows; None is shown as "-", and what could move the cursor as an escape."""
+    """Return a title, a head and aligned rows. None is shown as "-", unprintable characters as escapes."""
     cells = [[_shown(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = [title, _line(columns, widths), _line(["-" * width for width in widths], widths)]

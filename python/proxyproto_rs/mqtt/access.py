@@ -1,4 +1,4 @@
-"""Access rules: who may log in from where, over which listener. The first rule that matches decides."""
+"""Access rules: which clients may log in, from where and over which listener. The first rule that matches decides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Decision = Literal["allow", "deny"]
 
 
 class AccessRules:
-    """The rules of the file, compiled; where none matches, the client may come in."""
+    """The rules of the configuration file, compiled. A client that no rule matches may log in."""
 
     def __init__(self, rules: Sequence[AccessRule] = ()) -> None:
         self._rules = [_Compiled.of(rule) for rule in rules]
@@ -26,9 +26,10 @@ class AccessRules:
     def decide(
         self, client_id: str, username: str | None, listener: str, address: str
     ) -> tuple[Decision, int | None]:
-        """What holds for a client, and the position of the rule that says so (None: no rule does).
+        """Return the decision for a client, and the position of the rule that made it (None if none matched).
 
-        A client without a user name has the name "" for `users`; an address that is none is in no network.
+        For `users`, a client without a user name has the name "". A text that is not an IP address is in no
+        network.
         """
         parsed = parse_address(address)
         for position, rule in enumerate(self._rules):

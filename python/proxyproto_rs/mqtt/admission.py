@@ -1,4 +1,7 @@
-"""Who may have a session: limits, and whose client id it is. Asked before the plugins, and again behind the lock."""
+"""Who may have a session: the limits, and who owns a client id.
+
+The gate asks before the plugins, and again under the client id's lock.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def check_owner(client: Client, sessions: Sessions, kept: Kept) -> None:
 
 
 def check_limits(client: Client, limits: LimitsConfig, sessions: Sessions) -> None:
-    """Raise Refuse (`too-many-sessions`); who takes the place of its own connection takes no new one."""
+    """Raise Refuse (`too-many-sessions`). A client that replaces its own connection does not count as a new one."""
     address = client.connection.client[0]
     old = sessions.client(client.connect.client_id)
     if limits.max_sessions and old is None and sessions.connected >= limits.max_sessions:

@@ -1,7 +1,9 @@
-"""amqtt behind the gate: the only file that knows it. Tests name each thing of amqtt that is leaned on here.
+"""amqtt behind the gate.
 
-What amqtt sees of a client is a pair of adapters (amqtt_link.py) that deliver whole packets and end when the
-client does; what it does wrong at login, delivery and end is set right around its own methods.
+Only this file and amqtt_link.py know amqtt; tests name everything of amqtt that they rely on.
+
+amqtt sees a client as a pair of adapters (amqtt_link.py). They deliver whole packets and end when the client
+does. Where amqtt is wrong at login, delivery or end, these files wrap its methods to correct it.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class AmqttBackend:
         self.denied: Callable[[str, Any, str], None] = _nobody_asked
         self.subscribers: Subscriptions = Subscriptions()
         self.broadcasts: WatchedQueue = WatchedQueue()
-        # amqtt keeps both under private names only. Both are still empty: the broker has not started.
+        # amqtt has both under private names only. Both are still empty, because the broker has not started.
         broker._subscriptions = cast("Any", self.subscribers)
         broker._broadcast_queue = self.broadcasts
         self._plugins = broker.plugins_manager
@@ -60,7 +62,7 @@ class AmqttBackend:
         self._admitted: dict[str, AmqttLink] = {}
         self._faults = Faults(logger)
         self.held_back = 0
-        """How often a publisher was not read because the broker had more than 1,000 messages to pass on."""
+        """How often a publisher was not read because more than 1,000 messages were waiting to be passed on."""
         self.lost = 0
         """Messages of ended clients that could not be passed on in time."""
 
@@ -73,7 +75,7 @@ class AmqttBackend:
         await self.broker.shutdown()
 
     async def authenticate(self, link: Link) -> None:
-        """Ask the operator's plugins on a probe session, which amqtt does not know."""
+        """Ask the operator's plugins about a probe session, which amqtt does not know."""
         probe = _probe(link)
         answers: dict[Any, Any] = {None: True}
         if not link.certificate_is_login:
@@ -90,7 +92,7 @@ class AmqttBackend:
         link.backend_state = (probe, answers)
 
     async def check_will(self, link: Link) -> None:
-        """Ask the operator's topic plugins for the will, which amqtt itself does not."""
+        """Ask the operator's topic plugins about the will. amqtt itself does not ask."""
         will = link.connect.will
         assert will is not None
         probe, _ = link.backend_state
@@ -98,10 +100,10 @@ class AmqttBackend:
             raise Refuse("access-denied", f"the will's topic {will.topic[:100]!r} may not be published to")
 
     async def carry(self, link: Link) -> None:
-        """Hand the client to `Broker.external_connected` and settle what that leaves behind."""
+        """Hand the client to `Broker.external_connected`, and clean up afterwards."""
         client_id = link.connect.client_id
         self._forget_clean(client_id)
-        # No name here may hold the probe: this frame lives as long as the connection, and a probe is 7 KB.
+        # No local name may hold the probe: this frame lives as long as the connection, and a probe takes 7 KB.
         ours = AmqttLink(self, link, *link.backend_state)
         link.backend_state = None
         self._admitted[client_id] = ours
@@ -113,11 +115,11 @@ class AmqttBackend:
             await ours.settle(self.broker)
 
     def has_session(self, client_id: str) -> bool:
-        """Whether amqtt keeps a session of that id."""
+        """Whether amqtt keeps a session of that client id."""
         return client_id in self.broker.sessions
 
     def subscriptions(self, client_id: str) -> Mapping[str, int]:
-        """Topic filters of a client and their QoS."""
+        """The topic filters of a client and their QoS."""
         return self.subscribers.of(client_id)
 
     async def forget(self, client_id: str) -> None:
@@ -128,18 +130,18 @@ class AmqttBackend:
             session.clear_queues()
 
     async def may_receive(self, session: Session, topic: str) -> bool:
-        """Whether a retained message is for this client: its own filter, and the plugins' leave."""
+        """Whether a retained message is for this client: one of its filters matches, and the plugins allow it."""
         if not any(matches(topic, name) for name in self.subscribers.of(session.client_id or "")):
             return False
         return await self._permits(session, topic, Action.RECEIVE)
 
     def is_retained(self, topic: str, data: object) -> bool:
-        """Whether this is the topic's retained message, not one that waited for its client (MQTT-3.3.1-9)."""
+        """Whether this is the topic's retained message, and not one that waited for the client (MQTT-3.3.1-9)."""
         retained = self.broker.retained_messages.get(topic)
         return retained is not None and retained.data is data
 
     def not_delivered(self, wrong: Exception, connection: Connection) -> None:
-        """Note a delivery that failed while its client was connected; those without an answer end so."""
+        """Log a delivery that failed while its client was connected, as one that the client never acknowledged."""
         logger.debug("not delivered to %s:%s: %r", *connection.client, wrong)
 
     async def _permits(self, session: Session, topic: str, action: Any) -> bool:
@@ -152,17 +154,17 @@ class AmqttBackend:
         return all(answers.values())
 
     def _forget_clean(self, client_id: str) -> None:
-        # A clean session ends with its connection (MQTT-3.1.2-6), but amqtt would resume one of a second ago.
+        # A clean session ends with its connection (MQTT-3.1.2-6), but amqtt would resume it a second later.
         session, _ = self.broker.sessions.get(client_id, (None, None))
         if session is not None and session.clean_session:
             del self.broker.sessions[client_id]
             self.subscribers.drop(client_id)
             session.clear_queues()
 
-    # in place of the plugin manager's methods
+    # These replace methods of the plugin manager.
 
     async def _answer_auth(self, *, session: Session) -> dict[Any, Any]:
-        """Answer amqtt's own question from memory, and write into its session what it forgets."""
+        """Answer amqtt's own question from memory, and fill in what amqtt leaves out of its session."""
         admitted = self._admitted.get(session.client_id or "")
         if admitted is None or admitted.answered:
             return await self._ask_auth(session=session)
@@ -182,9 +184,9 @@ class AmqttBackend:
 
 
 def broker_of(config: AmqttConfig, listeners: Iterable[str]) -> Broker:
-    """Build amqtt's broker, which binds nothing itself. Raises ConfigError for a plugin that fails."""
+    """Build amqtt's broker, which binds no port itself. Raises ConfigError for a plugin that fails."""
     external = {"type": "external"}
-    # "default" is compulsory; with the others amqtt's own log lines name the right listener.
+    # amqtt needs "default". With the other names, amqtt's own log lines name the right listener.
     names = {"default": external, **dict.fromkeys(listeners, external)}
     try:
         return Broker(
@@ -200,7 +202,7 @@ def broker_of(config: AmqttConfig, listeners: Iterable[str]) -> Broker:
 
 
 def _plugin_at_fault(wrong: Exception) -> tuple[str, ...]:
-    # amqtt's error often holds nothing, not even the class.
+    # amqtt's error often says nothing, not even the plugin's class.
     for frame, _ in traceback.walk_tb(wrong.__traceback__):
         if isinstance(path := frame.f_locals.get("plugin_path"), str):
             return (path,)
@@ -208,11 +210,11 @@ def _plugin_at_fault(wrong: Exception) -> tuple[str, ...]:
 
 
 def _nobody_asked(client_id: str, action: Any, topic: str) -> None:
-    """Stand in until a gate says who wants to know."""
+    """Do nothing. It stands for `denied` until a gate sets it."""
 
 
 class _Probe(Session):
-    """What plugins are asked about: a Session without amqtt's state machine, whose building takes 140 us."""
+    """A Session for questions to plugins. It lacks amqtt's state machine, which takes 140 us to build."""
 
     transitions: Any = None
 
@@ -254,7 +256,7 @@ def _password(link: Link) -> str | None:
     try:
         return None if link.connect.password is None else link.connect.password.decode()
     except UnicodeDecodeError:
-        # MQTT allows any bytes; amqtt's plugins are asked with text, and a repaired one is another password.
+        # MQTT allows any bytes, but amqtt's plugins take text. A repaired text would be another password.
         raise Refuse("bad-credentials", "the password is not UTF-8") from None
 
 

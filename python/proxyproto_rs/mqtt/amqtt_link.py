@@ -1,4 +1,4 @@
-"""One client's way through amqtt: what its handler reads and writes, what is set right at login and end."""
+"""One client's way through amqtt: what amqtt's handler reads and writes, and what we correct at login and end."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from .amqtt_backend import AmqttBackend
     from .backend import Link
 
-_MANY, _FEW = 1000, 500  # messages of all; above the first who publishes is not read until the second
-_MANY_OF_ONE, _FEW_OF_ONE = 100, 50  # of one client, which amqtt takes one by one
+# Above the first number of messages no publisher is read, until only the second is left.
+_MANY, _FEW = 1000, 500  # of all clients
+_MANY_OF_ONE, _FEW_OF_ONE = 100, 50  # of one client; amqtt takes these one by one
+
 _IN_A_ROW = 64  # packets of one client before the others have a turn
-_BEGIN_GRACE = 0.1  # seconds for amqtt to begin to serve a client that has already gone
+_BEGIN_GRACE = 0.1  # seconds for amqtt to begin to serve a client that has gone already
 _DELIVER_GRACE = 2.0  # seconds for amqtt to pass on what an ended client has published
 
 
 class AmqttLink(ReaderAdapter, WriterAdapter):
-    """Both adapters of one connection. Reads never go beyond one packet, so amqtt cannot lose its place."""
+    """Both adapters of one connection. A read never goes beyond one packet, so amqtt always starts at a packet."""
 
     def __init__(self, backend: AmqttBackend, link: Link, probe: Session, answers: dict[Any, Any]) -> None:
         self.answered: bool = False
@@ -53,7 +55,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         self._delivered: asyncio.Future[None] | None = None
 
     async def run(self, broker: Broker) -> None:
-        """Be carried until the end. Raises Refuse where amqtt does not let the client in after all."""
+        """Let amqtt serve the client until its end. Raises Refuse if amqtt does not accept the client after all."""
         self._task = asyncio.current_task()
         self._backend.subscribers.logging_in[self._task] = self._link.connect.client_id
         try:
@@ -65,7 +67,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
             raise Refuse("auth-error", f"amqtt answered CONNACK {self._refused}")
 
     async def settle(self, broker: Broker) -> None:
-        """Leave nothing behind: no handler at work, no session that is still connected, no clean session."""
+        """Clean up: no handler may still work, no session may still be connected, and no clean session may stay."""
         session, handler = broker.sessions.get(self._link.connect.client_id, (None, None))
         if session is None or handler is None or handler.reader is not self:
             return
@@ -76,13 +78,13 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         await self._wait_delivered()
         session.ssl_object = None
         if self._handler is not None:
-            del handler.mqtt_publish, handler.wait_disconnect  # ours; amqtt's are the class's
-        handler.detach()  # it stays in the table of a kept session, and would keep all of the connection
+            del handler.mqtt_publish, handler.wait_disconnect  # these are ours; amqtt's are in the class
+        handler.detach()  # a kept session keeps its handler, which would keep all of the connection
         if session.clean_session:
             await self._backend.forget(self._link.connect.client_id)
 
     def answer_auth(self, session: Session) -> dict[Any, Any]:
-        """Answer for the plugins, and complete amqtt's session, new or resumed."""
+        """Give the plugins' answers, and complete amqtt's session, which may be new or resumed."""
         self.answered = True
         connect, probe = self._link.connect, self._probe
         assert probe is not None
@@ -102,7 +104,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
     # ReaderAdapter
 
     async def read(self, n: int = -1) -> bytes:
-        """Give `n` bytes of the current packet; b"" at the end of the connection."""
+        """Return `n` bytes of the current packet, or b"" at the end of the connection."""
         if n == 0 or (self._at == len(self._packet) and not await self._next()):
             return b""
         data = self._packet[self._at : self._at + n] if n > 0 else self._packet[self._at :]
@@ -110,7 +112,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         return data
 
     def feed_eof(self) -> None:
-        """Nothing to do: the end comes from the link."""
+        """Do nothing: the link tells when the connection ends."""
 
     async def _next(self) -> bool:
         self._in_a_row += 1
@@ -124,7 +126,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
             return False
         if self._held[0] >> 4 == PUBLISH:
             await self._wait_for_room()
-        # From here to the return nothing waits: a cancelled read has taken nothing.
+        # Nothing waits from here to the return, so a cancelled read has taken no packet.
         self._packet, self._held, self._at = self._held, None, 0
         return True
 
@@ -138,15 +140,15 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
                 await queue.shrunk_to(few)
 
     async def _last_wishes(self) -> None:
-        """Before amqtt learns of the end, at which it drops what it has not looked at yet."""
+        """Wait until amqtt has passed on what the client published. amqtt drops the rest once it learns of the end."""
         session = self._session
         if session is None:
             return
         if self._link.reason == "disconnect":
-            session.will_flag = False  # amqtt takes a DISCONNECT that comes too soon for a broken connection
+            session.will_flag = False  # amqtt takes an early DISCONNECT for a broken connection
         await self._until_served()
         for _ in range(2):
-            await asyncio.sleep(0)  # the tasks of the packets it has read put their messages into the queue
+            await asyncio.sleep(0)  # amqtt's tasks put the messages of packets it has read into the queue
         if self._published.qsize():
             try:
                 await asyncio.wait_for(self._published.shrunk_to(0), _DELIVER_GRACE)
@@ -154,21 +156,21 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
                 self._backend.lost += self._published.qsize()
 
     async def _until_served(self) -> None:
-        """An end that amqtt learns of before it serves the client is an end it waits for ever after."""
+        """Wait until amqtt serves the client. If amqtt learned of the end before, it would wait for the end for ever."""
         assert self._handler is not None
         if self._serving is True:
             return
         serving = self._serving = asyncio.get_running_loop().create_future()
         await asyncio.wait((serving,), timeout=_BEGIN_GRACE)
         if not serving.done():
-            # It waits for answers to what it has sent, and nobody will give them. `stop` would end this reader too.
+            # amqtt waits for answers to what it has sent, and nobody will answer. `stop` would end this reader too.
             self._handler._stop_waiters()
             await asyncio.wait((serving,), timeout=_DELIVER_GRACE)
 
     # WriterAdapter
 
     def write(self, data: bytes) -> None:
-        """Send one whole packet, as amqtt gives it."""
+        """Send one whole packet. amqtt never gives less."""
         if self._closed:
             raise ConnectionResetError("the connection was ended")
         if self._handler is None:
@@ -178,10 +180,10 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         self._link.push(data)
 
     async def drain(self) -> None:
-        """Wait for a slow client only while amqtt empties a queue to it, which is in memory anyway.
+        """Wait for a slow client only while amqtt empties a queue to it, whose messages are in memory anyway.
 
-        New messages alone never wait here: each would be a task and a copy. They go into the send buffer,
-        whose bound ends who does not read.
+        New messages alone never wait here, because each would be a task and a copy. They go into the send
+        buffer. Its limit ends a client that does not read.
         """
         if not self._from_queue or not self._link.congested:
             return
@@ -195,19 +197,19 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
             raise ConnectionResetError("the connection was ended")
 
     def get_peer_info(self) -> tuple[str, int]:
-        """Give the client's real address."""
+        """Return the client's real address."""
         return self._link.connection.client
 
     def get_ssl_info(self) -> Any:
-        """Give our own TLS, or what a proxy says of its."""
+        """Return our own TLS object, or one that shows what the proxy says about its TLS."""
         return self._link.ssl_object
 
     async def close(self) -> None:
-        """Take no more packets from amqtt; the gate closes the connection."""
+        """Take no more packets from amqtt. The gate closes the connection."""
         self._closed = True
 
     def _first(self, connack: bytes) -> None:
-        """Look at the CONNACK; amqtt has entered session and handler into its table just before."""
+        """Look at the CONNACK. amqtt has just entered the session and its handler into its table."""
         if connack[3]:
             self._refused = connack[3]
             return
@@ -217,10 +219,10 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         self._wait, handler.wait_disconnect = handler.wait_disconnect, self._logged_in  # type: ignore[method-assign]
         self._link.welcome()
 
-    # in place of the handler's methods
+    # These replace methods of the handler.
 
     def _logged_in(self) -> Any:
-        """Called when amqtt begins to serve the client: from here on it may see everybody's subscriptions."""
+        """Note that amqtt begins to serve the client. From here on it may see everybody's subscriptions."""
         self._backend.subscribers.logging_in.pop(self._task, None)
         serving, self._serving = self._serving, True
         if isinstance(serving, asyncio.Future) and not serving.done():
@@ -235,9 +237,10 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         retain: bool,
         ack_timeout: int | None = None,
     ) -> Any:
-        """Send a message to the client; one it can no longer acknowledge is kept for its next connection."""
+        """Send a message to the client. Keep it for the next connection if this one can no longer acknowledge it."""
         assert self._session is not None
-        queued = retain  # amqtt says so of whatever it does not send at the moment of its publishing
+        # amqtt sets `retain` on every message that it does not send at the moment of its publishing.
+        queued = retain
         if queued:
             if not await self._backend.may_receive(self._session, topic):
                 return None
@@ -256,7 +259,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         except asyncio.CancelledError:
             self._keep(topic, data, qos)
             raise
-        except Exception as wrong:  # amqtt leaves these to the garbage collector's complaint
+        except Exception as wrong:  # amqtt would not catch it: the garbage collector would report it
             if self._over():
                 self._keep(topic, data, qos)
             else:

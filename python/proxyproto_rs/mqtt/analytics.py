@@ -1,4 +1,4 @@
-"""Who is busy, by real address, and the last 24 hours minute by minute. `now` is an argument."""
+"""The busiest real addresses, and the last 24 hours minute by minute. `now` is an argument."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 By = Literal["connects", "refused", "sessions", "bytes"]
 
 _MINUTES = 24 * 60
-_IPV6_PREFIX = {32: 128, 24: 64}  # what an IPv4 prefix means for IPv6
+_IPV6_PREFIX = {32: 128, 24: 64}  # IPv4 prefix -> IPv6 prefix that stands for the same
 
 
 @dataclass(frozen=True, slots=True)
 class TopEntry:
-    """One address or network, and its count; counts fade with a half-life of an hour."""
+    """One address or network, and its count. Counts fade with a half-life of an hour."""
 
     address: str
     count: float
@@ -33,15 +33,15 @@ class Minute:
     ts: int
     accepted: int = 0
     refused: dict[str, int] = field(default_factory=dict)
-    """By reason code."""
+    """How many clients were refused, by reason code."""
     sessions: int = 0
-    """Clients connected at the last look."""
+    """How many clients were connected at the last sample."""
     bytes: int = 0
-    """In and out."""
+    """Bytes in and out."""
 
 
 class Analytics:
-    """Fed by whoever sees clients come and go; every method takes the time in seconds since 1970."""
+    """Counts clients as they come and go. Every method takes the time in seconds since 1970."""
 
     def __init__(self) -> None:
         self._connects = Top()
@@ -51,23 +51,23 @@ class Analytics:
         self._bytes_seen = 0
 
     def connected(self, address: str, now: float) -> None:
-        """A client was let in."""
+        """Count a client that was let in."""
         self._connects.add(address, now)
         self._minute(now).accepted += 1
 
     def refused(self, address: str, reason: str, now: float, count: int = 1) -> None:
-        """Clients were refused."""
+        """Count `count` refused clients."""
         self._refused.add(address, now, count)
         refused = self._minute(now).refused
         refused[reason] = refused.get(reason, 0) + count
 
     def disconnected(self, address: str, transferred: int, now: float) -> None:
-        """A connection that has carried so many bytes is over."""
+        """Count the bytes that an ended connection has transferred."""
         if transferred:
             self._bytes.add(address, now, transferred)
 
     def sample(self, sessions: int, bytes_total: int, now: float) -> None:
-        """A look at the gauge and the counter that the minutes show. Call it a few times a minute."""
+        """Take over the number of sessions and the total of bytes. Call it a few times a minute."""
         minute = self._minute(now)
         minute.sessions = sessions
         minute.bytes += max(0, bytes_total - self._bytes_seen)
@@ -82,9 +82,11 @@ class Analytics:
         limit: int = 20,
         live: Iterable[tuple[str, int]] = (),
     ) -> tuple[TopEntry, ...]:
-        """The busiest addresses (`prefix` 32), or networks (24; /64 in IPv6).
+        """Return the busiest addresses (`prefix` 32) or networks (`prefix` 24, which is /64 for IPv6).
 
-        `live`: the open connections' addresses and bytes. Raises ValueError for an unknown `by` or `prefix`.
+        `live` has the address and the bytes of each open connection.
+
+        Raises ValueError for an unknown `by` or `prefix`.
         """
         if by not in get_args(By):
             raise ValueError(f"by must be one of {', '.join(get_args(By))} (got {by!r})")
@@ -98,7 +100,7 @@ class Analytics:
         return tuple(TopEntry(address, round(count, 3)) for address, count in ranked[: max(0, limit)])
 
     def history(self) -> tuple[Minute, ...]:
-        """The minutes of the last 24 hours in which anything was seen, oldest first."""
+        """Return the minutes of the last 24 hours in which anything happened, oldest first."""
         return tuple(self._minutes)
 
     def _counts(self, by: By, now: float, live: Iterable[tuple[str, int]]) -> Iterable[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""The audit log: one JSON object a line, written by a thread of its own; it never stops a login."""
+"""The audit log: one JSON object a line. A thread of its own writes it, so that it never delays a login."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ AuditEvent = Literal[
 Endpoint = tuple[str, int]
 """Host and port."""
 
-_QUEUE = 10_000  # lines; at 300 bytes each about 3 MB when the disk stands still
+_QUEUE = 10_000  # lines; at 300 bytes each they take about 3 MB while the disk does not write
 _logger = logging.getLogger("proxyproto_rs.mqtt.audit")
 
 
 class AuditLog:
-    """Appends events to a file. `path` None is off: `write` then does nothing.
+    """Appends events to a file. With `path` None it is off, and `write` does nothing.
 
-    Raises OSError where the file cannot be opened at the start; after that no method raises for the file's
-    sake: what cannot be written is dropped and counted in `dropped`.
+    The constructor raises OSError if the file cannot be opened. Later no method raises because of the file:
+    lines that cannot be written are dropped and counted in `dropped`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AuditLog:
         tls: dict[str, Any] | None = None,
         **extra: Any,
     ) -> None:
-        """Queue one line. `extra`: the event's own fields, named as in JSON (`bytesIn`, `count`, `by`)."""
+        """Queue one line. `extra` holds the event's own fields, named as in JSON (`bytesIn`, `count`, `by`)."""
         if self._thread is None:
             return
         line = {
@@ -111,11 +111,11 @@ class AuditLog:
             self.dropped += 1
 
     def reopen(self) -> None:
-        """Open the file anew before the next line (logrotate)."""
+        """Open the file again before the next line, for logrotate."""
         self._reopen.set()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Write what is queued and close the file; gives up after `timeout` seconds. Blocks."""
+        """Write the queued lines and close the file. Blocks, for at most `timeout` seconds at each of the two steps."""
         if self._thread is None:
             return
         try:
@@ -141,7 +141,7 @@ class AuditLog:
             os.close(file)
 
     def _take(self) -> tuple[list[str], bool]:
-        """Wait for a line; give all that are there, and whether it was the end."""
+        """Wait for a line. Return all lines that are there, and whether the log ends with them."""
         lines: list[str] = []
         line = self._lines.get()
         while line is not None:
@@ -163,7 +163,7 @@ class AuditLog:
             return None
 
     def _append(self, file: int, lines: list[str]) -> None:
-        # By hand: a buffered file would keep what a full disk has not taken, and write it again.
+        # os.write, because a buffered file would keep what a full disk has not taken, and write it again later.
         data = b"".join(line.encode("ascii") + b"\n" for line in lines)
         if self._torn:
             data = b"\n" + data
@@ -179,7 +179,7 @@ class AuditLog:
             self._torn = self._failing = False
 
     def _complain(self, what: str, wrong: OSError) -> None:
-        if not self._failing:  # once, not for each line
+        if not self._failing:  # log it once, not for each line
             self._failing = True
             _logger.error("audit file cannot be %s, lines are dropped: %s", what, wrong)
 

@@ -1,7 +1,7 @@
-"""When wrong logins ban the address they come from. Decided at once, in memory, with the time as an argument.
+"""Bans addresses after too many wrong logins. It decides at once, in memory, and takes the time as an argument.
 
-Other nodes' counts come in through the store (`share`): a guesser who spreads his tries over the nodes is
-banned by the sum.
+`share` adds the counts of other nodes, through the store. A guesser who spreads his attempts over several
+nodes is banned by their sum.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 _NETWORKS = 10_000  # addresses whose failures are remembered; the least recent is forgotten first
-_DISCOUNTS = 1000  # failures of one address that do not count any more
+_DISCOUNTS = 1000  # failures of one address that no longer count
 _UNSHARED = 10_000  # failures that wait for the store
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
@@ -32,9 +32,9 @@ _logger = logging.getLogger("proxyproto_rs.mqtt")
 @dataclass(slots=True)
 class _Failures:
     counting: deque[tuple[float, str]] = field(default_factory=deque)
-    """Time and client id."""
+    """The time and client id of each failure that counts."""
     discounted: deque[float] = field(default_factory=lambda: deque(maxlen=_DISCOUNTS))
-    """Forgiven by a good login, or spent on a ban. The store still has them."""
+    """The times of failures that a good login forgave or a ban answered. The store still counts them."""
 
 
 class FailureWindow:
@@ -44,7 +44,7 @@ class FailureWindow:
         self._networks: OrderedDict[str, _Failures] = OrderedDict()
 
     def failed(self, network: str, client_id: str, now: float, window: float) -> int:
-        """Count one; return how many there are."""
+        """Count one wrong login, and return how many count now."""
         failures = self._networks.setdefault(network, _Failures())
         self._networks.move_to_end(network)
         if len(self._networks) > _NETWORKS:
@@ -54,7 +54,7 @@ class FailureWindow:
         return len(failures.counting)
 
     def forgive(self, network: str, client_id: str) -> None:
-        """The client has logged in: its own failures from there do not count. Others' still do."""
+        """Forgive the failures of a client id that has logged in. Failures of other client ids still count."""
         failures = self._networks.get(network)
         if failures is None:
             return
@@ -62,14 +62,14 @@ class FailureWindow:
         failures.counting = deque(entry for entry in failures.counting if entry[1] != client_id)
 
     def spend(self, network: str) -> None:
-        """A ban has answered all of them."""
+        """Count none of the failures any more, because a ban has answered them."""
         failures = self._networks.get(network)
         if failures is not None:
             failures.discounted.extend(when for when, _ in failures.counting)
             failures.counting.clear()
 
     def discounted(self, network: str, now: float, window: float) -> int:
-        """How many of the failures that others still count do not count any more."""
+        """Return how many failures no longer count here, although the store still counts them."""
         failures = self._networks.get(network)
         if failures is None:
             return 0
@@ -85,7 +85,7 @@ class FailureWindow:
 
 
 class AutoBlock:
-    """Bans in `blocked`. `config` may be replaced while running."""
+    """Adds bans to `blocked`. `config` may be replaced while running."""
 
     def __init__(self, blocked: Blocked, store: Store, config: AutoBlockConfig) -> None:
         self.config = config
@@ -96,27 +96,27 @@ class AutoBlock:
         self._unshared: deque[tuple[str, float]] = deque(maxlen=_UNSHARED)
 
     def failed(self, address: str, client_id: str, source: AddressSource, now: float) -> BlockedClient | None:
-        """Count a wrong login of `client_id` from the real address; return the ban it has caused, if any."""
+        """Count a wrong login of `client_id` from its real address. Return the ban that it caused, if any."""
         network = self._accused(address, source)
         if network is None:
             return None
         text = network_text(network)
         if self._banned(text, now):
-            return None  # a login that was under way when the ban came
+            return None  # the login was under way when the ban came
         self._unshared.append((text, now))
         count = self._window.failed(text, client_id, now, self.config.window)
         return self._ban(text, count, now) if count >= self.config.max_failures else None
 
     def succeeded(self, address: str, client_id: str) -> None:
-        """A good login forgives its own client id, not the address: a guesser may own one valid account."""
+        """Forgive the failures of this client id, but not those of its address: a guesser may own one valid account."""
         parsed = parse_address(address) if self.config.enabled else None
         if parsed is not None:
             self._window.forgive(network_text(client_network(parsed, self.config.ipv6_prefix)), client_id)
 
     async def share(self) -> list[BlockedClient]:
-        """Tell the store of the failures since the last call, and ban where all nodes' sum is too high.
+        """Report the failures since the last call to the store. Ban networks whose sum over all nodes is too high.
 
-        Never raises for the store's sake: what this node has seen counts in any case.
+        It never raises because of the store. What this node has seen counts in any case.
         """
         waiting = [self._unshared.popleft() for _ in range(len(self._unshared))]
         window = self.config.window
@@ -140,9 +140,9 @@ class AutoBlock:
         return bans
 
     def _accused(self, address: str, source: AddressSource) -> IPNetwork | None:
-        """The network to count against; None for whom no failure ever bans."""
+        """Return the network to count against, or None for clients that are never banned."""
         if not self.config.enabled or (source == "peer" and not self.config.direct):
-            return None  # a balancer that forgot its headers would be banned, and with it everybody
+            return None  # a balancer without headers would be banned, and all its clients with it
         parsed = parse_address(address)
         if parsed is None or parsed.is_loopback:
             return None

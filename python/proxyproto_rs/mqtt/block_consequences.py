@@ -1,4 +1,4 @@
-"""What a change of the blocks does: a log line, an audit line, and the end of the sessions it covers."""
+"""The consequences of a changed block: a log line, an audit line, and the end of the sessions that it covers."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 class BlockConsequences(BlockEvents):
-    """Hears the blocks; `end_sessions` ends every connection that is not allowed any more."""
+    """Listens to changes of blocks. `end_sessions` ends every connection that is no longer allowed."""
 
     def __init__(self, recorder: Recorder, end_sessions: Callable[[], None]) -> None:
-        self._recorder = recorder  # it knows which audit file is in use
+        self._recorder = recorder  # it knows the audit file in use
         self._end_sessions = end_sessions
 
     def added(self, block: BlockedClient, by: str) -> None:
-        """See BlockEvents."""
+        """Tell of a new or changed block, and end the sessions that it covers."""
         self._tell("block.added", block, by)
         self._end_sessions()
 
     def removed(self, block: BlockedClient, by: str) -> None:
-        """See BlockEvents."""
+        """Tell of a block that was removed."""
         self._tell("block.removed", block, by)
 
     def expired(self, block: BlockedClient) -> None:
-        """See BlockEvents."""
+        """Tell of a block that has expired."""
         self._tell("block.expired", block, None)
 
     def _tell(self, event: AuditEvent, block: BlockedClient, by: str | None) -> None:

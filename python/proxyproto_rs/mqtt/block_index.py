@@ -1,4 +1,4 @@
-"""Blocks in memory, found by client id, user, address or pattern. This knows no clock."""
+"""The blocks in memory, found by client id, user, address or pattern. This module reads no clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BlockIndex:
-    """Every block there is, expired ones too. An address costs one look-up for each prefix length in use."""
+    """All blocks, with expired ones. Finding an address costs one look-up for each prefix length in use."""
 
     def __init__(self) -> None:
         self._blocks: dict[str, BlockedClient] = {}
@@ -34,11 +34,11 @@ class BlockIndex:
         return iter(tuple(self._blocks.values()))
 
     def get(self, key: str) -> BlockedClient | None:
-        """The block of that key."""
+        """Return the block with that key."""
         return self._blocks.get(key)
 
     def put(self, block: BlockedClient) -> None:
-        """Add a block, or replace the one of its key."""
+        """Add a block, or replace the one with its key."""
         if block.key not in self._blocks:
             self._enter(block)
         self._blocks[block.key] = block
@@ -62,7 +62,7 @@ class BlockIndex:
         return block
 
     def match_address(self, text: str, now_ms: int) -> BlockedClient | None:
-        """An active block of the address, by network or by pattern."""
+        """Return an active block that covers the address, by network or by pattern."""
         address = parse_address(text)
         if address is not None:
             for key in self._covering(address):
@@ -72,7 +72,7 @@ class BlockIndex:
         return self._match_pattern("BY_IP_ADDRESS", text, now_ms)
 
     def match(self, client_id: str, username: str | None, address: str, now_ms: int) -> BlockedClient | None:
-        """The first active block in TBMQ's order: client id, user, address, patterns."""
+        """Return the first active block in TBMQ's order: client id, user, address, patterns."""
         for kind, value in (("CLIENT_ID", client_id), ("USERNAME", username)):
             key = self._texts.get((kind, value)) if value else None
             if key is not None and self._blocks[key].active(now_ms):
@@ -112,7 +112,7 @@ class BlockIndex:
 
 
 def refuse_to_cover(block: BlockedClient, proxies: tuple[IPNetwork, ...]) -> None:
-    """Raises ValueError for a block of a trusted proxy, and so of all behind it, or of all of loopback."""
+    """Raise ValueError for a block that covers a trusted proxy, and so all clients behind it, or all of loopback."""
     if block.type == "REGEX" and block.regex_match_target == "BY_IP_ADDRESS":
         pattern = compile_pattern(block.value)
         for proxy in proxies:

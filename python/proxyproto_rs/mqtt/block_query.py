@@ -1,4 +1,4 @@
-"""A BlockQuery over the blocks in memory."""
+"""Answers a BlockQuery from the blocks in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def select(
     blocks: Iterable[BlockedClient], query: BlockQuery, status_of: Callable[[BlockedClient], BlockStatus]
 ) -> Page[BlockedClient]:
-    """The asked page of those that match, with their status."""
+    """Return the requested page of the blocks that match, each with its status."""
     rows = [block for block in blocks if _matches(block, query)]
     if query.status_list:
         rows = [block for block in rows if status_of(block) in query.status_list]

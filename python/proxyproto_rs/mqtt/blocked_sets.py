@@ -1,4 +1,7 @@
-"""Blocks of addresses in the acceptors' sets, where they refuse before one byte of TLS or MQTT is read."""
+"""Puts blocks of addresses into the acceptors' sets.
+
+There they refuse a client before any byte of TLS or MQTT is read.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ class AddressSet(Protocol):
     """`proxyproto_rs.AddressSet`, as far as blocks need it."""
 
     def add(self, net: Any, *, expires: float | None = None) -> None:
-        """Add a network for `expires` seconds, or for ever; what was there is replaced."""
+        """Add a network for `expires` seconds, or for ever. It replaces the same network."""
 
     def discard(self, net: Any) -> Any:
         """Remove exactly this network, if it is there."""
 
 
 class BlockedSets:
-    """Keeps any number of AddressSets the same as the blocks of addresses."""
+    """Keeps any number of AddressSets equal to the blocks of addresses."""
 
     def __init__(self) -> None:
         self._sets: list[tuple[AddressSet, frozenset[str]]] = []
@@ -36,23 +39,23 @@ class BlockedSets:
         *,
         keep: Iterable[IPNetwork] = (),
     ) -> None:
-        """Follow with this set too. `keep` are entries of its owner (a listener's `deny`): never removed."""
+        """Keep this set up to date too. `keep` are its owner's entries (a listener's `deny`), never removed."""
         kept = frozenset(network_text(network) for network in keep)
         self._sets.append((addresses, kept))
         for block in blocks:
             self._put(addresses, kept, block, now_ms)
 
     def unbind(self, addresses: AddressSet) -> None:
-        """Stop following with this set, and leave it as it is."""
+        """Keep this set up to date no longer, and leave it as it is."""
         self._sets = [entry for entry in self._sets if entry[0] is not addresses]
 
     def put(self, block: BlockedClient, now_ms: int) -> None:
-        """A block has been added or changed."""
+        """Take over a block that was added or changed."""
         for addresses, kept in self._sets:
             self._put(addresses, kept, block, now_ms)
 
     def discard(self, block: BlockedClient) -> None:
-        """A block has been removed, or has expired."""
+        """Take out a block that was removed or has expired."""
         if block.type != "IP_ADDRESS":
             return
         for addresses, kept in self._sets:

@@ -1,6 +1,6 @@
-"""The blocked clients of a broker: an operator's, and those that wrong logins have earned.
+"""The blocked clients of a broker: those that an operator blocks, and those that are banned for wrong logins.
 
-Memory decides, at once and without waiting; the store remembers, and tells of other nodes' blocks.
+Memory decides at once, without waiting. The store keeps the blocks, and brings those of other nodes.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 1.0
 _HITS_SECONDS = 10.0  # how old the stored hit counts may be
-_PROXIES = 256  # proxies that are remembered where every peer is trusted
+_PROXIES = 256  # proxies that are remembered when every peer is trusted
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 class BlockEvents:
-    """What follows from a change; override what is needed. Called in the event loop, must not raise."""
+    """What follows from a change. Override the methods you need. The event loop calls them; they must not raise."""
 
     def added(self, block: BlockedClient, by: str) -> None:
-        """A block is in force, or has changed; sessions that it covers must end."""
+        """A block is in force or has changed. Sessions that it covers must end."""
 
     def removed(self, block: BlockedClient, by: str) -> None:
-        """A block is gone."""
+        """A block was removed."""
 
     def expired(self, block: BlockedClient) -> None:
-        """A block has ended by itself."""
+        """A block has expired."""
 
 
 class Blocked:
-    """Who may not connect. `start` reads the store; `run` keeps in step with it until cancelled."""
+    """Knows who may not connect. `start` reads the store; `run` keeps in step with it until cancelled."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Blocked:
         """May be replaced while running."""
         self.events: BlockEvents = events or BlockEvents()
         self.keep_automatic: float = 0.0
-        """Seconds for which an expired automatic block stays at least: so long its strikes count."""
+        """The least time to keep an expired automatic block, in seconds. Its strikes count for that long."""
         self._store = store
         self._clock = clock
         self._index = BlockIndex()
@@ -80,41 +80,41 @@ class Blocked:
         self._storing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Read every block. Raises StoreError."""
+        """Read all blocks from the store. Raises StoreError."""
         changes = await self._store.blocks(0)
         self._revision = changes.revision
         for block in changes.changed:
             self._enter(block)
 
     def protect(self, proxies: Iterable[IPNetwork]) -> None:
-        """Name the trusted proxies: a block that would shut one out is refused."""
+        """Name the trusted proxies. A block that would shut one out is refused."""
         self._trusted = tuple(proxies)
 
     def saw_proxy(self, address: str) -> None:
-        """A connection came through this proxy: where every peer is trusted, proxies are known so."""
+        """Remember that a connection came through this proxy. Without `trusted`, this is how proxies are known."""
         if address not in self._proxies and len(self._proxies) < _PROXIES:
             parsed = parse_address(address)
             if parsed is not None:
                 self._proxies[address] = parse_network(parsed)
 
     def bind(self, addresses: AddressSet, *, keep: Iterable[IPNetwork] = ()) -> None:
-        """Have an acceptor's `deny` set refuse what is blocked; `keep` are the operator's entries in it."""
+        """Let an acceptor's `deny` set refuse the blocked addresses. `keep` are the operator's entries in it."""
         self._sets.bind(addresses, self._index, self._now(), keep=keep)
 
     def unbind(self, addresses: AddressSet) -> None:
-        """Leave the set alone from now on."""
+        """Change the set no longer."""
         self._sets.unbind(addresses)
 
     def proxies(self) -> tuple[IPNetwork, ...]:
-        """Everything that is known to be a proxy."""
+        """Everything that is known as a proxy."""
         return (*self._trusted, *self._proxies.values())
 
     async def add(self, block: BlockedClient, *, by: str = "api") -> BlockedClient:
-        """Block somebody, or change the block of that key. In force at return, and stored.
+        """Block a client, or change the block with that key. At return the block is in force and stored.
 
         Raises:
-            ValueError: it would shut out a trusted proxy or all of loopback, or it has expired already.
-            StoreError: it is in force, but not stored.
+            ValueError: the block would shut out a trusted proxy or all of loopback, or has expired already.
+            StoreError: the block is in force, but not stored.
         """
         now = self._now()
         refuse_to_cover(block, self.proxies())
@@ -132,7 +132,7 @@ class Blocked:
         return self._index.get(block.key) or block
 
     def ban(self, block: BlockedClient) -> None:
-        """Block at once, and store it soon (`run`): for automatic blocks, which no operator waits for."""
+        """Block at once, and let `run` store it soon. This is for automatic blocks, which no operator waits for."""
         self._put(block, "auto")
         self._wake.set()
 
@@ -144,39 +144,44 @@ class Blocked:
         *,
         by: str = "api",
     ) -> bool:
-        """Unblock; whether there was such a block. Raises StoreError; ValueError for what cannot be one."""
+        """Remove a block, and return whether there was one.
+
+        Raises:
+            ValueError: these cannot be the type and value of a block.
+            StoreError: the block is no longer in force, but the store may still have it.
+        """
         key = BlockedClient(type=type, value=value, regex_match_target=regex_match_target).key
         was_known = self._forget(key, by)
         async with self._storing:
-            # A poll that was under way may have brought it back.
+            # A poll that was under way may have brought the block back.
             self._forget(key, by)
             stored = await self._store.delete_block(key)
         return was_known or stored
 
     async def find(self, query: BlockQuery) -> Page[BlockedClient]:
-        """Find a page of blocks, each with its status as of now."""
+        """Return a page of blocks, each with its present status."""
         now, ttl = self._now(), int(self.config.cleanup_ttl * 1000)
-        # In a thread, because a hundred thousand blocks take longer to sort than a login may wait.
+        # In a thread, because sorting a hundred thousand blocks takes longer than a login should wait.
         return await asyncio.to_thread(select, tuple(self._index), query, lambda b: b.status_at(now, ttl))
 
     def get(self, key: str) -> BlockedClient | None:
-        """The block of that key, expired or not."""
+        """Return the block with that key, expired or not."""
         return self._index.get(key)
 
     def match(self, client_id: str, username: str | None, address: str) -> BlockedClient | None:
-        """Whoever this is at CONNECT: the block that covers it, its hit counted."""
+        """Return the block that covers a client at CONNECT, and count a hit of it."""
         return self._hit(self._index.match(client_id, username, address, self._now()))
 
     def match_address(self, address: str, count: int = 1) -> BlockedClient | None:
-        """The block that covers an address, `count` hits counted."""
+        """Return the block that covers an address, and count `count` hits of it."""
         return self._hit(self._index.match_address(address, self._now()), count)
 
     def covers(self, client_id: str, username: str | None, address: str) -> BlockedClient | None:
-        """Like `match`, but nobody has knocked: no hit is counted."""
+        """Like `match`, but for a client that did not just try to connect: it counts no hit."""
         return self._index.match(client_id, username, address, self._now())
 
     def count_by_type(self) -> dict[BlockType, int]:
-        """How many blocks of each type are active."""
+        """Return how many blocks of each type are active."""
         counts: dict[BlockType, int] = dict.fromkeys(BLOCK_TYPES, 0)
         now = self._now()
         for block in self._index:
@@ -184,7 +189,7 @@ class Blocked:
         return counts
 
     async def save(self) -> None:
-        """Store what has changed here. Raises StoreError; what was not stored waits for the next time."""
+        """Store the changes made here. Raises StoreError; changes that were not stored wait for the next call."""
         async with self._storing:
             keys, self._unsaved = list(self._unsaved), {}
             for position, key in enumerate(keys):
@@ -201,7 +206,7 @@ class Blocked:
                     self._index.put(dataclasses.replace(current, revision=stored.revision))
 
     async def poll(self) -> None:
-        """Take over what other nodes have changed. Raises StoreError."""
+        """Take over the changes of other nodes. Raises StoreError."""
         async with self._storing:
             changes = await self._store.blocks(self._revision)
             self._revision = changes.revision
@@ -216,7 +221,7 @@ class Blocked:
                 self._forget(key, "store")
 
     async def sweep(self) -> None:
-        """Tell of blocks that have expired; delete those that expired long ago. Raises StoreError."""
+        """Report blocks that have expired, and delete those that expired long ago. Raises StoreError."""
         now = self._now()
         while self._expiries and self._expiries[0][0] <= now:
             _, key = heapq.heappop(self._expiries)
@@ -236,7 +241,7 @@ class Blocked:
                 await self._store.delete_block(key)
 
     async def run(self) -> None:
-        """Store, poll and sweep, every second and at every ban, until cancelled; then store what is left."""
+        """Store, poll and sweep, every second and at every ban, until cancelled. Then store what is left."""
         loop = asyncio.get_running_loop()
         hits_at = loop.time() + _HITS_SECONDS
         try:
@@ -281,7 +286,7 @@ class Blocked:
         if block.active(now):
             self._expired.discard(block.key)
         else:
-            self._expired.add(block.key)  # before we knew it: nothing to tell
+            self._expired.add(block.key)  # it expired before we knew it: there is nothing to report
         if block.expiration_time:
             heapq.heappush(self._expiries, (block.expiration_time, block.key))
 
@@ -303,5 +308,5 @@ class Blocked:
 
 
 def _essence(block: BlockedClient) -> BlockedClient:
-    """The block without what changes when somebody knocks."""
+    """The block without the fields that hits and storing change."""
     return dataclasses.replace(block, hits=0, last_hit_at=0, revision=0)

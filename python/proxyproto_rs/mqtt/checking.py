@@ -1,4 +1,4 @@
-"""Whether a configuration would start: all that can be found out without opening a port or the store."""
+"""Checks whether the broker would start with a configuration, without opening a port or the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def check(config: BrokerConfig) -> None:
-    """Load every certificate and build every plugin. Raises ConfigError with all that is wrong."""
+    """Load every certificate and build every plugin. Raises ConfigError with everything that is wrong."""
     problems: list[Problem] = []
     for listener in config.listeners.values():
         try:

@@ -1,4 +1,4 @@
-"""What is asked of every client before a plugin is: is it blocked, do the access rules let it in."""
+"""Checks every client before any plugin runs: blocks first, then access rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Checks:
-    """For the gate. `rules` may be replaced while running."""
+    """The gate's checks of clients. `rules` may be replaced while running."""
 
     def __init__(self, blocked: Blocked, rules: AccessRules, metrics: Metrics) -> None:
         self.rules = rules
@@ -23,11 +23,11 @@ class Checks:
         self._metrics = metrics
 
     def address(self, client: Client) -> None:
-        """An address that no acceptor has seen (X-Forwarded-For). Raises Refuse."""
+        """Check an address that no acceptor has checked, one from X-Forwarded-For. Raises Refuse."""
         self._refuse(self._blocked.match_address(client.connection.client[0]))
 
     def connect(self, client: Client) -> None:
-        """Who the client says it is, and where it comes from. Raises Refuse."""
+        """Check who the client says it is, and where it comes from. Raises Refuse."""
         connection, connect = client.connection, client.connect
         address = connection.client[0]
         self._refuse(self._blocked.match(connect.client_id, client.username, address))
@@ -36,7 +36,7 @@ class Checks:
             raise Refuse("access-denied", f"by access[{rule}]")
 
     def forbid(self, client_id: str, username: str | None, listener: str, address: str) -> bool:
-        """Whether a client that is connected would not be let in any more. Counts nothing."""
+        """Whether a connected client would not be let in any more. This counts no hit."""
         if self._blocked.covers(client_id, username, address) is not None:
             return True
         return self.rules.decide(client_id, username, listener, address)[0] == "deny"
