@@ -151,7 +151,7 @@ BROKEN = [
         "listeners-under-amqtt",
         "listeners: {tcp: {}}\namqtt:\n  listeners: {default: {}}\n  plugins: {proxyproto_rs.mqtt.PasswordFile: {}}\n",
         [
-            "broker.yaml:3: amqtt.listeners: stands at the top of the file, not under amqtt:"
+            "broker.yaml:3: amqtt.listeners: belongs at the top of the file, not under amqtt:"
             " our listeners read the PROXY header"
         ],
     ),
@@ -223,16 +223,16 @@ BROKEN = [
         "optional-without-trusted",
         "listeners:\n  tcp:\n    proxy_protocol: optional\n",
         [
-            "broker.yaml:2: listeners.tcp.proxy.trusted: proxy_protocol: optional needs it:"
-            " else anybody can send a header and be anybody"
+            "broker.yaml:2: listeners.tcp.proxy.trusted: must be set with proxy_protocol: optional;"
+            " otherwise anybody can claim to be anybody"
         ],
     ),
     (
         "identity-from-anybody",
         "proxy_protocol: required\nidentity: {source: header}\nlisteners: {tcp: {}}\n",
         [
-            "broker.yaml:3: listeners.tcp.proxy.trusted: identity.source: header needs it:"
-            " else anybody can send a certificate's name"
+            "broker.yaml:3: listeners.tcp.proxy.trusted: must be set with identity.source: header;"
+            " otherwise anybody can send a certificate's name"
         ],
     ),
     (
@@ -250,7 +250,7 @@ BROKEN = [
         "listeners:\n  ssl: {identity: {source: tls}, tls: {certfile: c, keyfile: k}}\n",
         [
             "broker.yaml:2: listeners.ssl.identity.source: tls needs tls.client_certificate: optional or required;"
-            " nobody is asked for one"
+            " otherwise no client is asked for a certificate"
         ],
     ),
     (
@@ -271,8 +271,8 @@ BROKEN = [
         "cafile-missing",
         "tls_defaults: {certfile: c, keyfile: k, client_certificate: required}\nlisteners: {ssl: {}}\n",
         [
-            "broker.yaml:2: listeners.ssl.tls.cafile: client_certificate: required needs it:"
-            " else no certificate is ever believed"
+            "broker.yaml:2: listeners.ssl.tls.cafile: must be set with client_certificate: required;"
+            " otherwise no certificate can be verified"
         ],
     ),
     (
@@ -288,7 +288,10 @@ BROKEN = [
     (
         "two-sources-of-truth",
         "listeners:\n  ws:\n    proxy_protocol: required\n    ws: {forwarded: {trusted: [127.0.0.1]}}\n",
-        ["broker.yaml:4: listeners.ws.ws.forwarded: not together with proxy_protocol: one source of truth"],
+        [
+            "broker.yaml:4: listeners.ws.ws.forwarded: cannot be combined with proxy_protocol:"
+            " only one of the two may name the client"
+        ],
     ),
     (
         "one-port-twice",

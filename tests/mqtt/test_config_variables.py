@@ -86,8 +86,7 @@ WRONG = [
     (
         "MQTT_WS_FORWARD_HEADERS_ENABLED",
         "true",
-        "listeners.ws.ws.forwarded: needs ws.forwarded.trusted in the file:"
-        " not everybody's header is believed",
+        "listeners.ws.ws.forwarded: needs ws.forwarded.trusted in the file: it names the proxies to believe",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""One client inside the gate, from its first byte to its last: what is known of it, and how it ends."""
+"""One client inside the gate, from its first byte to its last: what is known about it, and how it ends."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SETTLE = 5.0  # seconds for the backend to let go of an ended client
 class Client:
     """Implements `backend.Link`.
 
-    Every way to end leads through `end`: it wakes whoever waits for the client, and the gate's task closes
-    the wire. Only the first reason counts.
+    Every connection ends through `end`. It wakes all that wait for the client, and the gate's task closes the
+    wire. Only the first reason counts.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Client:
         "wire",
     )
 
-    connect: Connect  # there from the moment it has been read
+    connect: Connect  # set once it has been read
 
     def __init__(self, wire: Wire, connection: Connection, gate: Gate, door: Door) -> None:
         self.wire: Wire = wire
@@ -77,11 +77,11 @@ class Client:
         self.reason: str | None = None
         self.detail: str = ""
         self.greeted: bool = False
-        """A whole CONNECT has been read, so that a CONNACK may answer."""
+        """A whole CONNECT has been read, so a CONNACK may answer it."""
         self.locked: bool = False
-        """Holds the lock of its client id."""
+        """The client holds the lock of its client id."""
         self.forced: bool = False
-        """Cancelled by its own clock."""
+        """Its own timer has cancelled it."""
         self._accepted_at = wire.loop.time()
         self._keep_alive = 0.0
         self._partial_since = 0.0
@@ -89,31 +89,31 @@ class Client:
         self._settled: asyncio.Future[None] | bool = False
 
     def age(self) -> float:
-        """Seconds since the connection was accepted."""
+        """Return the seconds since the connection was accepted."""
         return self.wire.loop.time() - self._accepted_at
 
     # how it ends
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is taken from the client."""
+        """Whether no more packets are taken from the client."""
         return self.reason is not None
 
     def end(self, reason: str, detail: str = "") -> None:
-        """End the connection. Packets that wait in the buffer are not read any more."""
+        """End the connection. Packets that wait in the buffer are no longer read."""
         if self.reason is not None:
             return
         self.reason = reason
         self.detail = detail
         if reason == "slow-consumer":
-            self.wire.abort()  # it does not read; waiting for it would keep what it did not read
+            self.wire.abort()  # waiting for a client that does not read would keep its unread bytes
         if self.record is not None:
             self._set_timer(_SETTLE, self._force)
         self.wire.wake()
         self.wire.wake_writers()
 
     def settle(self) -> None:
-        """Stop the clock, and let `wait_settled` return."""
+        """Stop the timer, and let `wait_settled` return."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -122,7 +122,7 @@ class Client:
             settled.set_result(None)
 
     async def wait_settled(self) -> None:
-        """Wait until the session of a client that was ended is settled."""
+        """Wait until the session of an ended client is settled."""
         if self._settled is True:
             return
         if self._settled is False:
@@ -140,7 +140,7 @@ class Client:
 
     @contextlib.contextmanager
     def deadline(self, seconds: float, reason: str, detail: str) -> Iterator[None]:
-        """End the client with `reason` unless the block is left in time; `more` then raises."""
+        """End the client with `reason` unless the block is left within `seconds`. `more` then raises."""
         timer = self.wire.loop.call_later(seconds, self.end, reason, detail)
         try:
             yield
@@ -148,16 +148,16 @@ class Client:
             timer.cancel()
 
     async def more(self) -> None:
-        """Wait for bytes or the end of bytes. Raises Refuse when the client has been ended meanwhile."""
+        """Wait for bytes, or for their end. Raises Refuse if the client was ended meanwhile."""
         if self.reason is None:
             await self.wire.more()
         if self.reason is not None:
             raise Refuse(self.reason, self.detail)
 
     def refuse_header(self) -> None:
-        """Raise Refuse if the first bytes are a PROXY header where none is expected.
+        """Raise Refuse if the client sends a PROXY header where none is expected.
 
-        The acceptor looks at those that are there at once, and does not wait for more.
+        The acceptor checks only the bytes that are there at once, and does not wait for more.
         """
         if self.connection.header is None and starts_with_header(self.wire.buffer):
             key = f"listeners.{self.door.name}.proxy_protocol"
@@ -166,7 +166,7 @@ class Client:
             )
 
     def still_there(self) -> None:
-        """Raise Refuse if nobody waits for the answer any more."""
+        """Raise Refuse if the client no longer waits for the answer."""
         if self.reason is not None:
             raise Refuse(self.reason, self.detail)
         if self.wire.closing:
@@ -175,14 +175,14 @@ class Client:
     # packets
 
     def welcome(self) -> None:
-        """Open the session: the CONNACK that follows lets the client in."""
+        """Open the session. The CONNACK that follows lets the client in."""
         self._keep_alive = self.connect.keep_alive * self.options.keepalive_factor
         if self._keep_alive:
             self._watch(self._keep_alive)
         self.gate.welcomed(self)
 
     async def pull(self) -> bytes | None:
-        """Give the next checked packet; None at the end, whose reason then stands in `reason`."""
+        """Return the next checked packet; None at the end, when `reason` says why."""
         while self.reason is None:
             if self.rate is not None and self.wire.buffer and self.wire.buffer[0] >> 4 == PUBLISH:
                 await self._pace(self.rate)
@@ -202,7 +202,7 @@ class Client:
         return None
 
     def push(self, packet: bytes) -> None:
-        """Send one packet; end a client that has left more than `max_send_buffer` bytes unread."""
+        """Send one packet. End a client that has left more than `max_send_buffer` bytes unread."""
         self.wire.traffic.packets_out += 1
         self.door.counts.packets_out[packet[0] >> 4] += 1
         self.wire.write(packet)
@@ -210,7 +210,7 @@ class Client:
             self.end("slow-consumer", f"more than {self.options.max_send_buffer} bytes unread")
 
     async def drain(self) -> None:
-        """Wait until the client has taken most of what was pushed, or is ended or gone."""
+        """Wait until the client has taken most of what was pushed, has been ended, or has gone."""
         while self.congested:
             await self.wire.writable_again()
 
@@ -221,7 +221,7 @@ class Client:
 
     @property
     def max_send_buffer(self) -> int:
-        """Bytes that may wait for a client that does not read."""
+        """How many bytes may wait for a client that does not read."""
         return self.options.max_send_buffer
 
     def _next_packet(self) -> bytes | None:
@@ -260,7 +260,7 @@ class Client:
             finally:
                 timer.cancel()
 
-    # the clock: one timer, set again only when it fires, because packets are more frequent than timeouts
+    # The timer: there is one, set again only when it fires, because packets are more frequent than timeouts.
 
     def _watch(self, seconds: float) -> None:
         if self._timer is None or self._timer.when() > self.wire.loop.time() + seconds:
@@ -280,7 +280,7 @@ class Client:
         if self._partial_since:
             waits.append((self._partial_since + self.options.packet_timeout - now, "packet-timeout"))
         if self._keep_alive:
-            # What we do not read ourselves cannot be held against the client.
+            # While we do not read from a client, its silence does not count.
             since = self.wire.traffic.last_received if self.wire.reading else now
             waits.append((since + self._keep_alive - now, "keep-alive"))
         for left, reason in waits:

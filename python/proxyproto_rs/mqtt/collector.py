@@ -1,4 +1,4 @@
-"""The broker's counters for Prometheus. No label holds a client id or an address: strangers choose those."""
+"""The broker's counters for Prometheus. No label holds a client id or an address, because strangers choose those."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 
 class Sources(Protocol):
-    """Where the numbers are, at the moment of asking."""
+    """Where the collector reads its numbers, at each scrape."""
 
     @property
     def metrics(self) -> Metrics:
         """The counters that no other part keeps."""
 
     def connections(self) -> Mapping[str, Mapping[str, int]]:
-        """Outcomes of each listener."""
+        """The number of each outcome, by listener."""
 
     def pending(self) -> Mapping[str, int]:
-        """Connections of each listener whose header is not complete."""
+        """The number of connections without a complete header, by listener."""
 
     def sessions(self) -> Mapping[tuple[str, str], int]:
-        """Sessions by listener and state (`connected`, `disconnected`)."""
+        """The number of sessions, by listener and state (`connected`, `disconnected`)."""
 
     def transferred(self) -> Mapping[str, tuple[int, int]]:
-        """Bytes in and out of each listener, open connections included."""
+        """Bytes in and out by listener, with those of open connections."""
 
     def blocked(self) -> Mapping[str, int]:
-        """Active blocks by type."""
+        """The number of active blocks, by type."""
 
     def totals(self) -> Mapping[str, int]:
-        """`unauthorized_clients`, `unauthorized_dropped`, `auto_blocks`, `audit_dropped`."""
+        """The totals `unauthorized_clients`, `unauthorized_dropped`, `auto_blocks` and `audit_dropped`."""
 
 
 class BrokerCollector(Collector):
-    """Reads everything once for each scrape."""
+    """Reads all numbers once for each scrape."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
-        """See prometheus_client."""
+        """Yield the metrics. prometheus_client calls this for each scrape."""
         yield from self._acceptors()
         yield from self._clients()
         yield from self._traffic()
@@ -59,7 +59,7 @@ class BrokerCollector(Collector):
 
     def _acceptors(self) -> Iterator[Metric]:
         connections = CounterMetricFamily(
-            "proxyproto_connections", "Connections by what became of them", labels=("listener", "outcome")
+            "proxyproto_connections", "Connections by outcome", labels=("listener", "outcome")
         )
         for listener, outcomes in self._sources.connections().items():
             for outcome, count in outcomes.items():
@@ -117,7 +117,7 @@ class BrokerCollector(Collector):
         yield _counter("acl_denied", "Topics denied", ("action",), {(key,): n for key, n in denied.items()})
         yield CounterMetricFamily(
             "proxyproto_mqtt_publish_delays",
-            "How often a publisher was made to wait by limits.publish",
+            "How often limits.publish delayed a publisher",
             value=self._sources.metrics.publish_delays,
         )
 
@@ -134,10 +134,10 @@ class BrokerCollector(Collector):
         yield blocked
         hits = self._sources.metrics.block_hits
         yield _counter(
-            "block_hits", "Clients met by a block", ("type",), {(key,): n for key, n in hits.items()}
+            "block_hits", "Clients refused by a block", ("type",), {(key,): n for key, n in hits.items()}
         )
         for name, text in (
-            ("unauthorized_dropped", "Refusals that are in no row"),
+            ("unauthorized_dropped", "Refusals that no row of the table counts"),
             ("auto_blocks", "Automatic blocks"),
             ("audit_dropped", "Audit lines that could not be written"),
         ):
@@ -145,7 +145,7 @@ class BrokerCollector(Collector):
 
 
 def registry(sources: Sources) -> CollectorRegistry:
-    """A registry of its own, so that two brokers in one process do not meet."""
+    """Make a registry with the broker's collector only, so that two brokers in one process do not clash."""
     result = CollectorRegistry()
     result.register(BrokerCollector(sources))
     return result

@@ -1,6 +1,7 @@
-"""The CONNECT packet, decoded strictly (MQTT 3.1.1, section 3.1) and encoded again for the backend.
+"""The CONNECT packet: decoded strictly (MQTT 3.1.1, section 3.1), and encoded again for the backend.
 
-Bytes only: no clock, no socket. Any input gives a Connect or raises Refuse with a reason of the table.
+This module works on bytes only, without a clock or a socket. Any input gives a Connect, or raises Refuse with
+a reason of the table.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MAX_QOS = 2
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker shall publish if the client goes without DISCONNECT."""
+    """What the broker must publish if the client goes without DISCONNECT."""
 
     topic: str
     message: bytes
@@ -36,13 +37,13 @@ class Connect:
     client_id: str
     clean_session: bool
     keep_alive: int
-    """Seconds; 0 is off."""
+    """Seconds. 0 means off."""
     will: Will | None = None
     username: str | None = None
     password: bytes | None = None
 
     def encode(self) -> bytes:
-        """The packet. Of a decoded one the bytes it came from, but for a client id that we chose."""
+        """Encode the packet. A decoded one gives the bytes it came from, except for a client id that we chose."""
         flags = _CLEAN if self.clean_session else 0
         payload = [_text(self.client_id)]
         if self.will is not None:
@@ -60,12 +61,13 @@ class Connect:
 
 
 def decode_connect(packet: bytes) -> Connect:
-    """Decode one whole packet, fixed header included.
+    """Decode one whole packet, with its fixed header.
 
-    An empty client id is replaced by ``auto-`` and 16 hex digits, so that all tables agree on one name.
+    An empty client id is replaced by ``auto-`` and 16 hex digits, so that all tables use one name.
 
     Raises:
-        Refuse: `malformed-connect`, `protocol-version` or `identifier-rejected`. Anything else is a bug.
+        Refuse: `malformed-connect`, `protocol-version` or `identifier-rejected`. Any other exception is a
+            bug.
     """
     reader = _Reader(packet, length_end(packet))
     _check_protocol(reader)
@@ -86,9 +88,10 @@ def decode_connect(packet: bytes) -> Connect:
 
 
 def connect_length(received: bytes | bytearray, max_size: int) -> int | None:
-    """How long the CONNECT that begins with `received` is in all; None while that cannot be told.
+    """Return the whole length of the CONNECT that begins with `received`; None while it is not known yet.
 
-    Raises Refuse (`malformed-connect`) as soon as nothing that follows can make it one of `max_size` bytes.
+    Raises Refuse (`malformed-connect`) once no further bytes can make it a CONNECT of at most `max_size`
+    bytes.
     """
     if not received:
         return None
@@ -113,7 +116,7 @@ def starts_with_header(received: bytes | bytearray) -> bool:
 
 
 def describe(received: bytes | bytearray) -> str:
-    """Name what a stranger's first bytes look like, with at most 8 of them in hex."""
+    """Say what a stranger's first bytes look like, and show at most 8 of them in hex."""
     start = bytes(received[:16])
     shown = start[:8].hex(" ")
     for prefix, name in _FIRST_BYTES:
@@ -125,7 +128,7 @@ def describe(received: bytes | bytearray) -> str:
 
 
 def encode_length(length: int) -> bytes:
-    """A remaining length, 7 bits a byte (section 2.2.3)."""
+    """Encode a remaining length, 7 bits in each byte (section 2.2.3)."""
     encoded = bytearray()
     while True:
         length, digit = length >> 7, length & 0x7F
@@ -136,7 +139,7 @@ def encode_length(length: int) -> bytes:
 
 
 def length_end(packet: bytes) -> int:
-    """Where the remaining length ends in a whole packet."""
+    """Return where the remaining length of a whole packet ends."""
     end = 1
     while packet[end] & 0x80:
         end += 1
@@ -161,7 +164,7 @@ _FIRST_BYTES = (
 
 
 class _Reader:
-    """Typed reads off the packet; what is missing or wrong is a `malformed-connect` that names the field."""
+    """Reads typed fields off the packet. A missing or wrong field is a `malformed-connect` that names it."""
 
     __slots__ = ("_at", "_packet")
 
@@ -189,7 +192,7 @@ class _Reader:
         return text
 
     def skip_properties(self) -> None:
-        """MQTT 5 puts a length of its own before the client id."""
+        """Skip the properties, which MQTT 5 puts before the client id with a length of their own."""
         length = shift = 0
         while True:
             digit = self.byte("the properties")
@@ -226,7 +229,7 @@ def _check_protocol(reader: _Reader) -> None:
 
 
 def _foreign_id(reader: _Reader, level: int) -> str:
-    """The client id of a version that is not served, for the record: the operator looks for that device."""
+    """Read the client id of a version that is not served, so that the operator can find the device."""
     try:
         reader.byte("the flags")
         reader.uint16("the keep-alive")
@@ -256,7 +259,7 @@ def _will(reader: _Reader, flags: int) -> Will:
     if not topic or "#" in topic or "+" in topic:
         raise Refuse("malformed-connect", "the will topic is empty or holds a wildcard")
     if topic.startswith("$"):
-        # The broker's own topics; a client's PUBLISH to them is refused as well.
+        # These are the broker's own topics. A client's PUBLISH to them is refused as well.
         raise Refuse("malformed-connect", "the will topic starts with $")
     return Will(topic, message, flags >> 3 & 3, bool(flags & _WILL_RETAIN))
 

@@ -1,4 +1,4 @@
-"""What is known of one connection before MQTT begins: whose it is, through whom it came, and over what TLS.
+"""The facts of one connection before MQTT begins: its client, the proxy it came through, and its TLS.
 
 Plugins find it in ``session.attributes["proxyproto_rs.connection"]``.
 """
@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from proxyproto_rs import Header
 
 Address = tuple[str, int]
-"""Host in canonical text (an IPv4-mapped address as IPv4, no zone) and port; a UNIX path has port 0."""
+"""A host in canonical text and a port.
+
+An IPv4-mapped address is written as IPv4, a zone is left out. A UNIX path has port 0.
+"""
 
 AddressSource = Literal["header", "forwarded", "peer"]
 
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """The TLS of a connection, as the proxy says or as our own handshake found it."""
+    """The TLS of a connection, as the proxy reports it or as our own handshake found it."""
 
     ended_at: Literal["proxy", "broker"]
     version: str | None
@@ -34,35 +37,35 @@ class TlsInfo:
 
 @dataclass(slots=True, kw_only=True)
 class Connection:
-    """One accepted connection. `client` is whom it speaks for, `proxy` the peer that said so."""
+    """One accepted connection. `client` is the client that it speaks for, `proxy` the peer that named it."""
 
     session_id: str
-    """Random, new for every connection: it tells a client's connection from its successor."""
+    """Random and new for every connection, so that it tells two connections of one client apart."""
     listener: str
     client: Address
     proxy: Address | None
     """None for a client that came directly."""
     destination: Address
-    """What the client connected to, as far as the proxy says."""
+    """The address that the client connected to, if the proxy names it."""
     header: Header | None
     address_source: AddressSource
     tls: TlsInfo | None = None
 
     @property
     def is_proxy_itself(self) -> bool:
-        """The header names nobody (LOCAL, UNKNOWN, UNSPEC): a health check of the proxy (R10, R23, R26)."""
+        """Whether the header names nobody (LOCAL, UNKNOWN, UNSPEC), as in a proxy's health check (R10, R23, R26)."""
         return self.header is not None and self.header.source is None
 
     @property
     def proxy_version(self) -> int:
-        """1 or 2; 0 without a header."""
+        """The header's version, 1 or 2; 0 without a header."""
         return 0 if self.header is None else self.header.version
 
 
 def connection_of(transport: Any, listener: str, header: Header | None, proxy_peername: Any) -> Connection:
-    """Describe what a Listener handed over.
+    """Describe a connection that a Listener has accepted.
 
-    `transport` answers ``peername`` and ``sockname`` with the client's view of the connection.
+    `transport` gives ``peername`` and ``sockname`` as the client sees the connection.
     """
     named = header is not None and header.source is not None
     return Connection(
@@ -78,10 +81,10 @@ def connection_of(transport: Any, listener: str, header: Header | None, proxy_pe
 
 
 def address_text(name: Any) -> Address:
-    """A socket's name as an Address, whatever its family."""
+    """Return a socket's name as an Address, whatever its family."""
     if isinstance(name, tuple) and len(name) > 1:
         host, port = str(name[0]), int(name[1])
-        # Only IPv6 has more than one way to write an address.
+        # Only an IPv6 address can be written in more than one way.
         parsed = parse_address(host) if ":" in host else None
         return (str(parsed) if parsed else host, port)
     if isinstance(name, bytes):

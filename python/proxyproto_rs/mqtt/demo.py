@@ -1,7 +1,7 @@
-"""The demo: a broker behind a proxy, four pretended clients, and what the broker's tables say of them.
+"""The demo: a broker behind a proxy, four pretended clients, and what the broker's tables say about them.
 
-The clients' addresses are documentation addresses (RFC 5737, RFC 3849), written into PROXY headers by a
-proxy on loopback, so that nothing but 127.0.0.1 is needed.
+The clients' addresses are documentation addresses (RFC 5737, RFC 3849). A proxy on loopback writes them into
+PROXY headers, so the demo needs nothing but 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
     from .demo_proxies import Proxy
     from .sessions import SessionRecord
 
-PASSWORD = "greenhouse"  # noqa: S105 (of a broker that lives for seconds, on loopback)
+PASSWORD = "greenhouse"  # noqa: S105 (for a broker that lives for seconds, on loopback)
 TOPIC = "greenhouse/temperature"
 _ANSWER = 5.0  # seconds
 
 
 @dataclass(frozen=True)
 class Pretended:
-    """A client as the proxy tells of it, and what shall become of it."""
+    """A client as the proxy describes it, and what must happen to it."""
 
     client_id: str
     address: Address
     version: Literal[1, 2]
-    """Of the header."""
+    """The version of its header."""
     fate: Literal["talks", "wrong-password", "blocked"]
 
     def destination(self, broker: Address) -> Address:
-        """What it connected to, so that both addresses are of one family."""
+        """Return the address that it connected to, of the same family as its own."""
         return ("2001:db8::1", broker[1]) if ":" in self.address[0] else broker
 
     def header(self, broker: Address) -> Header:
-        """What the proxy sends for it."""
+        """Return the header that the proxy sends for it."""
         make = Header.v1 if self.version == 1 else Header.v2
         return make(self.address, self.destination(broker))
 
@@ -79,11 +79,11 @@ class Tables:
     refused_line: str | None
     """The log line about the connection without a header."""
     received: bytes | None
-    """What display-1 got of sensor-7's publish."""
+    """The message from sensor-7 that display-1 received."""
 
 
 async def run(proxy: Proxy, *, proxy_protocol: Literal["required", "off"]) -> Tables:
-    """Play it once; the broker expects headers or does not, and the proxy sends them or does not."""
+    """Run the demo once. Whether the broker expects headers and whether the proxy sends them are given."""
     async with serving(proxy, proxy_protocol=proxy_protocol) as (service, ports):
         return await _play(service, ports, proxy_protocol)
 
@@ -97,7 +97,7 @@ async def serving(
         users = Path(folder) / "users.txt"
         users.write_text(f"demo:{PasswordHasher().hash(PASSWORD)}\n", "ascii")
         async with BrokerService(_config(users, proxy_protocol)) as service:
-            # In the way of the acceptor: the blocked client never gets as far as MQTT.
+            # The block works in the acceptor, so the blocked client never reaches MQTT.
             await service.blocked.add(
                 BlockedClient(type="IP_ADDRESS", value="203.0.113.9", description="demo")
             )
@@ -108,7 +108,7 @@ async def serving(
 
 
 def problems(with_headers: Tables, without: Tables) -> list[str]:
-    """Say what in the tables is not as it must be; nothing where the demo has worked."""
+    """Return what is wrong in the tables. The list is empty if the demo has worked."""
     talkers = [client for client in CLIENTS if client.fate == "talks"]
     expected_sessions = sorted(
         (client.client_id, endpoint(client.address), "127.0.0.1", client.version) for client in talkers
@@ -146,7 +146,7 @@ async def _play(service: BrokerService, ports: dict[str, int], proxy_protocol: s
         scanner = Connect(
             "scanner", clean_session=True, keep_alive=60, username="demo", password=PASSWORD.encode()
         )
-        # Where no header names it, nobody knows that it is blocked: it gets in.
+        # Without a header nobody knows that this client is blocked, so it gets in.
         await _knock(stack, ("127.0.0.1", ports["scanner"]), scanner)
         if proxy_protocol == "required":
             await _knock(stack, _address(service), scanner)
@@ -155,7 +155,7 @@ async def _play(service: BrokerService, ports: dict[str, int], proxy_protocol: s
 
 
 async def _talk(stack: contextlib.AsyncExitStack, ports: dict[str, int]) -> bytes | None:
-    """One publishes, one is subscribed; both stay connected until the stack is closed."""
+    """Let one client subscribe and another publish. Both stay connected until the stack is closed."""
     sensor, display = await _client(stack, ports, "sensor-7"), await _client(stack, ports, "display-1")
     await display.subscribe([(TOPIC, 1)])
     await sensor.publish(TOPIC, b"21.5", qos=1)
@@ -171,11 +171,11 @@ async def _client(stack: contextlib.AsyncExitStack, ports: dict[str, int], clien
 
 
 async def _knock(stack: contextlib.AsyncExitStack, address: Address, connect: Connect) -> None:
-    """Send a CONNECT and wait for whatever answers it: a CONNACK, or the end."""
+    """Send a CONNECT, and wait for a CONNACK or the end of the connection."""
     reader, writer = await asyncio.open_connection(*address)
     stack.push_async_callback(_hang_up, writer)
     writer.write(connect.encode())
-    with contextlib.suppress(OSError):  # a connection that is refused with its bytes unread is reset
+    with contextlib.suppress(OSError):  # a refused connection is reset if its bytes were not read
         await asyncio.wait_for(reader.read(4), _ANSWER)
 
 
@@ -188,7 +188,7 @@ async def _hang_up(writer: asyncio.StreamWriter) -> None:
 async def _tables(service: BrokerService, refused: int, log: _Lines, received: bytes | None) -> Tables:
     query = UnauthorizedQuery(sort_property="ip_address", sort_order="ASC")
     unauthorized = await service.unauthorized.find(query)
-    for _ in range(50):  # what the acceptor has refused is told within 100 ms
+    for _ in range(50):  # the acceptor reports refusals within 100 ms
         if unauthorized.total_elements >= refused:
             break
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The proxies of the demo: a port for each pretended client, which sends a header with its address."""
+"""The proxies of the demo. They have a port for each pretended client, and send a header with its address."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ class Proxy(Protocol):
     """Stands between the demo's clients and its broker."""
 
     async def open(self, clients: Sequence[Pretended], broker: Address) -> dict[str, int]:
-        """Listen on 127.0.0.1; the port of each client, by its id."""
+        """Listen on 127.0.0.1. Return the port of each client, by its client id."""
 
     async def close(self) -> None:
-        """Stop, and end what is open."""
+        """Stop, and end the open connections."""
 
 
 class Forwarder:
-    """In this process: opens a connection to the broker for each of a client's, header first.
+    """A proxy in this process.
 
-    With `headers` False it is a proxy that was not told to send any.
+    It opens a connection to the broker for each client connection, and sends the header first.
+
+    With `headers` False it sends no headers.
     """
 
     def __init__(self, *, headers: bool = True) -> None:
@@ -45,7 +47,7 @@ class Forwarder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, clients: Sequence[Pretended], broker: Address) -> dict[str, int]:
-        """See Proxy."""
+        """Listen on a port for each client."""
         ports = {}
         for client in clients:
             header = client.header(broker) if self._headers else None
@@ -55,7 +57,7 @@ class Forwarder:
         return ports
 
     async def close(self) -> None:
-        """See Proxy."""
+        """Close the ports and the connections."""
         for server in self._servers:
             server.close()
         for task in self._tasks:
@@ -80,7 +82,7 @@ class Forwarder:
 
 
 class HAProxy:
-    """A real one, with the configuration that the manual shows, but for the pretended source addresses."""
+    """A real HAProxy, configured as the manual shows, except for the pretended source addresses."""
 
     def __init__(self) -> None:
         found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
@@ -91,20 +93,20 @@ class HAProxy:
         self._stack = contextlib.ExitStack()
 
     async def open(self, clients: Sequence[Pretended], broker: Address) -> dict[str, int]:
-        """See Proxy."""
+        """Start HAProxy with a port for each client."""
         sockets = {client.client_id: self._stack.enter_context(_listening()) for client in clients}
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="proxyproto-rs-")))
         config = folder / "haproxy.cfg"
         fds = {client_id: sock.fileno() for client_id, sock in sockets.items()}
         config.write_text(haproxy_config(clients, fds, broker), "ascii")
-        # It inherits sockets that listen already: nobody needs to wait for it, or to guess a free port.
+        # HAProxy inherits listening sockets, so nobody must wait for it or guess a free port.
         self._process = await asyncio.create_subprocess_exec(
             self._program, "-db", "-q", "-f", str(config), pass_fds=list(fds.values())
         )
         return {client_id: sock.getsockname()[1] for client_id, sock in sockets.items()}
 
     async def close(self) -> None:
-        """See Proxy."""
+        """End HAProxy, and close the ports."""
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             await self._process.wait()
@@ -112,7 +114,7 @@ class HAProxy:
 
 
 def haproxy_config(clients: Sequence[Pretended], fds: dict[str, int], broker: Address) -> str:
-    """A frontend for each pretended client, a backend for each version of the header."""
+    """Return a configuration with a frontend for each client, and a backend for each version of the header."""
     host, port = broker
     lines = ["global", "  maxconn 100", "defaults", "  mode tcp", "  timeout connect 5s"]
     lines += ["  timeout client 90s", "  timeout server 90s"]

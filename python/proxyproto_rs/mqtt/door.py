@@ -1,4 +1,4 @@
-"""What holds for the connections of one listener."""
+"""The rules for the connections of one listener."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from .config import WebSocketConfig
 
     Check = Callable[[Client], None]
-    """Raises Refuse where the client may not come in."""
+    """Raises Refuse if the client may not come in."""
 
 
 @dataclass
 class Door:
-    """The rules of one listener. They may change while it is open: for those who come from then on."""
+    """The rules of one listener. They may change while it is open, for clients that come afterwards."""
 
     name: str
     tls: ssl.SSLContext | None = None
     websocket: WebSocketConfig | None = None
     identity: Identity = field(default_factory=lambda: Identity(IdentityConfig()))
     trusted: Container[str] = ()
-    """Peers whose health checks may close without a byte and leave no trace."""
+    """Peers that may close without a byte, as in a health check, and leave no trace."""
     check_address: Check | None = None
-    """For an address from X-Forwarded-For, which the acceptor has not seen. Raises Refuse."""
+    """Checks an address from X-Forwarded-For, which the acceptor has not checked. Raises Refuse."""
     unauthenticated: int = 0
     counts: ListenerCounts = field(default_factory=ListenerCounts)

@@ -1,4 +1,4 @@
-"""What the gate tells everybody who records: who was refused, who came, who went, who was denied a topic."""
+"""What the gate reports: clients that were refused, came, went, or were denied a topic."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Refuse(Exception):
         self.reason = reason
         self.detail = detail
         self.client_id = client_id
-        """As far as a CONNECT that cannot be served still shows it."""
+        """The client id, if a CONNECT that cannot be served still shows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedClient:
-    """A connection that ended before its CONNACK said welcome."""
+    """A connection that ended before a CONNACK let it in."""
 
     connection: Connection
     reason: str
@@ -34,32 +34,35 @@ class RefusedClient:
     username: str | None = None
     password_provided: bool = False
     quiet: bool = False
-    """Nobody's attempt: a health check, or a trusted peer that closed before its first byte. Counted only."""
+    """It is no client's attempt, but a health check, or a trusted peer that closed before its first byte.
+
+    It is only counted.
+    """
     seconds: float = field(default=0.0)
-    """From the accepted connection to its end."""
+    """The time from the accepted connection to its end."""
 
 
 class Observer(Protocol):
-    """Told by the gate, in the event loop; it must return at once and must not raise."""
+    """Listens to the gate. The event loop calls the methods; they must return at once and must not raise."""
 
     def refused(self, refused: RefusedClient) -> None:
-        """A connection ended without being let in."""
+        """A connection ended without having been let in."""
 
     def connected(self, session: SessionRecord) -> None:
         """CONNACK 0 is about to be sent."""
 
     def disconnected(self, session: SessionRecord) -> None:
-        """The connection of `session` is over; `session.disconnect_reason` says why."""
+        """The connection of `session` is over. `session.disconnect_reason` says why."""
 
     def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
-        """The operator's topic plugins said no to a client that is let in."""
+        """The operator's topic plugins denied a topic to a connected client."""
 
     def asked(self, seconds: float) -> None:
-        """The operator's auth plugins took so long over a login, whatever they said."""
+        """The operator's auth plugins took this long over a login, whatever they answered."""
 
 
 class Operated(Protocol):
-    """Told when an operator has done something, in the event loop; it must return at once and must not raise."""
+    """Listens to operators' actions. The event loop calls it; it must return at once and must not raise."""
 
     def __call__(
         self,
@@ -70,27 +73,27 @@ class Operated(Protocol):
         session: SessionRecord | None = None,
         **extra: Any,
     ) -> None:
-        """`by` is whoever did it; `extra` are fields of the audit line, named as in JSON."""
+        """`by` names the operator. `extra` holds fields of the audit line, named as in JSON."""
 
 
 def nobody_told(event: str, **said: Any) -> None:
-    """An Operated that nobody listens to."""
+    """Do nothing, as an Operated."""
 
 
 class Silent:
-    """An Observer that nobody listens to."""
+    """An Observer that does nothing."""
 
     def refused(self, refused: RefusedClient) -> None:
-        """See Observer."""
+        """Do nothing."""
 
     def connected(self, session: SessionRecord) -> None:
-        """See Observer."""
+        """Do nothing."""
 
     def disconnected(self, session: SessionRecord) -> None:
-        """See Observer."""
+        """Do nothing."""
 
     def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
-        """See Observer."""
+        """Do nothing."""
 
     def asked(self, seconds: float) -> None:
-        """See Observer."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Our own faults, told once for each kind and minute: who finds one must not fill the disk with it."""
+"""Logs our own faults, each kind once a minute, so that a client which triggers one cannot fill the disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = 100
 
 
 class Faults:
-    """Counts and logs exceptions that nobody expected."""
+    """Counts and logs unexpected exceptions."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self.count: int = 0
@@ -23,9 +23,9 @@ class Faults:
         self._told: dict[str, float] = {}
 
     def note(self, wrong: BaseException, what: str) -> None:
-        """Count it; write it with its traceback if its kind has not been written for a minute.
+        """Count the exception. Log it with its traceback, unless its kind was logged within the last minute.
 
-        `what` says in a line what it did to whom.
+        `what` says in one line what the fault did, and to which client.
         """
         self.count += 1
         kind, now = _kind(wrong), self._clock()

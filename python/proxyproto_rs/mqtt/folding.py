@@ -1,4 +1,4 @@
-"""Repeated events as one with a count, and events that are told once a minute. `now` is an argument."""
+"""Folds repeated events into one with a count, and lets events be reported once in a period. `now` is an argument."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class _Folded(Generic[Event]):
 
 
 class Fold(Generic[Event]):
-    """Gathers events with the same key for `seconds`; then the last one stands for all, with their number.
+    """Gathers events with the same key for `seconds`. Then the last one stands for all, with their number.
 
-    At most `capacity` keys are gathered; when one more comes, the oldest is told early.
+    At most `capacity` keys are gathered. One more key makes the oldest one due early.
     """
 
     def __init__(self, seconds: float, capacity: int) -> None:
@@ -28,7 +28,7 @@ class Fold(Generic[Event]):
         self._gathered: OrderedDict[tuple[str, ...], _Folded[Event]] = OrderedDict()
 
     def add(self, key: tuple[str, ...], event: Event, count: int, now: float) -> list[tuple[Event, int]]:
-        """Gather; return what has to be told now."""
+        """Gather an event. Return the events to report now, each with its number."""
         told = self.due(now)
         known = self._gathered.get(key)
         if known is not None:
@@ -41,7 +41,7 @@ class Fold(Generic[Event]):
         return told
 
     def due(self, now: float) -> list[tuple[Event, int]]:
-        """What has been gathered for long enough."""
+        """Return the events that were gathered for long enough, each with its number."""
         told = []
         while self._gathered:
             key, oldest = next(iter(self._gathered.items()))
@@ -52,14 +52,14 @@ class Fold(Generic[Event]):
         return told
 
     def all(self) -> list[tuple[Event, int]]:
-        """Everything that is gathered, at the end."""
+        """Return everything that is gathered, at the end."""
         told = [(folded.last, folded.count) for folded in self._gathered.values()]
         self._gathered.clear()
         return told
 
 
 class OncePer:
-    """Says of each key, once in `seconds`, that it may be told. Remembers at most `capacity` keys."""
+    """Allows each key to be reported once in `seconds`. Remembers at most `capacity` keys."""
 
     def __init__(self, seconds: float, capacity: int) -> None:
         self._seconds = seconds
@@ -67,7 +67,7 @@ class OncePer:
         self._told: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
     def first(self, key: tuple[str, ...], now: float) -> bool:
-        """Whether the key has not been told in the last `seconds`."""
+        """Whether the key was not reported in the last `seconds`. From now on it counts as reported."""
         told = self._told.get(key)
         if told is not None and now < told + self._seconds:
             return False

@@ -1,4 +1,4 @@
-"""Whom an X-Forwarded-For names, believed only from a trusted proxy and read from its end."""
+"""Finds the client in X-Forwarded-For. Only a trusted proxy is believed, and the header is read from its end."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1
 def forwarded_client(peer: str, headers: Iterable[tuple[str, str]], options: ForwardedConfig) -> str | None:
     """Find the client: from the right, the first address that is not a trusted proxy.
 
-    What stands left of it anybody may have written. `headers` have lower-case names, in the order of the
-    request; the first of `options.headers` that occurs is used. None where the peer is not trusted or nothing
-    is said.
+    Anybody may have written what stands left of it. `headers` have lower-case names, in the order of the
+    request. The first of `options.headers` that occurs is used. Returns None if the peer is not trusted, or
+    if no such header occurs.
 
     Raises:
-        ValueError: The header holds something that is not an address, or more than 64 of them.
+        ValueError: The header holds something that is not an address, or more than 64 addresses.
     """
     if not _trusted(parse_address(peer), options):
         return None
@@ -51,7 +51,7 @@ def _rightmost_stranger(name: str, value: str, options: ForwardedConfig) -> str:
 
 
 def _address(text: str) -> IPAddress | None:
-    # Some proxies add the port; the address alone is IPv6 without brackets too.
+    # Some proxies add the port. An IPv6 address alone has no brackets.
     if match := _WITH_PORT.fullmatch(text):
         text = match[1] or match[2]
     return None if "%" in text else parse_address(text)

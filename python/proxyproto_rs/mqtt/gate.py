@@ -1,6 +1,6 @@
-"""The gate: everything between an accepted connection and the backend, a step a line.
+"""The gate: all steps between an accepted connection and the backend, one a line (`_way`).
 
-No backend sees a connection that has not been let in, and none sees half a packet.
+A backend never sees a connection that was not let in, and never sees half a packet.
 """
 
 from __future__ import annotations
@@ -42,21 +42,22 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
-_BEHIND = 16 * 1024  # bytes
-_END_GRACE = 2.0  # seconds for everybody's last bytes when the gate closes
+_BEHIND = 16 * 1024  # bytes that may be read ahead, behind the largest packet
+_END_GRACE = 2.0  # seconds for the last bytes of all clients when the gate closes
 
 
 class Gate:
     """Lets clients in to a backend.
 
     Args:
-        backend: A Backend, or an amqtt Broker that is started after this: `await gate.backend.start()`.
+        backend: A Backend, or an amqtt Broker. Start it afterwards: `await gate.backend.start()`.
         mqtt: Deadlines and sizes.
-        limits: How many, how often.
-        checks: Who may come in, asked in this order before any plugin.
-        observer: Told who was refused, came and went.
+        limits: How many sessions and logins there may be, and how fast a client may publish.
+        checks: Decide who may come in. They are asked in this order, before any plugin.
+        observer: Is told which clients were refused, came and went.
         node_id: Shown in session records.
-        session_expiry: Seconds the backend keeps sessions; shown in session records. 0: for ever.
+        session_expiry: How long the backend keeps sessions, in seconds; 0 means for ever. Shown in session
+            records.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Gate:
         self.sessions: Sessions = Sessions(self.backend, node_id, session_expiry)
         self.faults: Faults = Faults(logger)
         self.publish_delays = 0
-        """How often a publisher was made to wait by `limits.publish`."""
+        """How often `limits.publish` delayed a publisher."""
         self._locks = IdLocks()
         self._logins = asyncio.Semaphore(self.limits.logins_at_once)
         self._clients: set[Client] = set()
@@ -95,9 +96,9 @@ class Gate:
         identity: IdentityConfig | None = None,
         trusted: Container[str] = (),
     ) -> Door:
-        """Serve the connections of a Listener until `close`, which closes it; the backend has been started.
+        """Serve the connections of a Listener until `close`, which closes it. The backend must have been started.
 
-        `name` is the listener's in records and logs; the backend must know it.
+        `name` is the listener's name in records and logs. The backend must know it.
         """
         if websocket is True:
             websocket = WebSocketConfig()
@@ -106,21 +107,21 @@ class Gate:
         return door
 
     async def open(self, listener: Listener, door: Door) -> None:
-        """Serve a Listener under the rules of `door`. Raises RuntimeError for TLS on another loop than asyncio's."""
+        """Serve a Listener under the rules of `door`. Raises RuntimeError for TLS on a loop that is not asyncio's."""
         if door.tls is not None and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
-            # uvloop loses a ClientHello now and then between connection_made and start_tls.
+            # uvloop sometimes loses a ClientHello between connection_made and start_tls.
             raise RuntimeError(f"listener {door.name} has TLS: it needs asyncio's own event loop")
         accepted = partial(self._accepted, door)
         self._servers.append(await listener.create_server(lambda: Wire(accepted, self._room())))
 
     def change_limits(self, limits: LimitsConfig) -> None:
-        """Put new limits in force for those who come from now on."""
+        """Put new limits in force for clients that come from now on."""
         if limits.logins_at_once != self.limits.logins_at_once:
             self._logins = asyncio.Semaphore(limits.logins_at_once)
         self.limits = limits
 
     async def close(self) -> None:
-        """Stop accepting, end everybody at once, and wait: 2 seconds, then connections are cut off."""
+        """Stop accepting, end all clients, and wait for them. After 2 seconds their connections are cut off."""
         servers, self._servers = self._servers, []
         for server in servers:
             server.close()
@@ -158,11 +159,11 @@ class Gate:
         except Refuse as refused:
             self._refuse(client, refused)
         except asyncio.CancelledError:
-            # The clock of a client that did not end in time; else somebody ends this task.
+            # Either the client's own timer has cancelled it, or somebody else ends this task.
             if not client.forced:
                 client.wire.abort()
                 raise
-        except Exception as wrong:  # one connection's fault is never another's
+        except Exception as wrong:  # a fault with one connection must not affect others
             host, port = client.connection.client
             self.faults.note(
                 wrong, f"broker-error client={host}:{port} listener={client.door.name}: connection ended"
@@ -256,7 +257,7 @@ class Gate:
                 await self.backend.check_will(client)
 
     def _check_again(self, client: Client) -> None:
-        """Ask what others may have changed while the plugins thought about it; from here on the id is ours."""
+        """Check again what may have changed while the plugins were asked. From here on the client id is ours."""
         if self.mqtt.client_id_owner == "refuse":
             check_owner(client, self.sessions, self.backend)
         check_limits(client, self.limits, self.sessions)
@@ -265,18 +266,18 @@ class Gate:
         old = self.sessions.client(client.connect.client_id)
         if old is not None:
             if client.wire.eof:
-                raise Refuse("closed-early", "gone, so nobody is thrown out for it")
+                raise Refuse("closed-early", "the client has gone, so it does not take the session over")
             old.end("taken-over")
             await old.wait_settled()
 
     def _room(self) -> int:
-        # The largest packet fits with something behind it: reading never stops for want of room for it.
+        # The largest packet fits with room behind it, so reading never stops before a packet is whole.
         return max(self.mqtt.max_packet_size, self.mqtt.max_connect_size) + _BEHIND
 
-    # what follows from it
+    # what follows from the result
 
     def welcomed(self, client: Client) -> None:
-        """Called by the client when the backend lets it in, before the CONNACK is sent."""
+        """Open the client's session. The client calls this when the backend lets it in, before the CONNACK is sent."""
         client.door.unauthenticated -= 1
         client.record = self.sessions.begin(client)
         if self.limits.publish:
@@ -290,7 +291,7 @@ class Gate:
         if record is None:
             client.door.unauthenticated -= 1
         else:
-            client.end("broker-error")  # unless a reason is there
+            client.end("broker-error")  # if it has no reason yet
             self.sessions.finish(client, record)
         client.settle()
         if record is not None:
@@ -302,11 +303,11 @@ class Gate:
             self._locks.release(client.connect.client_id)
 
     def _refuse(self, client: Client, refused: Refuse) -> None:
-        if client.record is not None:  # the backend changed its mind after its CONNACK
+        if client.record is not None:  # the backend raised after its CONNACK
             client.end("broker-error", refused.detail)
             return
         known = REASONS.get(refused.reason)
-        if known is None:  # ended by us: shutdown
+        if known is None:  # we have ended it, as at a shutdown
             return
         if client.greeted and known.connack is not None:
             client.door.counts.packets_out[CONNACK] += 1

@@ -1,4 +1,4 @@
-"""One login at a time for each client id, first come first served; an id nobody wants takes no memory."""
+"""One login at a time for each client id, in the order of arrival. An id that nobody wants takes no memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 
 
 class IdLocks:
-    """Locks by name."""
+    """Locks, each with a name."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -16,7 +16,7 @@ class IdLocks:
         return len(self._waiting)
 
     async def acquire(self, name: str) -> None:
-        """Wait until it is ours; `release` must follow, unless this is cancelled."""
+        """Wait until the lock is ours. `release` must follow, unless this is cancelled."""
         queue = self._waiting.get(name)
         if queue is None:
             self._waiting[name] = deque()
@@ -27,13 +27,13 @@ class IdLocks:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release(name)  # it became ours in the same moment
+                self.release(name)  # the lock became ours at the same moment
             else:
                 queue.remove(turn)
             raise
 
     def release(self, name: str) -> None:
-        """Let the next one in."""
+        """Give the lock to the next in the queue."""
         queue = self._waiting[name]
         while queue:
             turn = queue.popleft()

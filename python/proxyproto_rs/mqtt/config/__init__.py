@@ -1,4 +1,4 @@
-"""Configuration of the broker: one YAML file, TBMQ's variables, every error at once."""
+"""Configuration of the broker: one YAML file and TBMQ's variables. All errors are reported at once."""
 
 from .broker import BrokerConfig
 from .errors import ConfigError, Problem

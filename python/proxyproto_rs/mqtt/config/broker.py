@@ -1,4 +1,4 @@
-"""BrokerConfig: the whole file as one frozen value."""
+"""BrokerConfig: the whole file as one frozen object."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 class BrokerConfig(Section):
-    """Every effective value of a broker; keywords have the shape of the file.
+    """All effective values of a broker. The keywords have the shape of the file.
 
-    What a listener inherits (`proxy`, `tls_defaults`, `identity`, `proxy_protocol`) is already in
-    `listeners[NAME]`; the global sections stay for display.
+    The listeners have inherited already: `listeners[NAME]` holds its values from `proxy`, `tls_defaults`,
+    `identity` and `proxy_protocol`. The global sections stay for display.
     """
 
     node_id: str = ""
@@ -77,13 +77,13 @@ class BrokerConfig(Section):
         environ: Mapping[str, str] | None = None,
         allow_anonymous: bool = False,
     ) -> BrokerConfig:
-        """Read a YAML file and TBMQ's variables (`environ`, else the process's own).
+        """Read a YAML file and TBMQ's variables (from `environ`, or else from the process's environment).
 
-        What variables override is logged at WARNING. Without a file: TBMQ's defaults.
-        `allow_anonymous` lets everybody in where no auth plugin is named.
+        A variable that overrides the file is logged at WARNING. Without a file TBMQ's defaults hold.
+        `allow_anonymous` lets everybody log in if the configuration names no auth plugin.
 
         Raises:
-            ConfigError: all that is wrong, a line each: file, line, key, what it must be, what it is.
+            ConfigError: all that is wrong, one line for each: file, line, key, what it must be, what it is.
         """
         from .loading import load
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, as it is told: `file:line: key: what it must be (got ...)`."""
+"""Errors of a configuration, in the form `file:line: key: what it must be (got ...)`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Path = tuple["str | int", ...]
-"""Where a value stands: keys and list positions from the top of the file."""
+"""The place of a value: keys and list positions from the top of the file."""
 
 _SECRET = re.compile(r"(^|_)(password|passphrase|secret|token)$", re.IGNORECASE)
-_SHOWN = 100  # characters of an offending value
+_SHOWN = 100  # characters of a wrong value
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `origin` is a `file:line`, a variable's name, or empty."""
+    """One error. `origin` is a `file:line`, a variable's name, or empty."""
 
     origin: str
     path: Path
@@ -30,7 +30,7 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used. `problems` holds all that is wrong, its text a line for each."""
+    """A configuration that cannot be used. `problems` holds all errors; the text has a line for each."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(problems))
@@ -38,17 +38,17 @@ class ConfigError(ValueError):
 
 
 def dotted(path: Path) -> str:
-    """`listeners.tcp.bind`, `access[0].action`."""
+    """Write a path as in `listeners.tcp.bind` and `access[0].action`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
 def got(path: Path, value: Any) -> str:
-    """The offending value, to stand behind what it must be."""
+    """Write the wrong value, to follow what it must be."""
     return f"(got {shown(path, value)})"
 
 
 def shown(path: Path, value: Any) -> str:
-    """A value as it may be told: short, in one line, and never a secret."""
+    """Write a value for an error text: short, on one line, and never a secret."""
     if any(is_secret(part) for part in path):
         return "***"
     try:

@@ -1,6 +1,6 @@
-"""What a listener takes over from the global sections, before anything is validated.
+"""Fills each listener with what it inherits from the global sections, before anything is validated.
 
-Only mappings and keys: values are judged once, in the models, where they end up.
+This works on mappings and keys only. The models validate the values later, once, in the listener.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 INHERITED = {"proxy": "proxy", "tls": "tls_defaults", "identity": "identity"}
-"""Key of a listener -> the global section whose keys hold where the listener's own are silent."""
+"""Key of a listener -> the global section that supplies the keys which the listener does not set."""
 
 DEFAULT_BINDS = {"tcp": "0.0.0.0:1883", "ssl": "0.0.0.0:8883", "ws": "0.0.0.0:8084", "wss": "0.0.0.0:8085"}
-"""TBMQ's four listeners; the type of a listener so named is its name."""
+"""TBMQ's four listeners. Without a `type`, a listener with one of these names has the type of that name."""
 
 
 def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The same tree, in which every listener holds all that applies to it."""
+    """Return the same tree, in which every listener holds everything that applies to it."""
     resolved = _without_nothing(tree)
     if "proxy_enabled" in resolved and "proxy_protocol" not in resolved:
         resolved["proxy_protocol"] = resolved.pop("proxy_enabled")
@@ -51,7 +51,7 @@ def _resolve_listener(name: str, own: Any, tree: Mapping[str, Any]) -> Any:
 
 
 def _without_nothing(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the keys whose value is null: `audit:` with nothing below it is as if it were not there."""
+    """Leave out keys whose value is null: `audit:` with nothing below it means the same as no `audit`."""
     return {key: value for key, value in section.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""One listener of the file, with everything it inherits already in it."""
+"""One listener of the file, with everything that it inherits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ListenerType = Literal["tcp", "ssl", "ws", "wss"]
 
 
 class ProxyConfig(Section):
-    """Options of `proxyproto_rs.Listener`; see `ListenerConfig.listener_options`. 0 is no limit."""
+    """Options of `proxyproto_rs.Listener`; see `ListenerConfig.listener_options`. 0 means no limit."""
 
     trusted: Networks | None = None
     untrusted: Literal["refuse", "direct"] = "refuse"
@@ -56,7 +56,7 @@ class TlsConfig(Section):
 
 
 class ForwardedConfig(Section):
-    """Whose X-Forwarded-For is believed."""
+    """The proxies whose X-Forwarded-For is believed, and the headers to read."""
 
     trusted: Annotated[Networks, Field(min_length=1)]
     headers: tuple[str, ...] = ("x-forwarded-for", "x-real-ip")
@@ -72,7 +72,7 @@ class WebSocketConfig(Section):
 
 
 class ListenerConfig(Section):
-    """One port: type, bind, whether it wants PROXY headers, and the global sections as they hold here."""
+    """One port: its type, its address, whether it expects PROXY headers, and the global sections as they apply here."""
 
     name: str
     type: ListenerType
@@ -90,18 +90,18 @@ class ListenerConfig(Section):
 
     @property
     def websocket(self) -> bool:
-        """Whether MQTT comes in WebSocket messages here."""
+        """Whether MQTT comes in WebSocket messages at this listener."""
         return self.type in ("ws", "wss")
 
     def listener_options(self) -> dict[str, Any]:
-        """Keywords for `proxyproto_rs.Listener`: networks as text, no limit as None."""
+        """Return keywords for `proxyproto_rs.Listener`. Networks are text, and None means no limit."""
         options: dict[str, Any] = {"proxy_protocol": self.proxy_protocol}
         for key in type(self.proxy).model_fields:
             value = getattr(self.proxy, key)
             if key in ("trusted", "allow", "deny"):
                 value = None if value is None else tuple(str(network) for network in value)
                 if key == "allow":
-                    value = value or None  # nobody in the list: everybody may come, not nobody
+                    value = value or None  # an empty list means that everybody may come, not nobody
             elif key in NO_LIMIT_AT_ZERO:
                 value = value or None
             options[key] = value

@@ -1,4 +1,4 @@
-"""From a file and variables to a BrokerConfig that can be used, or to all that is wrong with it at once."""
+"""Turns a file and variables into a BrokerConfig that can be used, or into all their errors at once."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A usable configuration, where its values came from, and what to say at WARNING before it is used."""
+    """A usable configuration, the origins of its values, and warnings to log before it is used."""
 
     config: BrokerConfig
     origins: Mapping[Path, str]
     warnings: tuple[str, ...]
 
     def origin(self, path: Path) -> str:
-        """`broker.yaml:6`, a variable's name, or `default`."""
+        """Where a value comes from: `broker.yaml:6`, a variable's name, or `default`."""
         return self.origins.get(path) or self.origins.get(written_at(path)) or "default"
 
     def located(self, error: ConfigError) -> ConfigError:
-        """Say where the keys stand of what was found wrong later: a certificate, a plugin's options."""
+        """Add the places of the keys to errors that were found later, in a certificate or a plugin's options."""
         source = Source(origins=dict(self.origins))
         return ConfigError(
             problem if problem.origin else _problem(source, problem.path, problem.text)
@@ -53,7 +53,10 @@ def load(
     allow_anonymous: bool = False,
     usable: bool = True,
 ) -> Loaded:
-    """See `BrokerConfig.load`; `usable` False does without the rules that only a broker needs, to show the values."""
+    """Load as `BrokerConfig.load` does.
+
+    With `usable` False it skips the rules that only a broker needs, to show the values.
+    """
     environ = os.environ if environ is None else environ
     source = Source() if path is None else _read(path, environ)
     if source.problems and not source.tree:
@@ -80,7 +83,7 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Source:
         raise ConfigError([Problem(name, (), f"is not UTF-8 text (byte {wrong.start})")]) from None
     source = read_yaml(name, text, environ)
     for written, origin in list(source.origins.items()):
-        if written[-1:] == ("proxy_enabled",):  # the alias; values are shown under the name they have here
+        if written[-1:] == ("proxy_enabled",):  # the alias: values are shown under proxy_protocol
             source.origins.setdefault((*written[:-1], "proxy_protocol"), origin)
     return source
 
@@ -89,7 +92,7 @@ def _let_everybody_in(tree: dict[str, Any]) -> list[str]:
     amqtt = tree.setdefault("amqtt", {})
     plugins = amqtt.setdefault("plugins", {}) if isinstance(amqtt, dict) else None
     if not isinstance(plugins, dict) or plugins:
-        return []  # plugins that are there decide
+        return []  # the configured plugins decide
     plugins[ANONYMOUS] = {}
     return ["--allow-anonymous: no auth plugin is configured, so everybody may log in under any name"]
 
@@ -104,7 +107,7 @@ def _validate(source: Source, *, usable: bool) -> BrokerConfig:
         problems += [
             _problem(source, error["loc"], text_of(error)) for error in wrong.errors(include_url=False)
         ]
-    # Where the whole is not valid, the rules still judge what is valid by itself, so that nobody has to come twice.
+    # If the whole is not valid, the rules still judge its valid parts, so that one run reports all errors.
     findings = list(check(config.listeners.values(), config.amqtt)) if config else _check_parts(resolved)
     if usable:
         problems += [_problem(source, finding.path, finding.text) for finding in findings]
@@ -141,7 +144,7 @@ def _renamed(source: Source) -> list[Problem]:
 
 
 def _problem(source: Source, path: Path, text: str) -> Problem:
-    """Blame the line where the value is written: an inherited one is wrong once, in its global section."""
+    """Blame the line where the value is written. An inherited value is wrong once, in its global section."""
     if path not in source.origins and written_at(path) in source.origins:
         path = written_at(path)
     return Problem(source.origin(path), path, text)

@@ -1,4 +1,4 @@
-"""pydantic's findings, told in the words of the file: which key, what it must be, what it is."""
+"""Puts pydantic's errors into the words of the file: which key, what it must be, what it is."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MISPLACED = {
     (
         "amqtt",
         "listeners",
-    ): "stands at the top of the file, not under amqtt: our listeners read the PROXY header",
-    ("amqtt", "auth"): "is not handed on: put the plugin's class and options under amqtt.plugins",
-    ("amqtt", "topic-check"): "is not handed on: put the plugin's class and options under amqtt.plugins",
+    ): "belongs at the top of the file, not under amqtt: our listeners read the PROXY header",
+    ("amqtt", "auth"): "is not passed on: put the plugin's class and options under amqtt.plugins",
+    ("amqtt", "topic-check"): "is not passed on: put the plugin's class and options under amqtt.plugins",
 }
 
 _TEXTS = {
@@ -42,7 +42,7 @@ _WITHOUT_VALUE = frozenset({"missing", "too_short", "extra_forbidden"})
 
 
 def text_of(error: ErrorDetails) -> str:
-    """What to say behind the key's name."""
+    """Return the text that follows the key's name."""
     path: Path = error["loc"]
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -52,13 +52,13 @@ def text_of(error: ErrorDetails) -> str:
     if kind == "literal_error":
         context["expected"] = context["expected"].replace("'", "")
     text = error["msg"] if template is None else template.format(**context)
-    if kind in _WITHOUT_VALUE or text.startswith('"'):  # a list's text names the item that is wrong
+    if kind in _WITHOUT_VALUE or text.startswith('"'):  # a list's text names the wrong item
         return text
     return f"{text} {got(path, error['input'])}"
 
 
 def written_at(path: Path) -> Path:
-    """The global key a listener's value was taken over from: listeners.tcp.proxy.backlog is proxy.backlog."""
+    """The global key that a listener inherited a value from: listeners.tcp.proxy.backlog is proxy.backlog."""
     if len(path) > 2 and path[0] == "listeners":  # noqa: PLR2004 (listeners, NAME, section)
         if path[2] == "proxy_protocol":
             return ("proxy_protocol",)
@@ -94,7 +94,7 @@ def known_keys(path: Path) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in `Model`, `Model | None`, `tuple[Model, ...]` or `dict[str, Model]`."""
+    """Find the model in `Model`, `Model | None`, `tuple[Model, ...]` or `dict[str, Model]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _model_in(part))), None)

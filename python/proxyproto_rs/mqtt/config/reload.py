@@ -1,4 +1,4 @@
-"""What a reload may change while connections are open, and what it may not."""
+"""What a reload may change while connections are open, and what needs a restart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HTTP_LIVE = ("token", "token_file", "read_token")
 
 
 def refuse_what_needs_a_restart(old: BrokerConfig, new: Loaded) -> None:
-    """Raises ConfigError that names each changed key that cannot change in a running broker."""
+    """Raise ConfigError that names each changed key which a running broker cannot change."""
     problems = [
         Problem("" if (origin := new.origin(path)) == "default" else origin, path, text)
         for path, text in needs_restart(old, new.config)
@@ -34,7 +34,7 @@ def refuse_what_needs_a_restart(old: BrokerConfig, new: Loaded) -> None:
 
 
 def needs_restart(old: BrokerConfig, new: BrokerConfig) -> Iterator[tuple[Path, str]]:
-    """Each changed key that is fixed for the life of the process, and why."""
+    """Yield each changed key that a running broker cannot change, and why."""
     for path in _FIXED:
         if _value(old, path) != _value(new, path):
             yield path, _changed(old, new, path)
@@ -54,7 +54,7 @@ def needs_restart(old: BrokerConfig, new: BrokerConfig) -> Iterator[tuple[Path, 
 
 
 def changed_sections(old: BrokerConfig, new: BrokerConfig) -> tuple[str, ...]:
-    """Names of the top sections that differ, for the log; a listener is named by itself."""
+    """Return the names of the top sections that differ, for the log. Each listener has its own name."""
     changed = []
     for key in type(old).model_fields:
         before, after = getattr(old, key), getattr(new, key)

@@ -1,4 +1,4 @@
-"""Every effective value and where it came from, for `--print-config`; secrets as `***`."""
+"""Shows every effective value and where it came from, for `--print-config`. Secrets are `***`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from .loading import Loaded
 
 MASK = "***"
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # user:password@ in a plugin's connection string
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # user:password@ in a connection string of a plugin
 
 
 def report(loaded: Loaded) -> str:
-    """One line for each value: `key: value  # origin`, in the order of the file's sections."""
+    """Return one line for each value, `key: value  # origin`, in the order of the file's sections."""
     lines = []
     for path, value in effective(loaded):
         lines.append(
@@ -30,7 +30,7 @@ def report(loaded: Loaded) -> str:
 
 
 def effective(loaded: Loaded) -> Iterator[tuple[Path, Any]]:
-    """Path and value of everything that is in force, secrets masked."""
+    """Yield the path and the value of everything in force, with secrets masked."""
     tree = loaded.config.model_dump()
     for listener in tree["listeners"].values():
         del listener["name"]

@@ -1,4 +1,4 @@
-"""What is refused although each key by itself is right: settings that would let everybody in, or nobody."""
+"""Refuses settings that are right one by one, but together would let everybody in, or nobody."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Finding:
 
 
 def refuse_unusable(config: BrokerConfig) -> None:
-    """For a configuration that was not loaded from a file. Raises ConfigError with every broken rule."""
+    """Check a configuration that was not loaded from a file. Raises ConfigError with every broken rule."""
     findings = list(check(config.listeners.values(), config.amqtt))
     if findings:
         raise ConfigError(Problem("", finding.path, finding.text) for finding in findings)
 
 
 def check(listeners: Iterable[ListenerConfig], amqtt: AmqttConfig | None) -> Iterator[Finding]:
-    """Every broken rule; `amqtt` None where that section is not valid anyway."""
+    """Yield every broken rule. `amqtt` is None if that section is not valid anyway."""
     listeners = list(listeners)
     for listener in listeners:
         yield from _belief(listener)
@@ -51,7 +51,8 @@ def _belief(listener: ListenerConfig) -> Iterator[Finding]:
     trusted = (*path, "proxy", "trusted")
     if listener.proxy_protocol == "optional" and listener.proxy.trusted is None:
         yield Finding(
-            trusted, "proxy_protocol: optional needs it: else anybody can send a header and be anybody"
+            trusted,
+            "must be set with proxy_protocol: optional; otherwise anybody can claim to be anybody",
         )
     if listener.identity.source == "header":
         if listener.proxy_protocol == "off":
@@ -60,13 +61,17 @@ def _belief(listener: ListenerConfig) -> Iterator[Finding]:
             )
         elif listener.proxy.trusted is None:
             yield Finding(
-                trusted, "identity.source: header needs it: else anybody can send a certificate's name"
+                trusted,
+                "must be set with identity.source: header; otherwise anybody can send a certificate's name",
             )
     if listener.ws is not None:
         if not listener.websocket:
             yield Finding((*path, "ws"), f"belongs to ws and wss listeners, and this one is {listener.type}")
         elif listener.ws.forwarded is not None and listener.proxy_protocol != "off":
-            yield Finding((*path, "ws", "forwarded"), "not together with proxy_protocol: one source of truth")
+            yield Finding(
+                (*path, "ws", "forwarded"),
+                "cannot be combined with proxy_protocol: only one of the two may name the client",
+            )
 
 
 def _tls(listener: ListenerConfig) -> Iterator[Finding]:
@@ -85,7 +90,7 @@ def _tls(listener: ListenerConfig) -> Iterator[Finding]:
     if tls.client_certificate != "none" and tls.cafile is None:
         yield Finding(
             (*path, "cafile"),
-            f"client_certificate: {tls.client_certificate} needs it: else no certificate is ever believed",
+            f"must be set with client_certificate: {tls.client_certificate}; otherwise no certificate can be verified",
         )
     if tls.key_password is not None and tls.key_password_file is not None:
         yield Finding((*path, "key_password_file"), "stands beside key_password: keep one")
@@ -98,7 +103,10 @@ def _identity(listener: ListenerConfig) -> Iterator[Finding]:
     if not listener.tls_here:
         yield Finding(path, f"tls needs TLS at the listener, and this one is {listener.type}")
     elif listener.tls is not None and listener.tls.client_certificate == "none":
-        yield Finding(path, "tls needs tls.client_certificate: optional or required; nobody is asked for one")
+        yield Finding(
+            path,
+            "tls needs tls.client_certificate: optional or required; otherwise no client is asked for a certificate",
+        )
 
 
 def _ports(listeners: list[ListenerConfig]) -> Iterator[Finding]:
@@ -119,7 +127,7 @@ def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Fi
             plugin = _import(path)
         except Exception as wrong:  # an import runs the module, which may raise anything
             yield Finding(("amqtt", "plugins", path), f"cannot be imported: {wrong}")
-            authenticate = True  # one finding for one mistake
+            authenticate = True  # report one mistake once
             continue
         authenticate = authenticate or callable(getattr(plugin, "authenticate", None))
     by_certificate = [_needs_no_password(listener) for listener in listeners]
@@ -131,7 +139,7 @@ def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Fi
 
 
 def _needs_no_password(listener: ListenerConfig) -> bool:
-    """The certificate is the login (mode `username`): no plugin is asked."""
+    """Whether the certificate is the login (mode `username`), so that no plugin is asked."""
     return listener.identity.source != "none" and listener.identity.use_as == "username"
 
 

@@ -1,4 +1,4 @@
-"""What every section of the file has in common: frozen, and no unknown keys."""
+"""What all sections of the file have in common: they are frozen and allow no unknown keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A mapping of the file whose keys are all known."""
+    """A mapping of the file that allows no unknown keys."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", frozen=True, validate_default=False, arbitrary_types_allowed=True

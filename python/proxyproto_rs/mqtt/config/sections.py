@@ -1,4 +1,4 @@
-"""The sections of the file that are not listeners; each default stands here and nowhere else."""
+"""The sections of the file apart from the listeners. Each default is written here and nowhere else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Globs = tuple[str, ...]
 
 
 class MqttConfig(Section):
-    """Deadlines and sizes from the first byte to the last. Seconds and bytes."""
+    """Deadlines in seconds and sizes in bytes, for a client from its first byte to its last."""
 
     tls_timeout: Duration = 10.0
     ws_timeout: Duration = 10.0
@@ -48,7 +48,7 @@ class MqttConfig(Section):
 
 
 class IdentityConfig(Section):
-    """Who the client is by its certificate."""
+    """How a certificate names the client."""
 
     source: Literal["none", "header", "tls"] = "none"
     use_as: Literal["username", "client_id", "none"] = "username"
@@ -63,7 +63,7 @@ class IdentityConfig(Section):
 
 
 class AccessRule(Section):
-    """One line of `access`; a key that is left out matches everybody."""
+    """One line of `access`. A key that is left out matches everybody."""
 
     users: Globs | None = None
     clients: Globs | None = None
@@ -73,7 +73,7 @@ class AccessRule(Section):
 
 
 class LimitsConfig(Section):
-    """Limits over all listeners; 0 is off."""
+    """Limits over all listeners. 0 means no limit."""
 
     max_sessions: Count = 0
     max_sessions_per_client: Count = 0
@@ -83,7 +83,7 @@ class LimitsConfig(Section):
 
 
 class AutoBlockConfig(Section):
-    """When wrong logins ban the address they come from."""
+    """When wrong logins ban the address that they come from."""
 
     enabled: Bool = False
     max_failures: Positive = 10
@@ -105,7 +105,7 @@ class AutoBlockConfig(Section):
 
 
 class UnauthorizedConfig(Section):
-    """What is kept about refused clients."""
+    """What the broker keeps about refused clients."""
 
     enabled: Bool = True
     ttl: Duration = 259200.0
@@ -119,7 +119,7 @@ class BlockedConfig(Section):
 
 
 class AuditConfig(Section):
-    """The audit log; no file, no audit."""
+    """The audit log. Without a file there is none."""
 
     file: str | None = None
 
@@ -145,11 +145,11 @@ class HttpConfig(Section):
 
 
 class AmqttConfig(Section):
-    """What amqtt gets as it is."""
+    """What is passed to amqtt unchanged."""
 
     session_expiry_interval: Count = 604800
     plugins: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
 
     def plugin_options(self) -> dict[str, dict[str, Any]]:
-        """Class path to options; a plugin without options has an empty mapping."""
+        """Return the options of each plugin by its class path. A plugin without options has an empty mapping."""
         return {path: dict(options or {}) for path, options in self.plugins.items()}

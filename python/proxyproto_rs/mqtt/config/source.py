@@ -1,7 +1,8 @@
-"""A YAML file as a tree of plain values that remembers the line of each.
+"""Reads a YAML file into a tree of plain values, and remembers the line of each value.
 
-Read with `yaml.compose`, because a loaded document has no lines and silently drops repeated keys. The
-scalars are YAML 1.2's plus yes/no/on/off: no dates, no sexagesimal ports (`12:30` would be 750), no octal.
+It uses `yaml.compose`, because a loaded document has no lines and silently drops repeated keys. The scalars
+are those of YAML 1.2 plus yes/no/on/off. There are no dates, no sexagesimal numbers (the port `12:30` would
+be 750) and no octal numbers.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ _MERGE = _TAG + "merge"
 
 @dataclass(slots=True)
 class Source:
-    """A tree, and where each value in it came from: `broker.yaml:6` or a variable; else it is a default."""
+    """A tree and the origin of each value: `broker.yaml:6` or a variable. A value without an origin is a default."""
 
     tree: dict[str, Any] = field(default_factory=dict)
     origins: dict[Path, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def origin(self, path: Path) -> str:
-        """Where the value came from, or the nearest thing that contains it."""
+        """Return the origin of the value, or of the nearest section that contains it."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, "")
 
 
 def read_yaml(name: str, text: str, environ: Mapping[str, str]) -> Source:
-    """Parse `text`, the content of the file `name`. What is wrong is in `problems`; nothing is raised."""
+    """Parse `text`, the content of the file `name`. Errors go to `problems`; none is raised."""
     source = Source(origins={(): name})
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -68,7 +69,7 @@ class _Walk:
     source: Source
 
     def value(self, node: yaml.Node, path: Path, inside: tuple[int, ...]) -> Any:
-        if id(node) in inside:  # an alias to something that contains it
+        if id(node) in inside:  # an alias of a node that contains it
             self.problem(node, path, "contains itself")
             return None
         inside = (*inside, id(node))
@@ -85,10 +86,8 @@ class _Walk:
     def mapping(self, node: yaml.MappingNode, path: Path, inside: tuple[int, ...]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         lines: dict[str, int] = {}
-        for (
-            key,
-            value,
-        ) in node.value:  # what is merged in (`<<`) holds where the mapping's own keys are silent
+        # A merged mapping (`<<`) supplies the keys that the mapping itself does not have.
+        for key, value in node.value:
             if key.tag == _MERGE:
                 for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     content = self.value(merged, path, inside)
@@ -148,7 +147,7 @@ def _syntax(wrong: yaml.MarkedYAMLError, text: str, line: int) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolves the scalars named above and nothing else."""
+    """Resolves the scalars that the module's docstring names, and no others."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own attribute)
 

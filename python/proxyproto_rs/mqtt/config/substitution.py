@@ -1,4 +1,4 @@
-"""`${NAME}` and `${NAME:default}` inside texts, as in TBMQ's file."""
+"""Replaces `${NAME}` and `${NAME:default}` inside texts, as TBMQ's file does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Substitution:
-    """The text with values in it, the variables it names, and those without a value or a default."""
+    """The resulting text, the variables it names, and those with neither a value nor a default."""
 
     text: str
     used: tuple[str, ...]
@@ -22,7 +22,7 @@ class Substitution:
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> Substitution:
-    """Put variables' values in. What they hold is not looked at again. An empty value is a value."""
+    """Put the values of variables in. References inside a value stay as they are. An empty value is a value."""
     used: list[str] = []
     unset: list[str] = []
 

@@ -1,7 +1,7 @@
-"""Values as people write them in the file: durations, sizes, networks, binds, rates.
+"""Values as people write them in the file: durations, sizes, networks, addresses to bind, rates.
 
-Every parser takes what YAML or a variable gives, returns a value that cannot be wrong afterwards, and
-raises ValueError with a text that follows the key's name ("must be ...").
+Every parser takes what YAML or a variable gives, and returns a value that is valid from then on. It raises
+ValueError with a text that follows the key's name ("must be ...").
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SIZES = {
 
 
 def parse_bool(value: Any) -> bool:
-    """true/on/yes/1 or false/off/no/0 in any case, as TBMQ's variables are written."""
+    """Parse true/on/yes/1 or false/off/no/0 in any case, as TBMQ's variables are written."""
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
@@ -44,7 +44,7 @@ def parse_bool(value: Any) -> bool:
 
 
 def parse_int(value: Any) -> int:
-    """A whole number; what YAML calls a boolean (`on`) is none."""
+    """Parse a whole number. A YAML boolean such as `on` is not one."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
@@ -53,7 +53,7 @@ def parse_int(value: Any) -> int:
 
 
 def parse_float(value: Any) -> float:
-    """A number."""
+    """Parse a number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", value.strip()):
@@ -62,7 +62,7 @@ def parse_float(value: Any) -> float:
 
 
 def parse_duration(value: Any) -> float:
-    """Seconds as a number, or a number with ms, s, m, h or d: `5s`, `10m`, `1.5h`, `3d`."""
+    """Parse seconds as a number, or a number with ms, s, m, h or d: `5s`, `10m`, `1.5h`, `3d`."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str):
@@ -73,7 +73,7 @@ def parse_duration(value: Any) -> float:
 
 
 def parse_size(value: Any) -> int:
-    """Bytes as a number, or a number with KiB, MiB, GiB (1024) or kB, MB, GB (1000)."""
+    """Parse bytes as a number, or a number with KiB, MiB, GiB (1024) or kB, MB, GB (1000)."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -84,7 +84,7 @@ def parse_size(value: Any) -> int:
 
 
 def parse_networks(value: Any) -> tuple[IPNetwork, ...]:
-    """A list of addresses and CIDRs; text is a list with commas, so that a `${VARIABLE}` can hold it."""
+    """Parse a list of addresses and CIDRs. It may be a text with commas, so that a `${VARIABLE}` can hold it."""
     if isinstance(value, str):
         value = [part for part in re.split(r"[,\s]+", value.strip()) if part]
     if not isinstance(value, (list, tuple, set, frozenset)):
@@ -100,7 +100,7 @@ def parse_networks(value: Any) -> tuple[IPNetwork, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """An address to listen on; an empty host is every address of both families."""
+    """An address to listen on. An empty host means every address of both families."""
 
     host: str
     port: int
@@ -110,7 +110,7 @@ class Bind:
 
 
 def parse_bind(value: Any) -> Bind:
-    """`host:port`, `:port`, `[::]:port` or a bare port."""
+    """Parse `host:port`, `:port`, `[::]:port` or a bare port."""
     if isinstance(value, Bind):
         return value
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
@@ -124,7 +124,7 @@ def parse_bind(value: Any) -> Bind:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` in any `seconds`."""
+    """At most `count` in any period of `seconds`."""
 
     count: int
     seconds: float
@@ -134,7 +134,7 @@ class Rate:
 
 
 def parse_rates(value: Any) -> tuple[Rate, ...]:
-    """Rates as TBMQ writes them: `10:1,300:60` is 10 in a second and 300 in a minute; empty is no limit."""
+    """Parse rates as TBMQ writes them: `10:1,300:60` is 10 in a second and 300 in a minute. Empty means no limit."""
     if isinstance(value, (list, tuple)) and all(isinstance(item, Rate) for item in value):
         return tuple(value)
     if value in (None, "", 0):
@@ -149,7 +149,7 @@ def parse_rates(value: Any) -> tuple[Rate, ...]:
 
 
 def parse_mode(value: Any) -> Any:
-    """`required`, `optional`, `off`. YAML reads a bare `off` as a boolean; TBMQ's variables are booleans."""
+    """Parse `required`, `optional` or `off`. YAML reads a bare `off` as a boolean; TBMQ's variables are booleans."""
     if isinstance(value, str) and value.strip().lower() in ("required", "optional", "off"):
         return value.strip().lower()
     try:
@@ -159,7 +159,7 @@ def parse_mode(value: Any) -> Any:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds in the largest unit that holds them whole: `3d`, `90s`, `0.5s`."""
+    """Write seconds in the largest unit that gives a whole number: `3d`, `90s`, `0.5s`."""
     for unit in ("d", "h", "m"):
         if seconds and seconds % _UNITS[unit] == 0:
             return f"{seconds / _UNITS[unit]:g}{unit}"
@@ -172,7 +172,7 @@ def _none_is_no_limit(value: Any) -> Any:
 
 Bool = Annotated[bool, BeforeValidator(parse_bool)]
 Count = Annotated[int, BeforeValidator(parse_int), BeforeValidator(_none_is_no_limit), Field(ge=0)]
-"""A limit; 0 is off."""
+"""A limit. 0 means no limit."""
 Positive = Annotated[int, BeforeValidator(parse_int), Field(gt=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0), PlainSerializer(format_duration)]
 """Seconds, above 0."""

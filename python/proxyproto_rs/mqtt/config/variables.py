@@ -1,7 +1,7 @@
-"""TBMQ's environment variables, with TBMQ's names and sense, laid over the file.
+"""Lays TBMQ's environment variables, with their names and their meaning, over the file.
 
-Order: a listener's variable, the listener's key, the global variable, the global key. An empty variable
-is as if it were not set. One that changes what the file says is told in `warnings`.
+The first that is set counts: a listener's variable, the listener's key, the global variable, the global key.
+An empty variable counts as not set. `warnings` names each variable that changes what the file says.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from .source import Source
 
 OPEN_WITHOUT_A_FILE = ("tcp", "ws")
-"""TBMQ's listeners that are open when nothing says otherwise."""
+"""TBMQ's listeners that are open unless a variable closes them."""
 
 
 @dataclass(slots=True)
 class Overlay:
-    """Applies variables to a source; call `apply` once."""
+    """Applies the variables to a source. Call `apply` once."""
 
     source: Source
     environ: Mapping[str, str]
@@ -87,7 +87,7 @@ class Overlay:
         configured = self._get(path)
         if wanted and configured is None:
             self._problem(
-                variable, path, "needs ws.forwarded.trusted in the file: not everybody's header is believed"
+                variable, path, "needs ws.forwarded.trusted in the file: it names the proxies to believe"
             )
         elif wanted is False and configured is not None:
             self._put(variable, path, None, "false")
