@@ -24,7 +24,8 @@ def get_header(x: object, default: Any = None, /) -> Any:
     Args:
         x: A `ProxiedSocket`; a socket, a transport or a `asyncio.StreamWriter` that asyncio made of one, with
             or without TLS; a WebSocket connection of `websockets`; anything with `get_extra_info` or a
-            `transport` like these. The scope of an ASGI application, the environ of a WSGI application that
+            `transport` like these; what the modules `trio`, `anyio` and `gevent` of this package make of
+            connections. The scope of an ASGI application, the environ of a WSGI application that
             has the middleware of `proxyproto_rs.wsgi`, or a request that has one of these as an attribute.
         default: What to return where `x` is no connection of a Listener.
 
@@ -36,6 +37,8 @@ def get_header(x: object, default: Any = None, /) -> Any:
     for _ in range(4):
         if isinstance(x, (ProxiedSocket, ClientSocket)):
             return x.header
+        if hasattr(x, "proxy_peername"):  # what a module of ours has made of a connection
+            return getattr(x, "header", None)
         if isinstance(x, TransportSocket):
             x = getattr(x, "_sock", None)
         elif isinstance(x, dict):
@@ -52,9 +55,19 @@ def get_header(x: object, default: Any = None, /) -> Any:
 
 def _inside(x: object) -> object:
     """Return the first of these that a connection or a request holds."""
-    # `socket` is what the threads of `websockets.sync` have in place of a transport.
-    names = ("transport", "socket", "scope", "environ")
-    return next((found for name in names if (found := getattr(x, name, None)) is not None), None)
+    return next((found for name in _INSIDE if (found := getattr(x, name, None)) is not None), None)
+
+
+# In this order: a request of Starlette has a method `stream`.
+_INSIDE = (
+    "transport",  # of asyncio's protocols, and of requests of aiohttp and Sanic
+    "transport_stream",  # of trio's TLS
+    "socket",  # of `websockets.sync`, which has threads in place of a transport, and of Tornado's streams
+    "scope",  # of requests of Starlette, Quart and Django
+    "environ",  # of requests of Werkzeug and Django
+    "connection",  # of Tornado's requests
+    "stream",  # of Tornado's connections
+)
 
 
 def _of_request(request: dict[str, Any], default: Any) -> Any:

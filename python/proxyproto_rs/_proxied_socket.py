@@ -118,10 +118,16 @@ class ProxiedSocket(socket.socket):
         if self.fileno() < 0:
             self.give_back()
 
-    def detach(self) -> int:
-        """Return the fd, which is the caller's from now on; the client's place is given back."""
+    def detach(self, *, keep_place: bool = False) -> int:
+        """Return the fd, which is the caller's from now on, and give the client's place back.
+
+        Args:
+            keep_place: Keep the client's place until `close()`, for who hands the fd to another library: limits
+                hold while that serves the client. The header is still here, and the addresses are not.
+        """
         fd = super().detach()
-        self.give_back()
+        if not keep_place:
+            self.give_back()
         return fd
 
     def give_back(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from peers import CLIENT, LOCAL, SERVER, SIGNATURE, UNKNOWN, UNSPEC, V1, V2, Peer, connected, until
 from proxyproto_rs import Header, Listener, ProxiedSocket, get_header, open_streams
+from served import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +109,17 @@ def test_closing_gives_the_place_back(listener: Listener) -> None:
         assert listener.stats().open == 1
         sock.close()
         assert listener.stats().open == 0
+        sock.close()
+        assert listener.stats().open == 0
+
+
+def test_a_place_can_be_kept_for_who_takes_the_fd(listener: Listener) -> None:
+    with accepted(listener, V2, b"x") as (sock, _):
+        fd = sock.detach(keep_place=True)
+        with socket.socket(fileno=fd) as plain:
+            assert plain.recv(1) == b"x"
+        assert (sock.fileno(), sock.header) == (-1, HEADER)
+        assert listener.stats().open == 1
         sock.close()
         assert listener.stats().open == 0
 
