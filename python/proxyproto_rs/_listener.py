@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
@@ -314,10 +313,13 @@ class Listener(ListeningSocket):
         return self
 
     async def __anext__(self) -> ProxiedSocket:
-        """Wait for a connection, which will be non-blocking; end when the Listener is closed or drained."""
+        """Wait for a connection, which will be non-blocking; end when the Listener is closed or drained.
+
+        On asyncio, uvloop and trio.
+        """
         # However fast connections come, others get their turn; before one is taken, so that cancelling loses
         # none.
-        await asyncio.sleep(0)
+        await serve.checkpoint()
         while True:
             try:
                 sock = self._take_one()

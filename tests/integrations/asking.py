@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from proxyproto_rs import Listener
 
 _PATIENCE = 20.0
 
@@ -44,7 +43,9 @@ WITH_TLS = Header.v2(CLIENT, SERVER, tlvs=TLVS)
 
 
 @contextlib.contextmanager
-def connection(listener: Listener, header: bytes, tls: ssl.SSLContext | None = None) -> Iterator[Connection]:
+def connection(
+    listener: socket.socket, header: bytes, tls: ssl.SSLContext | None = None
+) -> Iterator[Connection]:
     """A connection that has begun with this header."""
     address = listener.getsockname()
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
@@ -82,13 +83,13 @@ class Connection:
             return websocket.recv(_PATIENCE)
 
 
-def get(listener: Listener, header: bytes = WITH_TLS.raw, target: str = "/") -> str:
+def get(listener: socket.socket, header: bytes = WITH_TLS.raw, target: str = "/") -> str:
     """Send one request on a connection of its own; return the body of the answer."""
     with connection(listener, header) as proxied:
         return proxied.get(target)
 
 
-def ask_websocket(listener: Listener, header: bytes = WITH_TLS.raw) -> Any:
+def ask_websocket(listener: socket.socket, header: bytes = WITH_TLS.raw) -> Any:
     """Send one message on a connection of its own; return the answer."""
     with connection(listener, header) as proxied:
         return proxied.ask_websocket()

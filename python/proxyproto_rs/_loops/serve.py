@@ -7,6 +7,7 @@ they are wrapped (`wrapped`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -112,12 +113,24 @@ async def start_server(
     return await _started(server, start_serving)
 
 
+async def checkpoint() -> None:
+    """Let the loop turn once, of asyncio or of trio; cancellation arrives here."""
+    if which.runs_trio():
+        await sys.modules["trio"].lowlevel.checkpoint()
+    else:
+        await asyncio.sleep(0)
+
+
 async def wait_readable(wake_fd: WakeFd) -> None:
     """Wait until there is something to take.
 
     Raises:
         OSError: The Listener is closed.
     """
+    if which.runs_trio():
+        with contextlib.closing(wake_fd.dup()) as own:  # trio lets one task at a time wait for an fd
+            await sys.modules["trio"].lowlevel.wait_readable(own.fileno())
+        return
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
     own = wake_fd.dup()

@@ -18,6 +18,17 @@ def runs_uvloop() -> bool:
     return any(base.__module__.partition(".")[0] == "uvloop" for base in type(loop).__mro__)
 
 
+def runs_trio() -> bool:
+    """Whether the caller runs on trio."""
+    sniffio = sys.modules.get("sniffio")  # trio tells it
+    if sniffio is None or "trio" not in sys.modules:
+        return False
+    try:
+        return bool(sniffio.current_async_library() == "trio")
+    except sniffio.AsyncLibraryNotFoundError:
+        return False
+
+
 def runs_as_callback() -> bool:
     """Whether an event loop runs the caller outside of tasks, so that the context is the caller's own."""
     return asyncio._get_running_loop() is not None and asyncio.current_task() is None

@@ -1,0 +1,184 @@
+"""anyio on a Listener, on asyncio, uvloop and trio: a listener whose streams know the client.
+
+Typical use::
+
+    async def handle(stream):
+        async with stream:
+            host, port = stream.extra(SocketAttribute.remote_address)[:2]
+            header = stream.extra(ProxyAttribute.header)
+
+    async def main():
+        with Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"]) as listener:
+            await SocketListener(listener).serve(handle)
+
+`anyio.streams.tls.TLSListener` takes it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from typing import TYPE_CHECKING, Any
+
+try:
+    import anyio
+    import anyio.abc
+    import anyio.lowlevel
+    from anyio.abc import SocketAttribute
+except ImportError as missing:
+    raise ImportError("proxyproto_rs.anyio needs anyio: pip install anyio", name="anyio") from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anyio.abc import TaskGroup
+
+    from . import Header, Listener, ProxiedSocket
+
+__all__ = ["ProxyAttribute", "SocketListener", "SocketStream"]
+
+
+class ProxyAttribute(anyio.TypedAttributeSet):
+    """What a stream of a Listener has beside `anyio.abc.SocketAttribute`."""
+
+    header: Header | None = anyio.typed_attribute()
+    """The header; None where the peer was served without one."""
+    proxy_remote_address: Any = anyio.typed_attribute()
+    """The TCP connection's other end, which is the proxy."""
+    proxy_local_address: Any = anyio.typed_attribute()
+    """The TCP connection's own end."""
+
+
+class SocketStream(anyio.abc.SocketStream):
+    """A connection as a stream of anyio's, whose remote address is the client's.
+
+    Attributes:
+        header: The `Header`; None where the peer was served without one.
+        proxy_peername: The TCP connection's other end, which is the proxy.
+    """
+
+    _stream: anyio.abc.SocketStream
+
+    def __init__(self, conn: ProxiedSocket) -> None:
+        """`SocketStream.of` calls this, and opens it."""
+        self.header: Header | None = conn.header
+        self.proxy_peername = conn.proxy_peername
+        self._conn = conn
+        self._attributes = {
+            ProxyAttribute.header: conn.header,
+            ProxyAttribute.proxy_remote_address: _address(conn.proxy_peername),
+            ProxyAttribute.proxy_local_address: _address(conn.proxy_sockname),
+            **_ends("remote", conn.getpeername()),
+            **_ends("local", conn.getsockname()),
+        }
+
+    @classmethod
+    async def of(cls, conn: ProxiedSocket) -> SocketStream:
+        """Take over a connection, which `Listener.try_accept` or ``async for`` has given."""
+        stream = cls(conn)
+        # A loop looks at the socket it is given, and asks the kernel whose it is.
+        plain = socket.socket(conn.family, conn.type, conn.proto, fileno=conn.detach(keep_place=True))
+        try:
+            stream._stream = await anyio.abc.SocketStream.from_socket(plain)
+        except BaseException:
+            plain.close()
+            conn.close()
+            raise
+        return stream
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """The attributes; see `ProxyAttribute`."""
+        ours: dict[Any, Callable[[], Any]] = {
+            name: functools.partial(_same, value) for name, value in self._attributes.items()
+        }
+        return {**self._stream.extra_attributes, **ours}
+
+    @property
+    def _raw_socket(self) -> socket.socket:
+        raw: socket.socket = self.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+        return raw
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Receive what is there."""
+        return await self._stream.receive(max_bytes)
+
+    async def send(self, item: bytes) -> None:
+        """Send all of it."""
+        await self._stream.send(item)
+
+    async def send_eof(self) -> None:
+        """Say that there is no more to come."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close it, and give the client's place back."""
+        try:
+            await self._stream.aclose()
+        finally:
+            self._conn.close()
+
+
+class SocketListener(anyio.abc.SocketListener):
+    """A Listener as a listener of anyio's."""
+
+    def __init__(self, listener: Listener) -> None:
+        """Serve it; it is closed with this."""
+        self._listener = listener
+
+    @property
+    def _raw_socket(self) -> socket.socket:
+        return self._listener
+
+    async def accept(self) -> SocketStream:
+        """Wait for a connection.
+
+        Raises:
+            anyio.ClosedResourceError: The Listener is closed or drained.
+        """
+        try:
+            conn = await self._listener.__anext__()
+        except StopAsyncIteration:
+            raise anyio.ClosedResourceError from None
+        return await SocketStream.of(conn)
+
+    async def serve(
+        self, handler: Callable[[anyio.abc.SocketStream], Any], task_group: TaskGroup | None = None
+    ) -> None:
+        """Serve each connection in a task of its own.
+
+        It ends when the Listener is closed or drained; without a task group of the caller's, also the handlers have
+        ended then.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if task_group is None:
+                task_group = await stack.enter_async_context(anyio.create_task_group())
+            while True:
+                try:
+                    stream = await self.accept()
+                except anyio.ClosedResourceError:
+                    return
+                task_group.start_soon(handler, stream)
+
+    async def aclose(self) -> None:
+        """Close the Listener."""
+        self._listener.close()
+        await anyio.lowlevel.checkpoint()
+
+
+def _ends(side: str, address: Any) -> dict[Any, Any]:
+    """The attributes of one end; a path has no port."""
+    ends = {getattr(SocketAttribute, f"{side}_address"): _address(address)}
+    if isinstance(address, tuple):
+        ends[getattr(SocketAttribute, f"{side}_port")] = address[1]
+    return ends
+
+
+def _address(address: Any) -> Any:
+    """Give an IPv6 address as anyio has it: the host and the port."""
+    return address[:2] if isinstance(address, tuple) else address
+
+
+def _same(value: Any) -> Any:
+    return value
