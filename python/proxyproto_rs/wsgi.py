@@ -1,0 +1,90 @@
+"""WSGI: what the PROXY header says, in the environ of each request.
+
+Typical use::
+
+    app = ProxyProtocolMiddleware(app)     # outermost: what is around it may hide what it looks at
+
+    def app(environ, start_response):
+        header = environ["proxyproto.header"]                          # or get_header(environ)
+
+The server has to accept from a `Listener` in the same process, as gunicorn's workers do with `proxyproto_rs.gunicorn`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from . import Header, get_header
+
+__all__ = ["ProxyProtocolMiddleware"]
+
+logger = logging.getLogger("proxyproto_rs.wsgi")
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class ProxyProtocolMiddleware:
+    """Adds to the environ what the connection's PROXY header says.
+
+    * ``environ["proxyproto.header"]`` is the `Header`; None where the connection has none. `proxyproto_rs.get_header`
+      takes the environ, or a request that has one.
+    * ``environ["wsgi.url_scheme"]`` becomes "https" if the header says that the client came over TLS.
+
+    It knows the connections of gunicorn, waitress, cheroot, wsgiref and gevent.pywsgi. The first request whose
+    connection it does not know is logged.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self._has_warned = False
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        header = _find_header(environ)
+        if header is _UNKNOWN:
+            self._warn(environ)
+            header = None
+        environ["proxyproto.header"] = header
+        if isinstance(header, Header) and header.ssl and header.ssl.client_tls:
+            environ["wsgi.url_scheme"] = "https"
+        return self.app(environ, start_response)
+
+    def _warn(self, environ: Environ) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "ProxyProtocolMiddleware does not know the connection of %s: no Listener has accepted it, or %s shows it "
+                "in no way that is known. Let the server accept from a Listener, and let this middleware be the "
+                "outermost. Later requests are not logged.",
+                environ.get("REMOTE_ADDR") or "a client",
+                environ.get("SERVER_SOFTWARE") or "the server",
+            )
+
+
+def _find_header(environ: Environ) -> object:
+    """Return the header, None where there was none, or `_UNKNOWN`."""
+    header: object = _UNKNOWN
+    for place in _places(environ):
+        header = get_header(place, _UNKNOWN)
+        if header is not _UNKNOWN:
+            break
+    return header
+
+
+def _places(environ: Environ) -> Iterable[object]:
+    """Where servers show the connection."""
+    yield environ
+    yield environ.get("gunicorn.socket")
+    # waitress: a method of the connection.
+    yield getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    # Elsewhere the body is read from a file that `makefile()` has made, perhaps within one that counts.
+    body = environ.get("wsgi.input")
+    for file in (body, getattr(body, "rfile", None)):
+        yield getattr(getattr(file, "raw", None), "_sock", None)
+
+
+_UNKNOWN = object()
