@@ -12,7 +12,7 @@ from proxyproto_rs import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("broker", "demo")
+VERBS = ("uvicorn", "broker", "demo")
 
 _FAILED = 1
 
@@ -23,6 +23,8 @@ class Verb(Protocol):
     HELP: str
     EXTRA: str | None
     """The extra that `run` needs, if any."""
+    TAKES_REST: bool
+    """Whether arguments that nobody knows are for `run`, as ``arguments.rest``; may be missing."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the verb's options to its parser."""
@@ -42,9 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules: dict[str, Verb] = {}
     for name in VERBS:
         module = modules[name] = cast("Verb", importlib.import_module(f"{__name__}.{name}"))
-        module.add_arguments(verbs.add_parser(name, help=module.HELP, description=module.HELP))
-    arguments = parser.parse_args(argv)
+        # Where arguments are for somebody else, `--header` is not short for `--header-timeout`.
+        may_abbreviate = not getattr(module, "TAKES_REST", False)
+        subparser = verbs.add_parser(
+            name, help=module.HELP, description=module.HELP, allow_abbrev=may_abbreviate
+        )
+        module.add_arguments(subparser)
+    arguments, rest = parser.parse_known_args(argv)
+    arguments.rest = rest
     verb = modules[arguments.verb]
+    if rest and not getattr(verb, "TAKES_REST", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return verb.run(arguments)
     except ModuleNotFoundError as missing:

@@ -1,0 +1,181 @@
+"""uvicorn on a Listener: `run` does what `uvicorn.run` does, with workers and reload too.
+
+Typical use::
+
+    proxyproto_rs.uvicorn.run("app:app", host="0.0.0.0", workers=4, trusted=["10.0.0.0/8"])
+
+The command line ``proxyproto-rs uvicorn --host 0.0.0.0 --workers 4 --trusted 10.0.0.0/8 app:app`` is the same. The
+application stands in the middleware of `proxyproto_rs.asgi`. Where uvicorn would run on uvloop, it runs on the loop of
+`proxyproto_rs.uvloop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from . import Listener
+from .asgi import ProxyProtocolMiddleware
+
+try:
+    import uvicorn
+    from uvicorn.supervisors import ChangeReload, Multiprocess
+except ImportError as missing:
+    raise ImportError("proxyproto_rs.uvicorn needs uvicorn: pip install uvicorn", name="uvicorn") from missing
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+__all__ = ["Config", "Server", "run"]
+
+
+def run(app: Any, *, app_dir: str | None = None, **options: Any) -> None:
+    """Run an application until a signal says otherwise, as `uvicorn.run` does.
+
+    Args:
+        app: The application, or where it is: ``"module:name"``, which workers and reload need.
+        app_dir: Where to look for the module.
+        options: The keywords of `uvicorn.Config`, and those of `Listener.adopt`. With workers or reload, what a
+            Listener gets must be such as `pickle` can copy. ``defer_accept`` is True unless given.
+
+    Raises:
+        SystemExit: The application could not be started (status 3).
+    """
+    if app_dir is not None:
+        sys.path.insert(0, app_dir)
+    known = inspect.signature(uvicorn.Config).parameters
+    config = Config(app, **{name: value for name, value in options.items() if name in known})
+    listener = {name: value for name, value in options.items() if name not in known}
+    if (config.reload or config.workers > 1) and not isinstance(app, str):
+        logging.getLogger("uvicorn.error").warning(
+            "You must pass the application as an import string to enable 'reload' or 'workers'."
+        )
+        sys.exit(_STARTUP_FAILURE)
+    server = Server(config)
+    try:
+        bound = config.bind_socket()
+        bound.listen(config.backlog)
+        to_be: Any = ListenerToBe(bound, listener)
+        if config.should_reload:
+            ChangeReload(config, target=server.run, sockets=[to_be]).run()
+        elif config.workers > 1:
+            Multiprocess(config, sockets=[to_be]).run()
+        else:
+            # Nobody shares it, unless whoever has passed the descriptor does.
+            ahead = None if config.fd is not None else config.backlog
+            server.run(sockets=[_adopt(bound, {"ahead": ahead, "backlog": config.backlog, **listener})])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if config.uds and os.path.exists(config.uds):
+            os.remove(config.uds)
+    if not server.started and not config.should_reload and config.workers == 1:
+        sys.exit(_STARTUP_FAILURE)
+
+
+class Config(uvicorn.Config):
+    """A `uvicorn.Config` whose application is told what the header says, on a loop that serves a Listener."""
+
+    def load(self) -> None:
+        """Load the application, and put the middleware around it and around uvicorn's own."""
+        super().load()
+        self.loaded_app = ProxyProtocolMiddleware(self.loaded_app)
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        """Return uvicorn's choice of a loop; ours, if that is uvloop."""
+        factory = super().get_loop_factory()
+        if getattr(factory, "__module__", None) == "uvloop":
+            from .uvloop import new_event_loop
+
+            return new_event_loop
+        return factory
+
+    def configure_logging(self) -> None:
+        """Configure logging, and let our loggers say what they have to say where uvicorn does."""
+        super().configure_logging()
+        ours = logging.getLogger("proxyproto_rs")
+        if not ours.hasHandlers():
+            ours.handlers = logging.getLogger("uvicorn").handlers
+            ours.setLevel(logging.INFO)
+
+
+class Server(uvicorn.Server):
+    """A `uvicorn.Server` that loses no connection when it ends.
+
+    uvicorn closes connections whose request it has not read when it is told to end. This one stops accepting first,
+    and gives to those it has accepted the time to say what they want.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, once what was accepted has been served."""
+        if sockets:
+            await self._finish_accepting(sockets)
+        await super().shutdown(sockets)
+
+    async def _finish_accepting(self, sockets: list[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        ours: list[Any] = []
+        servers: list[Any] = self.servers
+        for server, listener in zip(servers, sockets, strict=False):
+            if not isinstance(listener, Listener):
+                continue
+            if isinstance(server, asyncio.Server):
+                # It has been given the socket, and would report the end of a drained Listener as an error.
+                loop.remove_reader(listener)
+            else:
+                ours.append(server)
+                listener.drain()
+        deadline = loop.time() + _GRACE
+
+        def waits() -> bool:
+            # For headers, for which the Listener has a limit, and for requests.
+            return any(server.is_serving() for server in ours) or (
+                loop.time() < deadline and any(map(_waits_for_a_request, self.server_state.connections))
+            )
+
+        while waits() and not self.force_exit:  # noqa: ASYNC110 - uvicorn's connections set no event
+            await asyncio.sleep(_TICK)
+
+
+class ListenerToBe:
+    """A listening socket that is pickled as a Listener: what a worker process finds in its place adopts it."""
+
+    def __init__(self, bound: socket.socket, options: dict[str, Any]) -> None:
+        self._bound = bound
+        self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _adopt_in_worker, (self._bound, self._options)
+
+    def close(self) -> None:
+        """Close it; the supervisor does when it has ended."""
+        self._bound.close()
+
+
+def _adopt_in_worker(bound: socket.socket, options: dict[str, Any]) -> Listener:
+    # The supervisor's process makes a Server by this name.
+    vars(importlib.import_module("uvicorn.supervisors.multiprocess"))["Server"] = Server
+    return _adopt(bound, options)
+
+
+def _adopt(bound: socket.socket, options: dict[str, Any]) -> Listener:
+    # A client of HTTP speaks first, and so does its proxy: until then the kernel may keep the connection.
+    return Listener.adopt(bound, **{"defer_accept": True, **options})
+
+
+def _waits_for_a_request(connection: Any) -> bool:
+    """Whether nothing has come on an HTTP connection; a WebSocket has no `cycle`."""
+    return getattr(connection, "cycle", connection) is None
+
+
+# How long a connection that was accepted just before the end has for its request, in seconds. The request is there
+# already, or on its way: a proxy connects when it has one.
+_GRACE = 1.0
+_TICK = 0.01
+_STARTUP_FAILURE = 3  # uvicorn's own status
