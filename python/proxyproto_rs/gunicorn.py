@@ -1,0 +1,192 @@
+"""gunicorn on a Listener: hooks for its configuration file that do for each of its workers.
+
+Typical use, in ``gunicorn.conf.py``::
+
+    from proxyproto_rs.gunicorn import hooks
+
+    post_fork, worker_exit = hooks(trusted=["10.0.0.0/8"])
+
+or, with the proxies that gunicorn's own setting names::
+
+    from proxyproto_rs.gunicorn import post_fork, worker_exit
+
+    proxy_allow_ips = "10.0.0.0/8"
+
+Leave gunicorn's ``proxy_protocol`` off: it would look for a second header. Applications get the header from the
+middleware of `proxyproto_rs.wsgi` or `proxyproto_rs.asgi`.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import Listener
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["hooks", "post_fork", "worker_exit"]
+
+Hook = Callable[[Any, Any], None]
+
+
+def hooks(**options: Any) -> tuple[Hook, Hook]:
+    """Make ``post_fork`` and ``worker_exit``.
+
+    Each worker accepts on demand, so that no request waits behind a busy worker while another one is idle. The kernel
+    keeps connections until their header is there. A worker that ends serves those whose header it is still reading.
+
+    Args:
+        options: Those of `Listener.adopt`. ``trusted`` is gunicorn's ``proxy_allow_ips`` unless given, and
+            ``defer_accept`` is True.
+    """
+
+    def post_fork(_server: Any, worker: Any) -> None:
+        given = {"defer_accept": True, **options}
+        if "trusted" not in given:
+            allowed = worker.cfg.proxy_allow_ips
+            given["trusted"] = None if "*" in allowed else allowed
+        worker.sockets = [WorkerListener.adopt(bound.sock, **given) for bound in worker.sockets]
+        _prepare(worker)
+
+    def worker_exit(_server: Any, worker: Any) -> None:
+        for listener in worker.sockets:
+            if isinstance(listener, WorkerListener) and listener.fileno() >= 0:
+                # A worker of the kind "sync" has nothing left that could serve, but itself.
+                if worker.booted and _is(worker, "gunicorn.workers.sync"):
+                    listener.setblocking(False)
+                    _serve_rest(listener, worker.accept)
+                listener.close()
+
+    return post_fork, worker_exit
+
+
+class WorkerListener(Listener):
+    """A Listener with the two names that gunicorn's own sockets have beside those of a socket."""
+
+    @property
+    def sock(self) -> Self:
+        """The socket: this."""
+        return self
+
+    @property
+    def FAMILY(self) -> int:
+        """The address family."""
+        return self.family
+
+
+def _prepare(worker: Any) -> None:
+    """Do what the worker's kind needs, before it starts."""
+    if _is(worker, "gunicorn.workers.ggevent"):
+        _prepare_gevent(worker)
+    elif _is(worker, "gunicorn.workers.gthread"):
+        _prepare_threads(worker)
+    elif not _is(worker, "gunicorn.workers.sync") and not _is(worker, "gunicorn.workers.gtornado"):
+        _prepare_uvicorn(worker)
+        _prepare_uvloop()
+
+
+def _prepare_threads(worker: Any) -> None:
+    """Let a worker serve the rest when it stops accepting, as long as it has its threads."""
+    set_accept_enabled = worker.set_accept_enabled
+
+    def set_and_serve(enabled: bool) -> None:
+        set_accept_enabled(enabled)
+        if not enabled and not worker.alive:
+            for listener in worker.sockets:
+                _serve_rest(listener, worker.accept)
+
+    worker.set_accept_enabled = set_and_serve
+
+
+def _prepare_uvicorn(worker: Any) -> None:
+    """Let uvicorn's worker, which makes a Server by name, make one that loses no connection when it ends."""
+    uvicorn = sys.modules.get("uvicorn")
+    for base in type(worker).__mro__:
+        module = sys.modules[base.__module__]
+        if uvicorn is not None and vars(module).get("Server") is uvicorn.Server:
+            from .uvicorn import Server
+
+            vars(module)["Server"] = Server
+
+
+def _prepare_uvloop() -> None:
+    """Let every loop of this process that is uvloop's serve a Listener; workers make theirs by name."""
+    try:
+        import uvloop
+    except ImportError:
+        return
+    from .uvloop import new_event_loop
+
+    uvloop.new_event_loop = new_event_loop
+
+
+def _prepare_gevent(worker: Any) -> None:
+    """Let a worker keep its Listeners, of which its own `patch` makes sockets of gevent's, and serve them."""
+    import gevent.monkey
+
+    from .gevent import AcceptsFromListener
+
+    class Server(AcceptsFromListener):
+        def close(self) -> None:
+            listener: Any = vars(self).get("socket")
+            if listener is not None and not self._is_serving_rest:
+                self._is_serving_rest = True
+                self.stop_accepting()
+                _serve_rest(listener, self._accept_one, gevent.socket.wait_read)
+            super().close()
+
+        _is_serving_rest = False
+
+        def _accept_one(self, _listener: Listener) -> None:
+            if accepted := self.do_read():
+                self.do_handle(*accepted)
+
+    module = sys.modules["gunicorn.workers.ggevent"]
+    vars(module)["StreamServer"] = type("StreamServer", (Server, module.StreamServer), {})
+    if worker.server_class is not None:
+        worker.server_class = type("WSGIServer", (Server, worker.server_class), {})
+    worker.patch = gevent.monkey.patch_all
+
+
+def _serve_rest(
+    listener: Listener,
+    accept: Callable[[Listener], object],
+    wait_readable: Callable[[int], object] | None = None,
+) -> None:
+    """Accept what has been taken from the kernel already; a late header has its time.
+
+    Args:
+        listener: It is not closed, but takes nothing more.
+        accept: Accepts one connection and serves it.
+        wait_readable: Waits until the fd is readable.
+    """
+    listener.drain()
+    while (fd := listener.fileno()) >= 0:
+        (wait_readable or _wait_readable)(fd)
+        try:
+            accept(listener)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return
+
+
+def _wait_readable(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+def _is(worker: Any, module: str) -> bool:
+    """Whether the worker's class is that of the module, or is made of it."""
+    return any(base.__module__ == module for base in type(worker).__mro__)
+
+
+post_fork, worker_exit = hooks()

@@ -1,0 +1,217 @@
+"""gunicorn with the hooks of `proxyproto_rs.gunicorn`: every kind of worker, and restarts under load that lose nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integrations.asking import WITH_TLS, connection, get
+from peers import Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONF = """
+from proxyproto_rs.gunicorn import hooks
+post_fork, worker_exit = hooks(trusted=["127.0.0.0/8"])
+"""
+
+WSGI = """
+import os
+from proxyproto_rs.wsgi import ProxyProtocolMiddleware
+
+@ProxyProtocolMiddleware
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/slow":
+        open("slow").read()
+    header = environ["proxyproto.header"]
+    answer = f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']} {header and header.authority} {os.getpid()}"
+    start_response("200 OK", [("Content-Length", str(len(answer)))])
+    return [answer.encode()]
+"""
+
+ASGI = """
+import os
+from proxyproto_rs.asgi import ProxyProtocolMiddleware
+
+@ProxyProtocolMiddleware
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for _ in range(2):
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+        return
+    header = scope["extensions"]["proxy_protocol"]
+    answer = f"{scope['client'][0]} {scope['scheme']} {header['authority']} {os.getpid()}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
+    await send({"type": "http.response.body", "body": answer})
+"""
+
+TORNADO = """
+import os
+import tornado.web
+from proxyproto_rs import get_header
+
+class Handler(tornado.web.RequestHandler):
+    def get(self):
+        header = get_header(self.request)
+        scheme = "https" if header.ssl and header.ssl.client_tls else "http"
+        self.write(f"{self.request.remote_ip} {scheme} {header.authority} {os.getpid()}")
+
+app = tornado.web.Application([("/.*", Handler)])
+"""
+
+UVICORN, UVICORN_ON_ASYNCIO = "uvicorn_worker.UvicornWorker", "uvicorn_worker.UvicornH11Worker"
+APPS = {
+    "sync": WSGI,
+    "gthread": WSGI,
+    "gevent": WSGI,
+    "gevent_pywsgi": WSGI,
+    "tornado": TORNADO,
+    "asgi": ASGI,
+    UVICORN: ASGI,
+    UVICORN_ON_ASYNCIO: ASGI,
+}
+EVERY_WORKER = pytest.mark.parametrize("worker", list(APPS))
+
+
+class Gunicorn:
+    """One that runs, on a socket of ours, which listens already, so that nobody need wait for it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], listening: socket.socket) -> None:
+        self.process = process
+        self.listening = listening
+
+
+@contextlib.contextmanager
+def running(directory: Path, worker: str, *arguments: str, conf: str = CONF) -> Iterator[Gunicorn]:
+    (directory / "gunicorn.conf.py").write_text(conf)
+    (directory / "app.py").write_text(APPS[worker])
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
+        (directory / "log").open("w+") as log,
+    ):
+        fd = listening.fileno()
+        command = [sys.executable, "-m", "gunicorn", "app:app", "--bind", f"fd://{fd}", "--no-control-socket"]
+        process = subprocess.Popen(
+            # A worker that is told to stop while it starts does not hear it; gunicorn then waits 30 s by default.
+            [*command, "--worker-class", worker, "--workers", "2", "--graceful-timeout", "2", *arguments],
+            cwd=directory,
+            pass_fds=[fd],
+            stderr=log,
+        )
+        try:
+            yield Gunicorn(process, listening)
+        finally:
+            process.terminate()
+            process.wait()
+            log.seek(0)
+            text = log.read()
+            print(text)
+    assert process.returncode == 0
+    assert "Traceback" not in text
+
+
+@EVERY_WORKER
+def test_the_application_is_told_what_the_header_says(worker: str, tmp_path: Path) -> None:
+    with running(tmp_path, worker) as gunicorn:
+        answers = {get(gunicorn.listening).rpartition(" ")[0] for _ in range(4)}
+    assert answers == {"192.0.2.1 https shop.example"}
+
+
+class Load:
+    """Clients that ask as fast as they can, each time on a new connection."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._changed = threading.Condition()
+        self._ends = False
+        self.processes: set[str] = set()
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        while not self._ends:
+            try:
+                with connection(self._listening, WITH_TLS.raw) as proxied:
+                    process = proxied.get(Connection="close").rpartition(" ")[2]
+            except Exception as error:
+                self.failures.append(repr(error))
+                process = ""
+            with self._changed:
+                self.processes.add(process)
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def running(self, clients: int = 4) -> Iterator[None]:
+        threads = [threading.Thread(target=self.run) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._ends = True
+            for thread in threads:
+                thread.join()
+
+    def wait_for_processes(self, more: int) -> None:
+        """Wait until so many processes have answered that had not before."""
+        with self._changed:
+            enough = len(self.processes) + more
+            assert self._changed.wait_for(lambda: len(self.processes) >= enough or self.failures, 50)
+
+
+@EVERY_WORKER
+def test_restarts_lose_nothing(worker: str, tmp_path: Path) -> None:
+    """Workers end when they have served so many requests, and all of them at a SIGHUP."""
+    with running(tmp_path, worker, "--max-requests", "100", "--graceful-timeout", "10") as gunicorn:
+        load = Load(gunicorn.listening)
+        with load.running():
+            # The worker "gevent_pywsgi" does not count its requests.
+            load.wait_for_processes(2 if worker == "gevent_pywsgi" else 4)
+            gunicorn.process.send_signal(signal.SIGHUP)
+            load.wait_for_processes(2)
+        assert load.failures == []
+
+
+def test_nobody_waits_behind_a_busy_worker(tmp_path: Path) -> None:
+    """A Listener that takes connections ahead keeps some of them for the worker that is busy."""
+    os.mkfifo(tmp_path / "slow")
+    with running(tmp_path, "sync") as gunicorn, connection(gunicorn.listening, WITH_TLS.raw) as slow:
+        answered: list[str] = []
+        thread = threading.Thread(target=lambda: answered.append(slow.get("/slow")))
+        thread.start()
+        with (tmp_path / "slow").open("w"):  # waits until a worker reads it
+            for _ in range(12):
+                assert get(gunicorn.listening).startswith("192.0.2.1 ")
+            assert answered == []
+        thread.join()
+        assert answered
+
+
+DEFAULTS = "from proxyproto_rs.gunicorn import post_fork, worker_exit\n"
+
+
+@pytest.mark.parametrize("allowed", ["127.0.0.0/8", "*"])
+def test_who_gunicorn_lets_send_headers_is_believed(allowed: str, tmp_path: Path) -> None:
+    conf = DEFAULTS + f"proxy_allow_ips = {allowed!r}\n"
+    with running(tmp_path, "sync", conf=conf) as gunicorn:
+        assert get(gunicorn.listening).startswith("192.0.2.1 https")
+
+
+def test_nobody_else_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = DEFAULTS + "proxy_allow_ips = '192.0.2.0/24'\n"
+    with (
+        running(tmp_path, "sync", conf=conf) as gunicorn,
+        Peer(gunicorn.listening.getsockname(), WITH_TLS.raw) as peer,
+    ):
+        assert peer.sees_the_end()
+    assert "untrusted" in capsys.readouterr().out
