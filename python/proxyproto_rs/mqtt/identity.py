@@ -1,4 +1,4 @@
-"""Who a client is by its certificate. Fail closed: no verified name, no login."""
+"""Which name a client's certificate gives it. Without a verified name there is no login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Identity:
-    """The rule of one listener."""
+    """The identity rule of one listener."""
 
     __slots__ = ("_pattern", "source", "use_as")
 
@@ -30,9 +30,10 @@ class Identity:
         )
 
     def name_of(self, connection: Connection, ssl_object: Any) -> str | None:
-        """Give the common name of the verified certificate; None where no identity is asked for.
+        """Return the common name of the verified certificate; None if the listener asks for no identity.
 
-        Raises Refuse (`cert-required`): the user name of the CONNECT is never a fall-back.
+        Raises Refuse (`cert-required`) otherwise. The user name of the CONNECT never stands in for the
+        certificate.
         """
         if self.source == "none":
             return None
@@ -46,7 +47,7 @@ class Identity:
         return name
 
     def check_client_id(self, name: str | None, client_id: str) -> None:
-        """With `use_as: client_id` the two must be equal. Raises Refuse (`cert-required`)."""
+        """Check that the two are equal under `use_as: client_id`. Raises Refuse (`cert-required`)."""
         if name is not None and self.use_as == "client_id" and client_id != name:
             raise Refuse("cert-required", f"the certificate is {name!r}'s")
 

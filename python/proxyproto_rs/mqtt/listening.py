@@ -1,4 +1,4 @@
-"""A listener of the configuration as a Listener and a Door, and what a reload changes on both."""
+"""Makes a Listener and a Door from a listener of the configuration, and changes both at a reload."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from .metrics import ListenerCounts
 
     OnRefused = Callable[[str, Container[str], Refusal], None]
-    """Listener's name, its trusted proxies, and what it refused."""
+    """Takes the listener's name, its trusted proxies, and what it refused."""
 
 _NEEDS_A_NEW_SOCKET = ("backlog", "reuse_port", "proxy_protocol")
 
 
 class Listening:
-    """One open port. Made in two steps, so that nothing is bound before everything has been found right."""
+    """One open port. It is made in two steps, so that nothing is bound before all listeners are found valid."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Listening:
         on_refused: OnRefused,
         counts: ListenerCounts,
     ) -> None:
-        """Raises ConfigError for a certificate that cannot be used."""
+        """Prepare the listener. Raises ConfigError for a certificate that cannot be used."""
         self.config: ListenerConfig = config
         self._blocked = blocked
         self._checks = checks
@@ -55,7 +55,7 @@ class Listening:
         self._adopt(config, context_of(config))
 
     def bind(self) -> Listener:
-        """Listen. Raises OSError, whose text names the listener."""
+        """Listen. Raises OSError with a text that names the listener."""
         options = self._options(self.config)
         self._follow_blocks()
         try:
@@ -73,7 +73,7 @@ class Listening:
         return self.listener
 
     def change(self, config: ListenerConfig, context: ssl.SSLContext | None) -> None:
-        """Put a new configuration in force, for those who come from now on."""
+        """Put a new configuration in force, for clients that come from now on."""
         old_deny, self._deny = self._deny, AddressSet()
         self._adopt(config, context)
         self._follow_blocks()
@@ -85,12 +85,12 @@ class Listening:
         self._blocked.unbind(old_deny)
 
     def stats(self) -> ListenerStats:
-        """What became of its connections; also when it is closed."""
+        """Return the counts of its connections by outcome. They stay available after `close`."""
         assert self.listener is not None
         return self.listener.stats()
 
     def where(self) -> str:
-        """The address it listens on, with the port that the system chose."""
+        """Return the address that it listens on, with the port that the system chose."""
         assert self.listener is not None
         return endpoint(self.listener.getsockname()[:2]) or ""
 
@@ -133,7 +133,7 @@ class Listening:
         self._on_refused(self.config.name, self.door.trusted, refusal)
 
     def _check_address(self, client: Client) -> None:
-        """For a client out of X-Forwarded-For, whose address no acceptor has seen."""
+        """Check a client from X-Forwarded-For, whose address no acceptor has checked."""
         address = client.connection.client[0]
         if self.forbids(address):
             raise Refuse("denied", f"{address} is in deny, or not in allow")
@@ -141,7 +141,7 @@ class Listening:
 
 
 def context_of(config: ListenerConfig) -> ssl.SSLContext | None:
-    """The TLS of a listener; None without. Raises ConfigError."""
+    """Return the TLS context of a listener, or None if it has no TLS. Raises ConfigError."""
     if not config.tls_here:
         return None
     assert config.tls is not None

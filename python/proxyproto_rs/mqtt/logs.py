@@ -1,7 +1,7 @@
-"""The broker's log: its lines, and the text and JSON formats they are written in.
+"""The broker's log: its lines, and the text and JSON formats.
 
-Our own fields stand first, a stranger's last and JSON-quoted, so that no client id can forge a field or a
-line (contrib/fail2ban rests on that).
+Our own fields come first. A stranger's come last and JSON-quoted, so that no client id can forge a field or a
+line. contrib/fail2ban relies on that.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _QUIET = ("amqtt", "transitions")
 """Loggers that write two lines for every stray connection."""
 
-_JOURNAL = "JOURNAL_STREAM"  # set by systemd where standard error is the journal
+_JOURNAL = "JOURNAL_STREAM"  # systemd sets it when standard error goes to the journal
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
 def configure(config: LogConfig) -> None:
-    """Log to standard error in the asked format and level. A second call replaces the first."""
+    """Log to standard error in the configured format and level. A second call replaces the first."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter() if config.format == "json" else TextFormatter(with_time=_JOURNAL not in os.environ)
@@ -39,17 +39,17 @@ def configure(config: LogConfig) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """`LEVEL logger message`, with the time before it unless the journal adds its own."""
+    """Writes `LEVEL logger message`, with the time in front unless the journal adds its own."""
 
     def __init__(self, *, with_time: bool = True) -> None:
         super().__init__(("%(asctime)s " if with_time else "") + "%(levelname)s %(name)s %(message)s")
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ts, level, logger, message, the fields of our lines, a traceback in `exception`."""
+    """Writes one JSON object a line: ts, level, logger, message, our fields, and a traceback in `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See logging.Formatter."""
+        """Return the record as one line of JSON."""
         moment = datetime.fromtimestamp(record.created, timezone.utc)
         line: dict[str, Any] = {
             "ts": moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z",
@@ -66,7 +66,7 @@ class JsonFormatter(logging.Formatter):
 def connected(
     connection: Connection, *, client_id: str, username: str | None, keep_alive: int, clean: bool
 ) -> None:
-    """A client was let in."""
+    """Log that a client was let in."""
     if logger.isEnabledFor(logging.INFO):
         tls = connection.tls.version if connection.tls is not None else None
         _log(
@@ -94,7 +94,7 @@ def refused(
     username: str | None,
     detail: str = "",
 ) -> None:
-    """A client was refused behind the acceptor. `detail` may quote the stranger, so it comes last."""
+    """Log a client that was refused behind the acceptor. `detail` may quote the stranger, so it comes last."""
     if logger.isEnabledFor(logging.WARNING):
         strange: dict[str, Any] = {"id": client_id, "user": username}
         if detail:
@@ -116,7 +116,7 @@ def refused(
 def disconnected(
     connection: Connection, *, reason: str, seconds: int, bytes_in: int, bytes_out: int, client_id: str
 ) -> None:
-    """A connection that was let in is over."""
+    """Log the end of a connection that was let in."""
     if logger.isEnabledFor(logging.INFO):
         _log(
             logging.INFO,
@@ -134,7 +134,7 @@ def disconnected(
 
 
 def endpoint(address: Address | None) -> str | None:
-    """`203.0.113.7:50123`, `[2001:db8::7]:50123`; a UNIX path is quoted like a stranger's text."""
+    """Write an address as `203.0.113.7:50123` or `[2001:db8::7]:50123`. A UNIX path is quoted like a stranger's text."""
     if address is None:
         return None
     host, port = address
@@ -144,7 +144,7 @@ def endpoint(address: Address | None) -> str | None:
 
 
 def _log(level: int, what: str, ours: dict[str, Any], strange: dict[str, Any]) -> None:
-    """`ours` are numbers and words of this program; None is left out there, and is null in `strange`."""
+    """Log one line. `ours` are numbers and words of this program; None is left out. In `strange` None is null."""
     parts = [what, *(f"{name}={value}" for name, value in ours.items() if value is not None)]
     parts += [f"{name}={json.dumps(value)}" for name, value in strange.items()]
     fields = {"event": what, **ours, **strange}

@@ -1,4 +1,4 @@
-"""Counters of the broker as plain integers: what is busy only adds; `collector` makes Prometheus of them."""
+"""The broker's counters, as plain integers: counting costs one addition. `collector` turns them into metrics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 CONNECT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds; from the accepted connection to its CONNACK, TLS and all."""
+"""Upper bounds in seconds, from the accepted connection to its CONNACK, with TLS."""
 AUTH_BUCKETS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds; argon2 takes 0.1."""
+"""Upper bounds in seconds. argon2 takes 0.1."""
 
 PACKET_TYPES = (
     "RESERVED", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP",
     "SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH",
 )  # fmt: skip
-"""By the number in a packet's first four bits."""
+"""Names of packet types, by the number in a packet's first four bits."""
 
 
 class Histogram:
@@ -34,7 +34,7 @@ class Histogram:
         self.total += value
 
     def cumulative(self) -> list[tuple[str, int]]:
-        """Upper bound and count of all values up to it, as Prometheus has them."""
+        """Return each upper bound with the count of all values up to it, as Prometheus wants them."""
         result, running = [], 0
         for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
             running += count
@@ -44,7 +44,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class ListenerCounts:
-    """What went over one listener."""
+    """The traffic of one listener."""
 
     bytes_in: int = 0
     bytes_out: int = 0
@@ -71,7 +71,7 @@ class Metrics:
     listeners: dict[str, ListenerCounts] = field(default_factory=dict)
 
     def listener(self, name: str) -> ListenerCounts:
-        """The counts of one listener; the same object every time."""
+        """Return the counts of one listener. It is the same object every time."""
         counts = self.listeners.get(name)
         if counts is None:
             counts = self.listeners[name] = ListenerCounts()

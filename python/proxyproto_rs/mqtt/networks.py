@@ -1,4 +1,4 @@
-"""Addresses and networks as they are read and written in all of this part."""
+"""How the broker reads and writes addresses and networks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def parse_network(value: Any) -> IPNetwork:
-    """An address or a CIDR. An IPv4-mapped one is the IPv4 one it means.
+    """Parse an address or a CIDR. An IPv4-mapped one becomes the IPv4 one that it stands for.
 
-    Raises ValueError, with a text that follows the value's name; host bits are an error, not cut off:
-    10.0.0.1/8 may mean one address or sixteen million.
+    Raises ValueError with a text that follows the value's name. Host bits are an error and are not cut off,
+    because 10.0.0.1/8 may mean one address or sixteen million.
     """
     if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
         return value
@@ -32,12 +32,12 @@ def parse_network(value: Any) -> IPNetwork:
 
 
 def network_text(network: IPNetwork) -> str:
-    """`203.0.113.7`, `10.0.0.0/8`, `2001:db8::/32`: an address alone has no prefix length."""
+    """Write a network as `203.0.113.7`, `10.0.0.0/8` or `2001:db8::/32`. A single address has no prefix length."""
     return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """The address in `text`, IPv4-mapped ones as IPv4, a zone cut off; None for what is none."""
+    """Parse an address; None if `text` is not one. IPv4-mapped addresses become IPv4, a zone is cut off."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -46,7 +46,7 @@ def parse_address(text: str) -> IPAddress | None:
 
 
 def client_network(address: IPAddress, ipv6_prefix: int) -> IPNetwork:
-    """The network that counts as one client: the address alone in IPv4, its /`ipv6_prefix` in IPv6."""
+    """Return the network that counts as one client: the address itself in IPv4, its /`ipv6_prefix` in IPv6."""
     if isinstance(address, ipaddress.IPv4Address):
         return ipaddress.IPv4Network(address)
     return ipaddress.IPv6Network((address, ipv6_prefix), strict=False)

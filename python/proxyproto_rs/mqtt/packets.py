@@ -1,6 +1,6 @@
-"""Whole packets after CONNECT: where one ends, and whether a client may send it (MQTT 3.1.1, 2 and 3).
+"""The packets after CONNECT: where one ends, and whether a client may send it (MQTT 3.1.1, chapters 2 and 3).
 
-The backend's parser never sees less than a packet, nor one whose inner lengths disagree with the outer one.
+The backend's parser never sees an incomplete packet, nor one whose inner lengths contradict the outer one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_QOS = 2
 
 
 class PacketError(Exception):
-    """What ends a session. `reason` is one of `reasons.DISCONNECT_REASONS`."""
+    """A packet that ends the session. `reason` is one of `reasons.DISCONNECT_REASONS`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -35,9 +35,9 @@ class PacketError(Exception):
 
 
 def packet_length(received: bytes | bytearray, max_size: int) -> int | None:
-    """Length in bytes of the packet that `received` begins with; None while that cannot be told.
+    """Return the length in bytes of the packet that `received` begins with; None while it is not known yet.
 
-    Raises PacketError (`malformed-packet`, `packet-too-large`, `second-connect`), as early as can be told.
+    Raises PacketError (`malformed-packet`, `packet-too-large`, `second-connect`) at the first wrong byte.
     """
     if received and received[0] not in _FIRST_BYTES:
         raise PacketError(*_wrong_first_byte(received[0]))
@@ -56,7 +56,7 @@ def packet_length(received: bytes | bytearray, max_size: int) -> int | None:
 
 
 def check_packet(packet: bytes) -> int:
-    """Check one whole packet, whose length `packet_length` has told, and return its type (3 is PUBLISH).
+    """Check one whole packet of the length that `packet_length` gave. Return its type (3 is PUBLISH).
 
     Raises PacketError (`malformed-packet`, `bad-topic`).
     """

@@ -1,4 +1,4 @@
-"""A page of a table, and the names its rows have in JSON."""
+"""Pages of tables, and the names of their columns in JSON."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Page(Generic[Row]):
 
 @dataclass(frozen=True, kw_only=True)
 class Paging:
-    """What TBMQ's lists are asked for. Times are milliseconds since 1970, both ends included.
+    """A query for a page, as TBMQ's lists take it. Times are milliseconds since 1970, and both ends are included.
 
-    Raises ValueError where a value is out of range, with a text for whoever asked.
+    Raises ValueError for a value out of range, with a text for the person who asked.
     """
 
     page_size: int = 50
@@ -38,7 +38,7 @@ class Paging:
     end_time: int | None = None
 
     sort_properties: ClassVar[tuple[str, ...]] = ()
-    """Columns a list of this kind can be sorted by; the first is the default."""
+    """The columns that a list of this kind can be sorted by. The first is the default."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.page_size <= MAX_PAGE_SIZE:
@@ -58,19 +58,19 @@ class Paging:
         return self.sort_property or self.sort_properties[0]
 
     def page_of(self, data: tuple[Row, ...], total: int) -> Page[Row]:
-        """`data` as the asked page of `total` rows."""
+        """Return `data` as the requested page of `total` rows."""
         pages = -(-total // self.page_size)
         return Page(data, pages, total, self.page + 1 < pages)
 
 
 def camel_case(name: str) -> str:
-    """A Python name as JSON has it: `client_id` is `clientId`."""
+    """Return a Python name as JSON has it: `client_id` becomes `clientId`."""
     head, *rest = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """A record's fields under their JSON names; nested records and tuples likewise."""
+    """Return a record's fields under their JSON names. Nested records and tuples are converted too."""
     return {
         camel_case(field.name): _plain(getattr(record, field.name)) for field in dataclasses.fields(record)
     }

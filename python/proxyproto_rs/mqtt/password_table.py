@@ -1,7 +1,7 @@
-"""A file of users and password hashes (amqtt's format), and the check of a password against it.
+"""A file of users and password hashes in amqtt's format, and the check of a password against it.
 
-Lines are `name:hash`; empty ones and those that begin with `#` do not count. Hashes are argon2; amqtt's old
-sha512_crypt (`$6$`) is still checked where Python has `crypt` (below 3.13).
+A line is `name:hash`. Empty lines and lines that begin with `#` are skipped. The hashes are argon2. amqtt's
+old sha512_crypt (`$6$`) still works where Python has `crypt` (below 3.13).
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ if TYPE_CHECKING:
 
 
 class PasswordFileError(ValueError):
-    """The file cannot be read or used; the text says where. It never quotes a hash."""
+    """The file cannot be read or used. The text says where, and never quotes a hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordTable:
-    """Users and hashes as of one reading of the file."""
+    """The users and hashes of the file when it was read."""
 
     hashes: Mapping[str, str]
     unknown: str
-    """The hash that an unknown user's password is checked against, as slow as the others."""
+    """The hash to check an unknown user's password against. Its check is as slow as the others."""
 
     def verify(self, username: str, password: str) -> bool:
-        """Check a password. Slow (argon2), and as slow for a user that does not exist. Thread-safe."""
+        """Check a password. It is slow (argon2), and equally slow for an unknown user. Thread-safe."""
         known = self.hashes.get(username)
         good = _verify(self.unknown if known is None else known, password)
         return good and known is not None
 
 
 def read_passwords(path: str | os.PathLike[str]) -> PasswordTable:
-    """Read a password file. Takes as long as one argon2 hash.
+    """Read a password file. It takes as long as one argon2 hash.
 
     Raises:
-        PasswordFileError: no such file, not UTF-8, a line without a colon, a user twice, an unknown hash.
+        PasswordFileError: the file is missing or not UTF-8, a line has no colon, a user occurs twice, or a
+            hash is of an unknown kind.
     """
     name = os.fspath(path)
     try:
@@ -98,7 +99,7 @@ def _unusable(encoded: str) -> str | None:
 
 
 def _hash_of_nobody(hashes: Mapping[str, str]) -> str:
-    """A hash of a random password that takes as long to check as those in the file."""
+    """Return a hash of a random password. Its check takes as long as that of a hash in the file."""
     for encoded in hashes.values():
         if encoded.startswith("$argon2"):
             return PasswordHasher.from_parameters(extract_parameters(encoded)).hash(secrets.token_urlsafe())
@@ -123,10 +124,10 @@ _hasher = PasswordHasher()
 
 
 class GoodLogins:
-    """Remembers good logins for a while: a reconnect storm costs one slow check a user.
+    """Remembers good logins for a while, so that a reconnect storm costs one slow check for each user.
 
-    Kept is a hash of the password under a key that exists in this process alone; it is bound to the stored
-    hash, so that a changed password is forgotten with it. `now` is an argument: this knows no clock.
+    It keeps a hash of the password, made with a key that exists in this process alone. The stored hash goes
+    into it, so a changed password makes it worthless. `now` is an argument; this class reads no clock.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -135,7 +136,7 @@ class GoodLogins:
         self._known: dict[str, tuple[bytes, float]] = {}
 
     def fingerprint(self, username: str, password: str, stored: str) -> bytes:
-        """What is remembered in place of the password."""
+        """Return the hash that is remembered in place of the password."""
         digest = blake2b(key=self._key, digest_size=32)
         for part in (username, stored, password):
             encoded = part.encode("utf-8", "surrogatepass")
@@ -143,10 +144,10 @@ class GoodLogins:
         return digest.digest()
 
     def knows(self, username: str, fingerprint: bytes, now: float) -> bool:
-        """Whether this very login was good lately."""
+        """Whether this very login was good a short while ago."""
         known, until = self._known.get(username, (b"", 0.0))
         return hmac.compare_digest(known, fingerprint) and now < until
 
     def remember(self, username: str, fingerprint: bytes, now: float) -> None:
-        """The login was good. One is remembered for each user."""
+        """Remember a good login. Only the last one of each user is kept."""
         self._known[username] = (fingerprint, now + self._seconds)

@@ -1,7 +1,7 @@
-"""`PasswordFile`: amqtt's password file as an auth plugin that does not stop the event loop.
+"""`PasswordFile`: an auth plugin that reads amqtt's password file and does not stop the event loop.
 
-argon2 takes 0.1 s and frees the interpreter lock, so one worker thread checks passwords while the loop
-serves; amqtt's FileAuthPlugin checks in the loop, and nobody is served meanwhile.
+argon2 takes 0.1 s and releases the interpreter lock. So one worker thread checks passwords while the event
+loop serves. amqtt's FileAuthPlugin checks them in the event loop, and nobody is served meanwhile.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["PasswordFile", "PasswordFileError"]
 
 
 class PasswordFile(BaseAuthPlugin):
-    """Lets in whoever gives the password that the file has for the user name.
+    """Lets in clients that give the password which the file has for their user name.
 
-    As a plugin: `proxyproto_rs.mqtt.PasswordFile: {password_file: users.txt}`; by hand:
-    `PasswordFile(password_file="users.txt")`. A client without a user name is left to other plugins.
+    As a plugin: `proxyproto_rs.mqtt.PasswordFile: {password_file: users.txt}`. In Python:
+    `PasswordFile(password_file="users.txt")`. It leaves a client without a user name to other plugins.
 
-    Raises PasswordFileError where the file cannot be read or used.
+    Raises PasswordFileError if the file cannot be read or used.
     """
 
     @dataclass
@@ -43,9 +43,9 @@ class PasswordFile(BaseAuthPlugin):
         """The plugin's options."""
 
         password_file: str | Path
-        """Lines `name:hash`."""
+        """The file, with lines `name:hash`."""
         remember: float = 300.0
-        """Seconds for which a good login is not checked again; 0 checks every time."""
+        """How long a good login is not checked again, in seconds. 0 checks every time."""
 
     def __init__(
         self,
@@ -72,19 +72,19 @@ class PasswordFile(BaseAuthPlugin):
         _open.add(self)
 
     async def authenticate(self, *, session: Session) -> bool | None:
-        """See BaseAuthPlugin."""
+        """Check the session's password. Returns None without a user name. amqtt calls this."""
         if not session.username:
             return None
         return await self.check(session.username, session.password or "")
 
     async def check(self, username: str, password: str) -> bool:
-        """Check a password; as slow for an unknown user as for a known one."""
+        """Check a password. It takes as long for an unknown user as for a known one."""
         table = self._table
         stored = table.hashes.get(username, "")
         fingerprint = self._good.fingerprint(username, password, stored)
         if stored and self._good.knows(username, fingerprint, self._clock()):
             return True
-        # The same login twice at the same time, as after a proxy's restart, is checked once.
+        # If the same login comes twice at once, as after a proxy's restart, it is checked once.
         check = self._checks.get(fingerprint)
         if check is None:
             check = asyncio.ensure_future(self._verify(table, username, password, fingerprint))
@@ -93,9 +93,9 @@ class PasswordFile(BaseAuthPlugin):
         return await asyncio.shield(check)
 
     def prepare(self) -> Callable[[], None]:
-        """Read the file anew; the call that is returned puts it in force. Raises PasswordFileError.
+        """Read the file again, and return a function that puts it in force. Raises PasswordFileError.
 
-        In two steps, so that a reload can see that everything is right before it changes anything.
+        There are two steps, so that a reload can check everything before it changes anything.
         """
         table = read_passwords(self.path)
 
@@ -105,14 +105,14 @@ class PasswordFile(BaseAuthPlugin):
         return use
 
     async def close(self) -> None:
-        """See BasePlugin."""
+        """Stop the worker thread. amqtt calls this."""
         _open.discard(self)
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     def _checked(self, fingerprint: bytes, done: asyncio.Future[bool]) -> None:
         del self._checks[fingerprint]
         if not done.cancelled():
-            done.exception()  # told to whoever waited; if nobody does any more, it is nobody's
+            done.exception()  # mark it as seen: those that waited got it, and there may be none
 
     async def _verify(self, table: PasswordTable, username: str, password: str, fingerprint: bytes) -> bool:
         loop = asyncio.get_running_loop()
@@ -123,10 +123,10 @@ class PasswordFile(BaseAuthPlugin):
 
 
 def reread_password_files() -> list[Callable[[], None]]:
-    """Read the file of every plugin in this process anew; the calls that are returned put them in force. Slow.
+    """Read the files of all plugins in this process again. Return the functions that put them in force. This is slow.
 
     Raises:
-        ConfigError: Files that cannot be read or used.
+        ConfigError: A file cannot be read or used.
     """
     uses, problems = [], []
     for plugin in tuple(_open):

@@ -1,4 +1,4 @@
-"""Patterns over strangers' text, in linear time: RE2, because a crafted client id can make `re` hang."""
+"""Patterns for strangers' text, matched in linear time by RE2. A crafted client id could make `re` hang."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Pattern(Protocol):
     """A compiled pattern."""
 
     def fullmatch(self, text: str) -> object | None:
-        """Something true if the whole of `text` matches."""
+        """Return something true if the whole of `text` matches."""
 
 
 def compile_pattern(pattern: str) -> Pattern:
-    """Compile an RE2 pattern. ValueError with RE2's reason, for look-around and back-references too."""
+    """Compile an RE2 pattern. Raises ValueError with RE2's reason, also for look-around and back-references."""
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = 1 << 20  # bytes; a pattern that needs more is refused here, not slow later
+    options.max_mem = 1 << 20  # bytes; a pattern that needs more is refused here instead of being slow later
     try:
         compiled: Pattern = re2.compile(pattern, options)
     except re2.error as wrong:
@@ -30,7 +30,7 @@ def compile_pattern(pattern: str) -> Pattern:
 
 
 def compile_globs(globs: tuple[str, ...]) -> Pattern:
-    """One pattern for several globs: `*` any text, `?` any one character, everything else itself."""
+    """Compile several globs into one pattern. `*` is any text, `?` any one character; the rest stands for itself."""
     return compile_pattern("|".join(f"(?:{_translate(glob)})" for glob in globs))
 
 

@@ -1,4 +1,4 @@
-"""How fast one session may publish. `now` is an argument: this knows no clock."""
+"""Limits how fast one session may publish. `now` is an argument; this module reads no clock."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 
 class PublishRate:
-    """A token bucket for each of the rates; all of them must have a token.
+    """A token bucket for each of the rates. A PUBLISH needs a token from each.
 
-    A bucket holds `count` tokens and gains `count` in `seconds`: a silent client may send `count` at once.
+    A bucket holds `count` tokens and gains `count` in `seconds`. So a client that was silent may send `count`
+    at once.
     """
 
     __slots__ = ("_buckets",)
@@ -22,7 +23,7 @@ class PublishRate:
         ]
 
     def delay(self, now: float) -> float:
-        """Seconds until the next PUBLISH may be taken; 0 at once."""
+        """Return the seconds until the next PUBLISH may be taken; 0 means at once."""
         longest = 0.0
         for bucket in self._buckets:
             tokens, since, per_second, capacity = bucket

@@ -1,4 +1,4 @@
-"""The one table of why a client was refused: code, what MQTT answers, whether it is recorded and counted."""
+"""The one table of reasons for refusing a client: the code, MQTT's answer, and whether it is recorded and counted."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What follows from a reason code."""
+    """A reason code and its consequences."""
 
     code: str
     connack: int | None
-    """MQTT 3.1.1 return code that answers the CONNECT; None: closed without a word."""
+    """The MQTT 3.1.1 return code that answers the CONNECT. None: the connection is closed without an answer."""
     recorded: bool
-    """Whether a row in the table of unauthorized clients says so."""
+    """Whether the table of unauthorized clients gets a row."""
     counts: bool
     """Whether it counts towards an automatic block of the address."""
 
@@ -34,9 +34,9 @@ REASONS = _table(
     ("malformed-connect", None, True, True),
     ("no-connect", None, True, False),
     ("closed-early", None, True, False),
-    ("tls-failed", None, True, False),  # counts where the detail is bad-certificate: `counts_for_block`
+    ("tls-failed", None, True, False),  # counts if the detail is bad-certificate: see `counts_for_block`
     ("ws-failed", None, True, False),
-    # from the acceptor; its names
+    # from the acceptor, under its names
     ("untrusted", None, True, False),
     ("missing-header", None, True, False),
     ("malformed", None, True, False),
@@ -58,7 +58,7 @@ REASONS = _table(
 
 
 def counts_for_block(code: str, detail: str = "") -> bool:
-    """Whether it counts towards an automatic block. Of the TLS failures only a bad certificate does."""
+    """Whether the refusal counts towards an automatic block. Of TLS failures only a bad certificate does."""
     if code == "tls-failed":
         return detail.startswith("bad-certificate")
     reason = REASONS.get(code)

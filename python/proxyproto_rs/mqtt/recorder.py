@@ -1,6 +1,6 @@
-"""What follows from each refusal, login, end and denial: row, count, ban, log line, audit line.
+"""Records each refusal, login, disconnect and denial: table row, counters, ban, log line, audit line.
 
-The gate and the acceptors tell it; it returns at once, whatever the store and the disks do.
+The gate and the acceptors call it. It returns at once, whatever the store and the disks do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DENIED_SECONDS = 60.0
 _CAPACITY = 10_000
 
 Refused = tuple[str, str, "Refusal"]
-"""Listener, reason, and the last refusal of that kind."""
+"""The listener, the reason, and the last refusal of that kind."""
 
 
 class Recorder:
@@ -65,10 +65,10 @@ class Recorder:
         self._refusals: Fold[Refused] = Fold(_FOLD_SECONDS, _CAPACITY)
         self._denials = OncePer(_DENIED_SECONDS, _CAPACITY)
 
-    # the gate
+    # The gate calls these.
 
     def refused(self, refused: RefusedClient) -> None:
-        """See events.Observer."""
+        """Record a connection that ended without having been let in."""
         connection, reason, now = refused.connection, refused.reason, self._clock()
         self._metrics.connects[connection.listener, reason] += 1
         if refused.quiet:
@@ -98,7 +98,7 @@ class Recorder:
         )
 
     def connected(self, session: SessionRecord) -> None:
-        """See events.Observer."""
+        """Record a client that is let in."""
         connection, now = session.connection, self._clock()
         address = connection.client[0]
         self._metrics.connects[connection.listener, "accepted"] += 1
@@ -120,7 +120,7 @@ class Recorder:
         )
 
     def disconnected(self, session: SessionRecord) -> None:
-        """See events.Observer."""
+        """Record the end of a session's connection."""
         connection, traffic, now = session.connection, session.traffic, self._clock()
         reason = session.disconnect_reason or "connection-lost"
         seconds = max(0, session.disconnected_at - session.connected_at) // 1000
@@ -150,7 +150,7 @@ class Recorder:
         )
 
     def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
-        """See events.Observer. Told once a minute for a client and topic."""
+        """Record a denied topic. The audit log gets one line a minute for each client, action and topic."""
         self._metrics.acl_denied[action] += 1
         if self._denials.first((session.client_id, action, topic), self._clock()):
             self.audit.write(
@@ -162,10 +162,10 @@ class Recorder:
             )
 
     def asked(self, seconds: float) -> None:
-        """See events.Observer."""
+        """Record how long the auth plugins took over a login."""
         self._metrics.auth_seconds.observe(seconds)
 
-    # operators
+    # Operators' actions come here.
 
     def operated(
         self,
@@ -176,20 +176,20 @@ class Recorder:
         session: SessionRecord | None = None,
         **extra: Any,
     ) -> None:
-        """See events.Operated."""
+        """Record what an operator did, in the audit log (`events.Operated`)."""
         whose = {} if session is None else {**_whose(session.connection), "username": session.username}
         self.audit.write(event, **whose, client_id=client_id, by=by, **extra)
 
-    # the acceptors
+    # The acceptors call this.
 
     def refused_by_acceptor(self, listener: str, trusted: Container[str], refusal: Refusal) -> None:
-        """Connections that a listener's acceptor has refused; `trusted` are its proxies."""
+        """Record connections that a listener's acceptor has refused. `trusted` are its proxies."""
         client, peer = refusal.client, address_text(refusal.peer)
         address, port = peer if client is None else address_text(client)
         reason = refusal.reason
         if reason == "denied":
             block = self._blocked.match_address(address, refusal.count)
-            if block is not None:  # an operator's `deny` is `denied`, a block is `blocked`
+            if block is not None:  # an operator's `deny` stays `denied`; a block is `blocked`
                 reason = "blocked"
                 self._metrics.block_hits[block.type] += refusal.count
         if reason == "closed-early" and peer[0] in trusted:
@@ -217,7 +217,7 @@ class Recorder:
         )
 
     def flush(self, *, everything: bool = False) -> None:
-        """Tell what has been gathered for 10 s, or everything. Call it every second or so."""
+        """Write what has been gathered for 10 s, or everything. Call it about once a second."""
         self._tell(self._refusals.all() if everything else self._refusals.due(self._clock()))
 
     def _row(self, refused: RefusedClient, now: float) -> UnauthorizedClient:
@@ -253,7 +253,7 @@ class Recorder:
 
 
 def _whose(connection: Connection) -> dict[str, Any]:
-    """What every audit line says of a connection."""
+    """The fields of a connection that every audit line has."""
     return {
         "listener": connection.listener,
         "client": connection.client,

@@ -1,4 +1,4 @@
-"""The rows that a store keeps, and queries for them. Times are milliseconds since 1970, 0 is never."""
+"""The rows that a store keeps, and queries for them. Times are milliseconds since 1970; 0 means never."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REGEX_MATCH_TARGETS: tuple[RegexMatchTarget, ...] = ("BY_CLIENT_ID", "BY_USERNAM
 MAX_TEXT = 255
 
 _VALUE_KEYS = {"CLIENT_ID": "clientId", "USERNAME": "username", "IP_ADDRESS": "ipAddress", "REGEX": "pattern"}
-"""Where TBMQ's POST has the value."""
+"""The key that holds the value in TBMQ's POST, by type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnauthorizedClient:
-    """A client that was refused: one row for each client id and real address."""
+    """A client that was refused. There is one row for each client id and real address."""
 
     client_id: str
     ip_address: str
@@ -46,7 +46,7 @@ class UnauthorizedClient:
 
 @dataclass(frozen=True, kw_only=True)
 class UnauthorizedQuery(Paging):
-    """Which unauthorized clients; texts match anywhere in the field, as in TBMQ."""
+    """Which unauthorized clients to list. Texts match anywhere in the field, as in TBMQ."""
 
     client_id: str | None = None
     ip_address: str | None = None
@@ -65,9 +65,9 @@ class UnauthorizedQuery(Paging):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockedClient:
-    """Who may not connect: a client id, a user, an address or network, or a pattern over one of them.
+    """A block: a client id, a user, an address or network, or a pattern for one of them.
 
-    `key` is what TBMQ sorts and deletes by. Raises ValueError where the value cannot be blocked.
+    `key` is what TBMQ sorts and deletes by. Raises ValueError if the value cannot be blocked.
     """
 
     type: BlockType
@@ -80,11 +80,11 @@ class BlockedClient:
     hits: int = 0
     last_hit_at: int = 0
     strikes: int = 0
-    """How many automatic bans the address has had, this one included; 0 for an operator's block."""
+    """How many automatic bans the address has had, with this one. 0 for an operator's block."""
     revision: int = 0
     """Grows with every change in the store."""
     status: BlockStatus = "ACTIVE"
-    """As of the moment it was asked for; not stored."""
+    """The status at the moment of the query. It is not stored."""
 
     def __post_init__(self) -> None:
         if self.type not in BLOCK_TYPES:
@@ -110,24 +110,27 @@ class BlockedClient:
 
     @property
     def key(self) -> str:
-        """Type, target and value in one text; equal for two blocks of the same."""
+        """Type, target and value in one text. It is equal for two blocks of the same thing."""
         return ":".join(part for part in (self.type, self.regex_match_target or "", self.value) if part)
 
     def active(self, now_ms: int) -> bool:
-        """Whether it blocks anybody."""
+        """Whether the block is in force."""
         return not self.expiration_time or now_ms < self.expiration_time
 
     def status_at(self, now_ms: int, cleanup_ttl_ms: int) -> BlockStatus:
-        """ACTIVE until it expires, then visible for `cleanup_ttl_ms`: EXPIRED, second half DELETING_SOON."""
+        """Return ACTIVE until the block expires.
+
+        It then stays for `cleanup_ttl_ms`: EXPIRED, then DELETING_SOON in the second half.
+        """
         if self.active(now_ms):
             return "ACTIVE"
         return "EXPIRED" if now_ms < self.expiration_time + cleanup_ttl_ms / 2 else "DELETING_SOON"
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> BlockedClient:
-        """What TBMQ's POST sends: the value under the key that its type has there, or under `value`.
+        """Read what TBMQ's POST sends. The value stands under the key of its type, or under `value`.
 
-        Raises ValueError, with a text for whoever posted it.
+        Raises ValueError with a text for the person who posted it.
         """
         if not isinstance(body, Mapping):
             raise ValueError("must be an object")
@@ -158,7 +161,7 @@ class BlockedClient:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockQuery(Paging):
-    """Which blocks; `value` matches anywhere. Start and end are of the expiration time, as in TBMQ."""
+    """Which blocks to list. `value` matches anywhere. Start and end limit the expiration time, as in TBMQ."""
 
     type_list: tuple[BlockType, ...] = ()
     value: str | None = None

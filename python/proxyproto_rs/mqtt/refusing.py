@@ -1,4 +1,4 @@
-"""What is told of a refused client, and whether it was anybody's attempt at all."""
+"""Describes a refused client, and tells clients' attempts from health checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def refused_client(client: Client, refused: Refuse) -> RefusedClient:
-    """Gather what is known at the end of a login."""
+    """Describe a client at the end of its login, with everything known about it."""
     connect = client.connect if client.greeted and hasattr(client, "connect") else None
     return RefusedClient(
         connection=client.connection,
@@ -26,7 +26,7 @@ def refused_client(client: Client, refused: Refuse) -> RefusedClient:
 
 
 def is_nobodys(client: Client, refused: Refuse) -> bool:
-    """Whether this was a health check: a header that names nobody, or a proxy that closes without a byte."""
+    """Whether this was a health check: a header that names nobody, or a proxy that closed without a byte."""
     connection = client.connection
     if connection.is_proxy_itself:
         return True
@@ -35,6 +35,6 @@ def is_nobodys(client: Client, refused: Refuse) -> bool:
     )
     if not silent:
         return False
-    # HAProxy's v1 checks name the proxy itself as the client.
+    # The version 1 header of HAProxy's checks names the proxy itself as the client.
     host = connection.client[0]
     return host in client.door.trusted or (connection.proxy is not None and connection.proxy[0] == host)

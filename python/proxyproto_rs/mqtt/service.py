@@ -1,4 +1,4 @@
-"""The broker as one object: everything the command line and a web interface do goes through it."""
+"""The broker as one object. The command line and a web interface do everything through it."""
 
 from __future__ import annotations
 
@@ -45,23 +45,26 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
-_HOUSEKEEPING = 1.0  # seconds
-_SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # of them
+_HOUSEKEEPING = 1.0  # seconds in a round
+_SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # rounds
 
 
 class BrokerService:
-    """A broker with everything its configuration names.
+    """A broker with everything that its configuration names.
 
-    ``async with BrokerService(BrokerConfig.load("broker.yaml")) as service`` serves until the block is left.
+    Typical use::
+
+        async with BrokerService(BrokerConfig.load("broker.yaml")) as service:
+            await asyncio.Event().wait()  # it serves until the block is left
 
     Args:
-        config: What `BrokerConfig.load` gives, or `BrokerConfig` with keywords of the file's shape.
-        source: Reads the configuration anew, for `reload()` without an argument.
-        store: Instead of the SQLite file that the configuration names; closed at the end like that.
+        config: From `BrokerConfig.load`, or a `BrokerConfig` made with keywords of the file's shape.
+        source: Reads the configuration again, for `reload()` without an argument.
+        store: Used instead of the SQLite file that the configuration names. It is closed at the end too.
     """
 
     broker: Broker
-    """amqtt's, once started."""
+    """amqtt's broker. It exists once the service has started."""
     gate: Gate
     sessions: Sessions
     unauthorized: Unauthorized
@@ -75,7 +78,7 @@ class BrokerService:
         self.config: BrokerConfig = config
         self.node_id: str = config.node_id or socket.gethostname()
         self.listening: dict[str, Listening] = {}
-        """By the listener's name."""
+        """The open ports by the listener's name."""
         self.metrics: Metrics = Metrics()
         self._source = source
         self._given_store = store
@@ -95,7 +98,7 @@ class BrokerService:
         Raises:
             ConfigError: The configuration cannot be used.
             StoreError: The store cannot be opened or written.
-            OSError: A port is taken, or the audit file cannot be opened; the text names the key.
+            OSError: A port is taken, or the audit file cannot be opened. The text names the key.
         """
         refuse_unusable(self.config)
         async with contextlib.AsyncExitStack() as stack:
@@ -163,14 +166,14 @@ class BrokerService:
             assert open_port.listener is not None
             await self.gate.open(open_port.listener, open_port.door)
 
-    # operators
+    # Operators call these.
 
     def stats(self) -> Mapping[str, ListenerStats]:
-        """What became of the connections of each listener."""
+        """Return the counts of connections by outcome, for each listener."""
         return {name: open_port.stats() for name, open_port in self.listening.items()}
 
     async def top(self, by: By = "connects", prefix: int = 32, limit: int = 20) -> tuple[TopEntry, ...]:
-        """The busiest real addresses: by connects, refused, sessions or bytes. Raises ValueError."""
+        """Return the busiest real addresses, by connects, refused, sessions or bytes. Raises ValueError."""
         live = [
             (client.connection.client[0], client.wire.traffic.bytes_in + client.wire.traffic.bytes_out)
             for client in self.sessions.clients()
@@ -178,15 +181,15 @@ class BrokerService:
         return self._analytics.top(by, time.time(), prefix=prefix, limit=limit, live=live)
 
     async def history(self) -> tuple[Minute, ...]:
-        """The last 24 hours, minute by minute."""
+        """Return the last 24 hours, minute by minute."""
         self._sample()
         return self._analytics.history()
 
     async def reload(self, loaded: Loaded | None = None) -> tuple[str, ...]:
-        """Put a new configuration in force, all of it or nothing; return the names of what has changed.
+        """Put a new configuration in force, all of it or nothing. Return the names of the changed sections.
 
         Raises:
-            ConfigError: It is wrong, or names something that needs a restart. The old one stays.
+            ConfigError: It is wrong, or changes something that needs a restart. The old one stays.
             OSError: The new audit file cannot be opened. The old one stays.
         """
         try:
@@ -223,7 +226,7 @@ class BrokerService:
         if audit is not None:
             replaced, self._audit = self._audit, audit
             self._recorder.audit = self.sources.audit = audit
-            # Its queue may have to be written first; nobody waits for that.
+            # The old log may have to write its queue first. Nobody waits for that.
             asyncio.get_running_loop().run_in_executor(None, replaced.close)
         self._audit.reopen()
         self._checks.rules = rules

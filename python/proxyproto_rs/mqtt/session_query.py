@@ -1,4 +1,4 @@
-"""Which sessions a list shows: TBMQ's filters and ours."""
+"""Selects the sessions of a list, by TBMQ's filters and ours."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SessionQuery(Paging):
-    """Which sessions. `text_search` matches anywhere in the client id; times are of the connection's begin.
+    """Which sessions to list.
+
+    `text_search` matches anywhere in the client id. Times limit the start of the connection.
 
     `client_ip_address` matches anywhere in the address, or is a network if it holds a "/".
     """
@@ -65,7 +67,7 @@ class SessionQuery(Paging):
 
 
 def matching(records: Iterable[SessionRecord], query: SessionQuery) -> list[SessionRecord]:
-    """All that match, in the query's order; records equal in the sorted column come by client id."""
+    """Return all records that match, in the query's order. Records with equal values are sorted by client id."""
     tests = list(_tests(query))
     found = [record for record in records if all(test(record) for test in tests)]
     found.sort(key=lambda record: record.client_id)
@@ -84,7 +86,7 @@ def _tests(query: SessionQuery) -> Iterable[Callable[[SessionRecord], bool]]:
     if query.connected_status_list:
         yield lambda record: _state(record) in query.connected_status_list
     if query.client_type_list and "DEVICE" not in query.client_type_list:
-        yield lambda _: False  # there is no other type here
+        yield lambda _: False  # there is no other type
     if query.clean_start_list:
         yield lambda record: record.clean_start in query.clean_start_list
     if query.node_id_list:

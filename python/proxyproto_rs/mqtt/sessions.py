@@ -1,4 +1,4 @@
-"""Who is connected, and whose session is kept: a record for each client id, with its newest address."""
+"""Who is connected, and whose session is kept. There is a record for each client id, with its newest address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class SessionRecord:
-    """One client id: the connection it has, or had last. Times are milliseconds since 1970, 0 is never."""
+    """One client id and its present or last connection. Times are milliseconds since 1970; 0 means never."""
 
     client_id: str
     username: str | None
@@ -31,25 +31,25 @@ class SessionRecord:
     clean_start: bool
     keep_alive_seconds: int
     session_expiry_interval: int
-    """Seconds that the session is kept without a connection; 0 where it ends with it, or never."""
+    """How long the session is kept without a connection, in seconds. 0 if it ends with the connection, or never ends."""
     connected: bool = True
     connected_at: int = 0
     login_seconds: float = 0.0
-    """From the accepted connection to the CONNACK."""
+    """The time from the accepted connection to the CONNACK."""
     disconnected_at: int = 0
     disconnect_reason: str | None = None
     detail: str = ""
     subscriptions_count: int = 0
-    """As of the last look; `Sessions.find` and `get` refresh it."""
+    """The number when it was last read. `Sessions.find` and `get` refresh it."""
 
     @property
     def session_id(self) -> str:
-        """The connection's."""
+        """The session id of the connection."""
         return self.connection.session_id
 
     @property
     def session_end_ts(self) -> int:
-        """When the kept session will be forgotten; 0 while connected or never."""
+        """When the kept session will be forgotten; 0 while the client is connected, or if it never will."""
         if self.connected or not self.session_expiry_interval:
             return 0
         return self.disconnected_at + self.session_expiry_interval * 1000
@@ -60,7 +60,7 @@ class SessionRecord:
         return int((time.time() - time.monotonic() + self.traffic.last_received) * 1000)
 
     def to_json(self) -> dict[str, Any]:
-        """The row under TBMQ's names, then ours."""
+        """Return the row for JSON, TBMQ's names first, then ours."""
         connection, traffic = self.connection, self.traffic
         proxy = connection.proxy or (None, None)
         header, tls = connection.header, connection.tls
@@ -110,7 +110,7 @@ class SessionView:
     """Topic filter to QoS."""
 
     def to_json(self) -> dict[str, Any]:
-        """The row and TBMQ's `subscriptions` list."""
+        """Return the row for JSON, with TBMQ's `subscriptions` list."""
         subscriptions = [
             {"topicFilter": name, "qos": qos} for name, qos in sorted(self.subscriptions.items())
         ]
@@ -118,20 +118,20 @@ class SessionView:
 
 
 class Kept(Protocol):
-    """What the registry asks the backend."""
+    """The part of a `backend.Backend` that the registry uses."""
 
     def has_session(self, client_id: str) -> bool:
-        """See backend.Backend."""
+        """Whether a session of the client id is kept."""
 
     def subscriptions(self, client_id: str) -> Mapping[str, int]:
-        """See backend.Backend."""
+        """The topic filters of a session and their QoS."""
 
     async def forget(self, client_id: str) -> None:
-        """See backend.Backend."""
+        """Drop the session of a client that is not connected."""
 
 
 class Sessions:
-    """The registry. Memory only, as the sessions of the backend are."""
+    """The registry of sessions. It is in memory only, like the sessions of the backend."""
 
     def __init__(self, kept: Kept, node_id: str = "", expiry: int = 0) -> None:
         self._kept = kept
@@ -139,7 +139,7 @@ class Sessions:
         self._expiry = expiry
         self._records: dict[str, SessionRecord] = {}
         self.operated: Operated = nobody_told
-        """Told what operators do."""
+        """Is told what operators do."""
         self._clients: dict[str, Client] = {}
         self._by_address: dict[str, int] = {}
 
@@ -156,25 +156,25 @@ class Sessions:
         return self._by_address.get(address, 0)
 
     def clients(self) -> Iterator[Client]:
-        """Everybody connected, as of now."""
+        """Iterate over the clients that are connected now."""
         return iter(list(self._clients.values()))
 
     def records(self) -> Iterator[SessionRecord]:
-        """Every record as it is; no look at the backend."""
+        """Iterate over all records, without asking the backend."""
         return iter(list(self._records.values()))
 
     def record(self, client_id: str) -> SessionRecord | None:
-        """The record as it is; no look at the backend."""
+        """Return the record of a client id, without asking the backend."""
         return self._records.get(client_id)
 
     def client(self, client_id: str) -> Client | None:
-        """The connected client of that id."""
+        """Return the connected client with that id."""
         return self._clients.get(client_id)
 
-    # the gate calls these two
+    # The gate calls these two.
 
     def begin(self, client: Client) -> SessionRecord:
-        """Open the record of a client that is let in, in place of the id's older one."""
+        """Open the record of a client that is let in. It replaces an older record of the client id."""
         connect = client.connect
         record = SessionRecord(
             client_id=connect.client_id,
@@ -195,7 +195,7 @@ class Sessions:
         return record
 
     def finish(self, client: Client, record: SessionRecord) -> None:
-        """Close the record; a clean session's goes with it."""
+        """Close the record. That of a clean session is removed."""
         record.connected = False
         record.disconnected_at = _now()
         record.disconnect_reason = client.reason
@@ -210,7 +210,7 @@ class Sessions:
             if record.clean_start:
                 del self._records[record.client_id]
 
-    # operators call these
+    # Operators call these.
 
     async def find(self, query: SessionQuery | None = None) -> Page[SessionRecord]:
         """List sessions, newest first unless the query says otherwise."""
@@ -223,7 +223,7 @@ class Sessions:
         return query.page_of(tuple(rows[start : start + query.page_size]), len(rows))
 
     async def get(self, client_id: str) -> SessionView | None:
-        """One session with its subscriptions; None where there is none of that id."""
+        """Return one session with its subscriptions; None if there is none with that client id."""
         self.sweep()
         record = self._records.get(client_id)
         if record is None:
@@ -233,9 +233,9 @@ class Sessions:
         return SessionView(record, subscriptions)
 
     async def disconnect(self, client_id: str, session_id: str | None = None, *, by: str = "api") -> bool:
-        """End the connection of a client and wait until it is closed. `by` is for the audit log.
+        """End the connection of a client, and wait until it is closed. `by` is for the audit log.
 
-        False where no such client is connected, or it is another connection than `session_id` by now.
+        Returns False if no such client is connected, or if its connection is no longer that of `session_id`.
         """
         client = self._clients.get(client_id)
         if client is None or session_id not in (None, client.connection.session_id):
@@ -246,7 +246,7 @@ class Sessions:
         return True
 
     async def remove(self, client_id: str, *, by: str = "api") -> bool:
-        """Forget a kept session, its subscriptions and its queued messages; False where there is none.
+        """Forget a kept session, its subscriptions and its queued messages. Returns False if there is none.
 
         Raises:
             ValueError: The client is connected: disconnect it first.
@@ -261,7 +261,7 @@ class Sessions:
         return True
 
     def end_where(self, reason: str, covers: Callable[[SessionRecord], bool]) -> int:
-        """End every connection that a new rule covers; how many there were."""
+        """End every connection that a new rule covers. Return how many there were."""
         ended = 0
         for client in self.clients():
             if client.record is not None and covers(client.record):

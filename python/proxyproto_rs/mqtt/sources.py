@@ -1,4 +1,4 @@
-"""The broker's numbers at the moment somebody asks: for Prometheus, and for `BrokerService.stats`."""
+"""The broker's current numbers, for Prometheus and for the broker's own history."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ class BrokerSources:
         return self._metrics
 
     def connections(self) -> dict[str, Mapping[str, int]]:
-        """See Sources."""
+        """The number of each outcome, by listener."""
         return {name: open_port.stats() for name, open_port in self._listening.items()}
 
     def pending(self) -> dict[str, int]:
-        """See Sources."""
+        """The number of connections without a complete header, by listener."""
         return {name: open_port.stats().pending for name, open_port in self._listening.items()}
 
     def sessions(self) -> dict[tuple[str, str], int]:
-        """See Sources."""
+        """The number of sessions, by listener and state."""
         counts: Counter[tuple[str, str]] = Counter()
         for record in self._gate.sessions.records():
             counts[record.connection.listener, "connected" if record.connected else "disconnected"] += 1
         return dict(counts)
 
     def transferred(self) -> dict[str, tuple[int, int]]:
-        """See Sources."""
+        """Bytes in and out by listener, with those of open connections."""
         totals = {
             name: [counts.bytes_in, counts.bytes_out] for name, counts in self._metrics.listeners.items()
         }
@@ -72,11 +72,11 @@ class BrokerSources:
         return {name: (total[0], total[1]) for name, total in totals.items()}
 
     def blocked(self) -> dict[str, int]:
-        """See Sources."""
+        """The number of active blocks, by type."""
         return {str(kind): count for kind, count in self._blocked.count_by_type().items()}
 
     def totals(self) -> dict[str, int]:
-        """See Sources."""
+        """The totals of the tables and the logs."""
         return {
             "unauthorized_clients": self._unauthorized.rows,
             "unauthorized_dropped": self._unauthorized.dropped,

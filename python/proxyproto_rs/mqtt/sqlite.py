@@ -1,4 +1,4 @@
-"""The store in one SQLite file (WAL): one thread writes, in batches, and one reads."""
+"""The store in one SQLite file in WAL mode. One thread writes, in batches, and one reads."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from .paging import Page
     from .records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
 
-_TOMBSTONES = 10_000  # removed blocks that are remembered for those who poll
+_TOMBSTONES = 10_000  # removed blocks that are remembered for nodes that poll
 
 
 class SqliteStore:
-    """See `store.Store`. `path` is a file, or ":memory:".
+    """Implements `store.Store`, whose docstrings say what each method does. `path` is a file, or ":memory:".
 
-    Raises StoreError where the file cannot be made, opened or written.
+    Raises StoreError if the file cannot be made, opened or written.
     """
 
     def __init__(self, path: str) -> None:
         self._writer = SqliteWorker(path, "mqtt-store-write", begin="BEGIN IMMEDIATE")
         try:
-            self._writer.call_now(_writable)  # not at the first refused client
+            self._writer.call_now(_writable)  # find out now, and not at the first refused client
             # A database in memory belongs to one connection.
             self._reader = self._writer if path == ":memory:" else SqliteWorker(path, "mqtt-store-read")
         except StoreError:
@@ -37,44 +37,44 @@ class SqliteStore:
             raise
 
     async def upsert_unauthorized(self, rows: Sequence[UnauthorizedClient]) -> None:
-        """See Store."""
+        """Add rows, or update known ones."""
         values = [sqlite_schema.client_row(row) for row in rows]
         await self._writer.call(lambda db: _upsert(db, values))
 
     async def clear_unauthorized(self, client_id: str, ip: str) -> None:
-        """See Store."""
+        """Delete the row of a client that has logged in."""
         await self._writer.call(lambda db: _clear(db, client_id, ip))
 
     async def find_unauthorized(self, query: UnauthorizedQuery) -> Page[UnauthorizedClient]:
-        """See Store."""
+        """Find a page of rows."""
         return await self._reader.call(lambda db: _find(db, query))
 
     async def delete_unauthorized(self, client_id: str | None, ip: str | None) -> int:
-        """See Store."""
+        """Delete rows by client id and address."""
         return await self._writer.call(lambda db: _delete(db, client_id, ip))
 
     async def purge_unauthorized(self, before: int, max_rows: int) -> int:
-        """See Store."""
+        """Delete rows that are too old or too many."""
         return await self._writer.call(lambda db: _purge(db, before, max_rows))
 
     async def put_block(self, block: BlockedClient) -> BlockedClient:
-        """See Store."""
+        """Add or replace a block."""
         return await self._writer.call(lambda db: _put_block(db, block))
 
     async def delete_block(self, key: str) -> bool:
-        """See Store."""
+        """Delete a block, and remember that it was removed."""
         return await self._writer.call(lambda db: _delete_block(db, key))
 
     async def blocks(self, since_revision: int) -> BlockChanges:
-        """See Store."""
+        """Return the blocks that changed after a revision."""
         return await self._reader.call(lambda db: _blocks(db, since_revision))
 
     async def add_failure(self, network: str, now: int, window: int) -> int:
-        """See Store."""
+        """Count a wrong login from a network."""
         return await self._writer.call(lambda db: _add_failure(db, network, now, window))
 
     async def close(self) -> None:
-        """See Store."""
+        """Write what waits, and close the file."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._writer.stop)
         if self._reader is not self._writer:
@@ -101,7 +101,7 @@ def _upsert(db: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
 
 
 def _clear(db: sqlite3.Connection, client_id: str, ip: str) -> None:
-    # Once for every login, so by the primary key.
+    # This runs for every login, so it uses the primary key.
     db.execute("DELETE FROM unauthorized_client WHERE client_id = ? AND ip_address = ?", (client_id, ip))
 
 
@@ -162,7 +162,8 @@ def _blocks(db: sqlite3.Connection, since: int) -> BlockChanges:
 
 
 def _add_failure(db: sqlite3.Connection, network: str, now: int, window: int) -> int:
-    db.execute("DELETE FROM login_failure WHERE ts <= ?", (now - window,))  # everybody's: it stays small
+    # Old failures of all networks go, so the table stays small.
+    db.execute("DELETE FROM login_failure WHERE ts <= ?", (now - window,))
     db.execute("INSERT INTO login_failure (network, ts) VALUES (?, ?)", (network, now))
     (count,) = db.execute("SELECT count(*) FROM login_failure WHERE network = ?", (network,)).fetchone()
     return int(count)

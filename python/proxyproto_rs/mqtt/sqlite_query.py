@@ -1,4 +1,4 @@
-"""An UnauthorizedQuery as SQL."""
+"""Turns an UnauthorizedQuery into SQL."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _SUBSTRINGS = ("client_id", "ip_address", "username", "reason")
 _EXACT = ("reason_code", "listener")
 _LISTS = (("password_provided", "password_provided_list"), ("tls_used", "tls_used_list"))
 _SEARCHED = ("client_id", "ip_address", "username", "reason")
-"""Columns that `text_search` looks in."""
+"""The columns that `text_search` searches."""
 
 
 def where(query: UnauthorizedQuery) -> tuple[str, list[Any]]:
-    """The WHERE clause, empty or with a leading space, and its values."""
+    """Return the WHERE clause, which is empty or has a leading space, and its values."""
     clauses: list[str] = []
     values: list[Any] = []
     if query.text_search:
@@ -43,8 +43,8 @@ def where(query: UnauthorizedQuery) -> tuple[str, list[Any]]:
 
 
 def order(query: UnauthorizedQuery) -> str:
-    """The ORDER BY clause; the primary key breaks ties, so that pages do not overlap."""
-    # Paging has checked the column and the direction against its own lists; they are no stranger's text.
+    """Return the ORDER BY clause. The primary key breaks ties, so that pages do not overlap."""
+    # Paging has checked the column and the direction against its own lists, so they are not a stranger's text.
     return f" ORDER BY {query.sort_column} {query.sort_order}, client_id, ip_address"
 
 

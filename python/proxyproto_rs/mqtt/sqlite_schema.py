@@ -1,4 +1,4 @@
-"""The three tables in SQLite, and rows to records and back."""
+"""The three tables in SQLite, and the conversion between rows and records."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ SELECT_BLOCKS = (
 
 
 def client_row(client: UnauthorizedClient) -> tuple[Any, ...]:
-    """A record as UPSERT_CLIENT takes it."""
+    """Return a record as UPSERT_CLIENT takes it."""
     return tuple(getattr(client, name) for name in _CLIENT)
 
 
 def client_of(row: Sequence[Any]) -> UnauthorizedClient:
-    """A row of SELECT_CLIENT as a record."""
+    """Return a row of SELECT_CLIENT as a record."""
     values = dict(zip(_CLIENT, row, strict=True))
     values["password_provided"] = bool(values["password_provided"])
     values["tls_used"] = bool(values["tls_used"])
@@ -92,17 +92,17 @@ def client_of(row: Sequence[Any]) -> UnauthorizedClient:
 
 
 def block_row(block: BlockedClient) -> tuple[Any, ...]:
-    """A record as PUT_BLOCK takes it."""
+    """Return a record as PUT_BLOCK takes it."""
     return (block.key, *(getattr(block, name) for name in _BLOCK))
 
 
 def block_of(row: Sequence[Any]) -> BlockedClient:
-    """The part of a SELECT_BLOCKS row behind key and removed, as a record."""
+    """Return a row of SELECT_BLOCKS, without its first two columns, as a record."""
     return BlockedClient(**dict(zip(_BLOCK, row, strict=True)))
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Make the tables where they are missing. Raises ValueError for a file of a newer version."""
+    """Make the tables that are missing. Raises ValueError for a file of a newer version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise ValueError(f"was written by a newer version (schema {version}, this one knows {VERSION})")

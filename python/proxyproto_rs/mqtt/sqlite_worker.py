@@ -1,7 +1,7 @@
-"""One SQLite connection and the thread that alone uses it.
+"""One SQLite connection, and the only thread that uses it.
 
-An operation costs its caller a future. The thread runs all that wait in one transaction (the commit is what
-is expensive) and wakes the event loop once for all of them.
+An operation costs its caller a future. The thread runs all waiting operations in one transaction, because the
+commit is what is expensive. It then wakes the event loop once for all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BUSY = 5.0  # seconds to wait for another process that writes the same file
 
 
 class SqliteWorker:
-    """Runs operations on a connection. Raises StoreError where the file cannot be made, opened or read."""
+    """Runs operations on a connection. Raises StoreError if the file cannot be made, opened or read."""
 
     def __init__(self, path: str, name: str, *, begin: str = "BEGIN") -> None:
         try:
@@ -44,14 +44,14 @@ class SqliteWorker:
         self._thread.start()
 
     def call_now(self, operation: Callable[[sqlite3.Connection], None]) -> None:
-        """Run an operation before there is a loop. Only at the start, when nobody else calls."""
+        """Run an operation in the caller's thread. Use it only at the start, when nobody else calls."""
         try:
             operation(self._db)
         except sqlite3.Error as wrong:
             raise StoreError(f"store {self._path} cannot be written: {wrong}") from None
 
     def call(self, operation: Callable[[sqlite3.Connection], Result]) -> asyncio.Future[Result]:
-        """Queue an operation; the future belongs to the running loop."""
+        """Queue an operation. The future belongs to the running loop."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         with self._ready:
             if self._stopping:
@@ -62,7 +62,7 @@ class SqliteWorker:
         return future
 
     def stop(self) -> None:
-        """Finish what waits and close. Blocks."""
+        """Finish the waiting operations and close the connection. Blocks."""
         with self._ready:
             self._stopping = True
             self._ready.notify()
@@ -81,7 +81,7 @@ class SqliteWorker:
         self._db.close()
 
     def _transaction(self, operations: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        """The operations' results; a StoreError in the place of one that failed, everywhere if all did."""
+        """Return the operations' results. A failed operation has a StoreError, or all do if the transaction failed."""
         results: list[Any] = []
         try:
             self._db.execute(self._begin)
@@ -98,10 +98,10 @@ class SqliteWorker:
         try:
             return operation(self._db)
         except (sqlite3.OperationalError, sqlite3.DatabaseError) as wrong:
-            if not self._db.in_transaction:  # a full disk rolls all of it back
+            if not self._db.in_transaction:  # a full disk rolls the whole transaction back
                 raise
             return StoreError(f"store {self._path}: {wrong}")
-        except Exception as wrong:  # an operation of ours with a bug fails alone, not with its neighbours
+        except Exception as wrong:  # a bug in one operation must not fail the others
             return StoreError(f"store {self._path}: {type(wrong).__name__}: {wrong}")
 
 
@@ -110,7 +110,7 @@ def _answer(futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
     for future, result in zip(futures, results, strict=True):
         by_loop.setdefault(future.get_loop(), []).append((future, result))
     for loop, answers in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
             loop.call_soon_threadsafe(_settle, answers)
 
 
@@ -127,12 +127,12 @@ def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
 def _connect(path: str) -> sqlite3.Connection:
     if path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        # Names and addresses are nobody else's business; SQLite gives its other files the mode of this one.
+        # Only the owner may read names and addresses. SQLite gives its other files the mode of this one.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last rows, never the file
+        db.execute("PRAGMA synchronous = NORMAL")  # a power failure may lose the last rows, never the file
         sqlite_schema.create(db)
     except BaseException:
         db.close()

@@ -1,7 +1,7 @@
-"""What a store of unauthorized clients, blocks and login failures must do; `sqlite` is the one that ships.
+"""The interface of a store of unauthorized clients, blocks and login failures. `sqlite` is the one that ships.
 
-Any store passes the contract suite in tests/mqtt/test_store.py. Nodes that share one see each other's rows,
-blocks (by polling `blocks`) and login failures.
+Every store must pass the contract tests in tests/mqtt/test_store.py. Nodes that share a store see each
+other's rows, blocks (they poll `blocks`) and login failures.
 """
 
 from __future__ import annotations
@@ -25,50 +25,51 @@ class BlockChanges(NamedTuple):
     """What has changed since a revision."""
 
     revision: int
-    """The newest there is; ask with it the next time."""
+    """The newest revision. Pass it to the next call."""
     changed: tuple[BlockedClient, ...]
     removed: tuple[str, ...]
-    """Keys."""
+    """The keys of removed blocks."""
 
 
 class Store(Protocol):
-    """Every method raises StoreError, and nothing else, where the store fails. Times are ms since 1970."""
+    """Every method raises StoreError, and nothing else, if the store fails. Times are milliseconds since 1970."""
 
     async def upsert_unauthorized(self, rows: Sequence[UnauthorizedClient]) -> None:
-        """Add rows. A known one keeps `first_ts`, adds up `attempts`, takes the rest."""
+        """Add rows. A known row keeps its `first_ts`, adds the new `attempts`, and takes over all other fields."""
 
     async def clear_unauthorized(self, client_id: str, ip: str) -> None:
-        """Forget the row: the client has logged in from that address."""
+        """Delete the row of a client that has logged in from that address."""
 
     async def find_unauthorized(self, query: UnauthorizedQuery) -> Page[UnauthorizedClient]:
         """Find a page of rows."""
 
     async def delete_unauthorized(self, client_id: str | None, ip: str | None) -> int:
-        """Delete the rows of a client id, an address, both together, or all (None, None); return how many."""
+        """Delete the rows of a client id, an address, both together, or all (None, None). Return how many."""
 
     async def purge_unauthorized(self, before: int, max_rows: int) -> int:
-        """Delete rows older than `before`, then the oldest over `max_rows`; return how many."""
+        """Delete rows older than `before`, then the oldest rows above `max_rows`. Return how many."""
 
     async def put_block(self, block: BlockedClient) -> BlockedClient:
-        """Add or replace the block of that key; return it with its new revision."""
+        """Add the block, or replace the one with its key. Return it with its new revision."""
 
     async def delete_block(self, key: str) -> bool:
-        """Delete the block; whether there was one."""
+        """Delete a block. Return whether there was one."""
 
     async def blocks(self, since_revision: int) -> BlockChanges:
-        """Everything that changed after a revision; 0 gives every block there is."""
+        """Return what changed after a revision. 0 gives all blocks."""
 
     async def add_failure(self, network: str, now: int, window: int) -> int:
-        """Count a wrong login from `network`; return how many the last `window` ms had, this one included."""
+        """Count a wrong login from `network`. Return how many there were in the last `window` ms, with this one."""
 
     async def close(self) -> None:
-        """Write what waits, and close. A second call does nothing."""
+        """Write what waits, and close the store. A second call does nothing."""
 
 
 def sqlite_path(setting: str | None, environ: Mapping[str, str] | None = None) -> str:
-    """The file that the key `store` means; without one, broker.db where services keep their state.
+    """Return the file that the key `store` names. Without the key it is broker.db where services keep their state.
 
-    `$STATE_DIRECTORY` is systemd's (the first of several); else `$XDG_STATE_HOME/proxyproto-rs`.
+    That place is systemd's `$STATE_DIRECTORY` (the first of several), or else
+    `$XDG_STATE_HOME/proxyproto-rs`.
     """
     if setting is not None:
         return setting.removeprefix("sqlite:")

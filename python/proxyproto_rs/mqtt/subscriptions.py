@@ -1,7 +1,7 @@
-"""The broker's table of subscriptions in a form that can be walked while it changes, indexed by client.
+"""The broker's table of subscriptions, indexed by client. It may change while somebody iterates over it.
 
-amqtt walks it at every message with awaits in between, and at every login from end to end; with a plain dict
-the one loses messages and the other makes a login as expensive as everybody's subscriptions together.
+amqtt iterates over it for every message, with awaits in between, and once for every login. With a plain dict,
+messages would be lost, and a login would cost as much as all subscriptions together.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _NONE: Mapping[str, int] = {}
 
 
 class Subscriptions(dict[str, "Subscribers"]):
-    """Topic filter to a list of (session, QoS), as amqtt keeps it. No change disturbs who walks it."""
+    """Topic filter -> list of (session, QoS), as amqtt keeps it. A change does not disturb an iteration."""
 
     def __init__(self) -> None:
         super().__init__()
         self.by_client: dict[str, dict[str, int]] = {}
         self.logging_in: dict[asyncio.Task[Any] | None, str] = {}
-        """Tasks that log a client in, and its id: to them, walking the filters shows that client's own."""
+        """Tasks that log a client in -> its client id. Such a task sees only its client's own filters."""
 
     def __setitem__(self, name: str, subscribers: Iterable[tuple[Any, int]]) -> None:
         super().__setitem__(name, Subscribers(name, self.by_client, subscribers))
@@ -33,21 +33,21 @@ class Subscriptions(dict[str, "Subscribers"]):
         return iter(list(super().__iter__()))
 
     def items(self) -> Any:
-        """Walk pairs of filter and subscribers; a filter nobody holds any more is dropped on the way."""
+        """Iterate over pairs of a filter and its subscribers. A filter without subscribers is dropped on the way."""
         for name in list(super().__iter__()):
             subscribers = self.get(name)
             if subscribers:
                 yield name, subscribers
             elif subscribers is not None:
-                # UNSUBSCRIBE leaves the empty list behind; random filters would fill the memory.
+                # UNSUBSCRIBE leaves an empty list. Without this, random filters would fill the memory.
                 del self[name]
 
     def of(self, client_id: str) -> Mapping[str, int]:
-        """Give a client's filters and their QoS."""
+        """Return a client's filters and their QoS."""
         return self.by_client.get(client_id, _NONE)
 
     def drop(self, client_id: str) -> None:
-        """Take a client out of every list."""
+        """Remove a client from every list."""
         for name in list(self.by_client.get(client_id, ())):
             subscribers = self[name]
             for index, (session, _) in enumerate(subscribers):
@@ -59,7 +59,7 @@ class Subscriptions(dict[str, "Subscribers"]):
 
 
 class Subscribers(list[tuple[Any, int]]):
-    """Who holds one filter; the ways in which amqtt changes it keep the index right."""
+    """The subscribers of one filter. The methods by which amqtt changes the list keep the index right."""
 
     __slots__ = ("_by_client", "_name")
 
@@ -76,13 +76,13 @@ class Subscribers(list[tuple[Any, int]]):
         return iter(self[:])
 
     def append(self, subscriber: tuple[Any, int]) -> None:
-        """See list."""
+        """Append a subscriber, and add the filter to its client's index."""
         super().append(subscriber)
         session, qos = subscriber
         self._by_client.setdefault(session.client_id, {})[self._name] = qos
 
     def pop(self, index: SupportsIndex = -1) -> tuple[Any, int]:
-        """See list."""
+        """Remove a subscriber, and take the filter out of its client's index."""
         subscriber = super().pop(index)
         client_id = subscriber[0].client_id
         filters = self._by_client.get(client_id, {})

@@ -1,4 +1,4 @@
-"""TLS that ends at the broker: the context of a listener, what a handshake showed, and why one failed."""
+"""TLS that ends at the broker: a listener's context, the facts of a handshake, and why one failed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     """Build the context of a listener.
 
     Raises:
-        ValueError: A file is missing, unreadable or no certificate, the key is another one's, a cipher list
-            names nothing; the text begins with the option's name.
+        ValueError: A file is missing or unreadable or holds no certificate, the key belongs to another
+            certificate, or OpenSSL knows none of the ciphers. The text begins with the option's name.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = _VERSIONS[config.min_version]
@@ -71,7 +71,7 @@ def info_of(ssl_object: ssl.SSLObject) -> TlsInfo:
 
 
 def common_names(ssl_object: Any) -> list[str]:
-    """Give the common names of a client certificate that was verified in the handshake."""
+    """Return the common names of a client certificate that the handshake verified."""
     certificate = ssl_object.getpeercert() or {}
     return [
         str(value)
@@ -82,7 +82,7 @@ def common_names(ssl_object: Any) -> list[str]:
 
 
 def why_failed(wrong: BaseException) -> str:
-    """Name what a failed handshake was: one of five words, then OpenSSL's where it says more."""
+    """Say why a handshake failed: one of five words, then OpenSSL's reason where it says more."""
     if isinstance(wrong, ssl.SSLCertVerificationError):
         return f"bad-certificate: {wrong.verify_message}"
     if isinstance(wrong, ssl.SSLError) and wrong.reason:
@@ -93,14 +93,14 @@ def why_failed(wrong: BaseException) -> str:
         if wrong.reason in _WRONG_VERSION:
             return f"wrong-version: {wrong.reason}"
         return f"closed: {wrong.reason}"
-    # asyncio says the timeout in words only; other OSErrors are the peer's going.
+    # asyncio reports the timeout in the text only. Other OSErrors mean that the peer has gone.
     if isinstance(wrong, (TimeoutError, ConnectionAbortedError)) and "longer than" in str(wrong):
         return "timeout"
     return "closed"
 
 
 class ProxyTls:
-    """The TLS that a proxy ended, in the shape of an ssl.SSLObject as far as plugins read one."""
+    """TLS that a proxy ended. It has the methods of an ssl.SSLObject that plugins use."""
 
     __slots__ = ("_info",)
 
@@ -108,15 +108,15 @@ class ProxyTls:
         self._info = info
 
     def version(self) -> str | None:
-        """See ssl.SSLObject."""
+        """Return the TLS version, as ssl.SSLObject does."""
         return self._info.version
 
     def cipher(self) -> tuple[str, str, int] | None:
-        """See ssl.SSLObject; the number of secret bits is not known and said as 0."""
+        """Return the cipher, as ssl.SSLObject does. The number of secret bits is not known and is 0."""
         return (self._info.cipher, self._info.version or "", 0) if self._info.cipher else None
 
     def getpeercert(self, binary_form: bool = False) -> Any:
-        """Give the certificate if the proxy verified and sent it; as a dict only the CN of the header."""
+        """Return the certificate if the proxy verified and sent it. The dict form holds only the header's CN."""
         if not self._info.verified:
             return None if binary_form else {}
         if binary_form:
@@ -132,7 +132,7 @@ def _load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
         if name is not None and not Path(name).is_file():
             raise ValueError(f"{key}: {name}: no such file")
     try:
-        # Without a password OpenSSL would ask for one on the terminal.
+        # Without a password function OpenSSL would ask on the terminal.
         context.load_cert_chain(config.certfile, config.keyfile, password=lambda: password or "")
     except (OSError, ValueError) as wrong:
         files = config.certfile if config.keyfile is None else f"{config.certfile} and {config.keyfile}"

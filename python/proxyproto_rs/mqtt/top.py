@@ -1,4 +1,4 @@
-"""The busiest addresses in bounded memory: Space-Saving with counts that fade. `now` is an argument."""
+"""The busiest addresses in bounded memory, by Space-Saving with counts that fade. `now` is an argument."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import heapq
 CAPACITY = 1000
 HALF_LIFE = 3600.0  # seconds
 
-_RESCALE_AT = 2.0**500  # a double ends at 2**1024
+_RESCALE_AT = 2.0**500  # a double overflows at 2**1024
 
 
 class Top:
-    """Counts keys; at most `capacity` of them are remembered, and a count halves every `half_life` seconds.
+    """Counts keys. It remembers at most `capacity` of them. A count halves every `half_life` seconds.
 
-    A key that is not remembered takes the place, and the count, of the smallest. So no count is ever too
-    small, and one that is too large is so by at most the smallest.
+    A new key takes the place and the count of the smallest one when all places are taken. So no count is too
+    small, and none is too large by more than the smallest.
     """
 
     def __init__(self, capacity: int = CAPACITY, half_life: float = HALF_LIFE) -> None:
         self._capacity = capacity
         self._half_life = half_life
-        self._counts: dict[str, float] = {}  # in units that grow with time, so that nothing needs to fade
-        self._smallest: list[tuple[float, str]] = []  # each key once, with a count it had at some time
+        self._counts: dict[str, float] = {}  # in a unit that grows with time, so that no count has to fade
+        self._smallest: list[tuple[float, str]] = []  # each key once, with a present or earlier count
         self._start: float | None = None
 
     def __len__(self) -> int:
         return len(self._counts)
 
     def add(self, key: str, now: float, amount: float = 1.0) -> None:
-        """Count `amount` for the key. A clock that runs backwards counts as one that stands."""
+        """Count `amount` for the key. A clock that runs backwards counts as standing still."""
         weight = amount * self._unit(now)
         known = self._counts.get(key)
         if known is not None:
@@ -41,7 +41,7 @@ class Top:
         heapq.heappush(self._smallest, (base + weight, key))
 
     def largest(self, now: float) -> list[tuple[str, float]]:
-        """Every key and its faded count, largest first."""
+        """Return every key and its faded count, the largest first."""
         unit = self._unit(now)
         faded = [(key, count / unit) for key, count in self._counts.items()]
         return sorted(faded, key=lambda entry: (-entry[1], entry[0]))
@@ -50,7 +50,7 @@ class Top:
         while True:
             count, key = self._smallest[0]
             current = self._counts[key]
-            if current > count:  # it has grown since: its place is elsewhere
+            if current > count:  # the count has grown since, so the key belongs elsewhere
                 heapq.heapreplace(self._smallest, (current, key))
                 continue
             heapq.heappop(self._smallest)

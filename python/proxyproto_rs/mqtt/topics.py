@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def matches(topic: str, topic_filter: str) -> bool:
-    """Whether a filter means a topic; a first level with $ is not meant by a wildcard (MQTT-4.7.2-1)."""
+    """Whether a filter matches a topic. A wildcard does not match a first level with $ (MQTT-4.7.2-1)."""
     if topic_filter == topic:
         return True
     if topic.startswith("$") and topic_filter[:1] in ("+", "#"):
@@ -13,7 +13,7 @@ def matches(topic: str, topic_filter: str) -> bool:
     wanted = topic_filter.split("/")
     for index, level in enumerate(wanted):
         if level == "#":
-            return True  # its parent level too: "a/#" means "a" (section 4.7.1.2)
+            return True  # it matches the parent level too: "a/#" matches "a" (section 4.7.1.2)
         if index >= len(levels) or level not in ("+", levels[index]):
             return False
     return len(levels) == len(wanted)

@@ -1,7 +1,7 @@
-"""The table of refused clients: recording delays no login, the store is written behind its back.
+"""The table of refused clients. Recording a refusal delays no login: the store is written later.
 
-A refusal goes into a bounded queue, where tries of the same client id from the same address are one row;
-the queue is written after 50 ms or 1000 rows. What does not fit is counted in `dropped`.
+A refusal goes into a bounded queue. Attempts with the same client id from the same address are one row there.
+The queue is written after 50 ms or 1000 rows. Refusals that do not fit are counted in `dropped`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 1000
 _BATCH_SECONDS = 0.05
 _CAPACITY = 10_000
-_PURGE_SECONDS = 4.0  # after a write; `max_rows` holds within 5 s of it
-_SWEEP_SECONDS = 3600.0  # without a write
+_PURGE_SECONDS = 4.0  # after a write, so that `max_rows` holds within 5 s
+_SWEEP_SECONDS = 3600.0  # if nothing is written
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -39,7 +39,7 @@ Key = tuple[str, str]
 
 
 class Unauthorized:
-    """The refused clients. `run` writes and purges; `find` sees all that was recorded before it."""
+    """The refused clients. `run` writes and purges. `find` sees everything that was recorded before it."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Unauthorized:
         self.config: UnauthorizedConfig = config or UnauthorizedConfig()
         """May be replaced while running."""
         self.operated: Operated = nobody_told
-        """Told what operators do."""
+        """Is told what operators do."""
         self.dropped: int = 0
-        """Refusals that are in no row, because the queue was full or the store failed."""
+        """Refusals that no row counts, because the queue was full or the store failed."""
         self.rows: int = 0
-        """Rows in the table, as of the last purge."""
+        """Rows in the table at the last purge."""
         self._store = store
         self._clock = clock
         self._capacity = capacity
@@ -69,7 +69,7 @@ class Unauthorized:
         self._unpurged = False
 
     def record(self, row: UnauthorizedClient) -> int:
-        """Queue a refusal; return how many tries of this client id and address this process remembers."""
+        """Queue a refusal. Return how many attempts of this client id and address this process remembers."""
         row = dataclasses.replace(
             row,
             client_id=row.client_id[:MAX_TEXT],
@@ -95,7 +95,7 @@ class Unauthorized:
         return attempts
 
     def cleared(self, client_id: str, ip_address: str) -> None:
-        """The client has logged in from there: its row goes; rows of the same id from elsewhere stay."""
+        """Delete the row of a client that has logged in from there. Rows of its id with other addresses stay."""
         key = (client_id[:MAX_TEXT], ip_address[:MAX_TEXT])
         self._attempts.pop(key, None)
         self._waiting.pop(key, None)
@@ -104,12 +104,12 @@ class Unauthorized:
             self._woken()
 
     async def find(self, query: UnauthorizedQuery) -> Page[UnauthorizedClient]:
-        """Find a page of rows. Raises StoreError where the store fails."""
+        """Find a page of rows. Raises StoreError if the store fails."""
         await self.flush()
         return await self._store.find_unauthorized(query)
 
     async def delete(self, client_id: str, ip: str | None = None, *, by: str = "api") -> int:
-        """Delete the rows of a client id, of one address or of all; return how many. Raises StoreError.
+        """Delete the rows of a client id, from one address or from all. Return how many. Raises StoreError.
 
         `by` is for the audit log.
         """
@@ -121,7 +121,7 @@ class Unauthorized:
         return count
 
     async def delete_all(self, *, by: str = "api") -> int:
-        """Delete every row; return how many there were. Raises StoreError."""
+        """Delete all rows. Return how many there were. Raises StoreError."""
         await self.flush()
         self._attempts.clear()
         count = await self._store.delete_unauthorized(None, None)
@@ -129,7 +129,7 @@ class Unauthorized:
         return count
 
     async def flush(self) -> None:
-        """Write everything that waits. Does not raise: what the store does not take is counted."""
+        """Write everything that waits. It does not raise: refusals that the store does not take are counted."""
         async with self._writing:
             cleared, self._cleared = self._cleared, OrderedDict()
             waiting, self._waiting = self._waiting, OrderedDict()
@@ -141,7 +141,7 @@ class Unauthorized:
                 await self._write(rows[start : start + _BATCH_ROWS])
 
     async def purge(self) -> int:
-        """Delete what is older than the ttl, then the oldest over `max_rows`; return how many."""
+        """Delete rows older than the ttl, then the oldest rows above `max_rows`. Return how many."""
         self._unpurged = False
         before = int((self._clock() - self.config.ttl) * 1000)
         gone = await self._store.purge_unauthorized(before, self.config.max_rows)
@@ -149,7 +149,7 @@ class Unauthorized:
         return gone
 
     async def run(self) -> None:
-        """Write and purge until cancelled; then write what is left."""
+        """Write and purge until cancelled. Then write what is left."""
         loop = asyncio.get_running_loop()
         purge_at = loop.time()
         try:

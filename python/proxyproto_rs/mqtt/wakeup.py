@@ -1,7 +1,7 @@
 """An event that one task waits for with a timeout.
 
-`asyncio.wait_for` below Python 3.12 loses a cancellation that comes together with the event: a task that waits in
-a loop would then never end, and a shutdown would wait for it.
+Below Python 3.12, `asyncio.wait_for` loses a cancellation that comes together with the event. A task that
+waits in a loop would then never end, and a shutdown would wait for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 
 
 class Wakeup:
-    """Set by anybody in the event loop, waited for by one task."""
+    """An event. Anybody in the event loop sets it; one task waits for it."""
 
     __slots__ = ("_set", "_waiter")
 
@@ -24,11 +24,11 @@ class Wakeup:
         _finish(self._waiter)
 
     def clear(self) -> None:
-        """Let the next wait really wait."""
+        """Reset the event, so that the next `wait` waits."""
         self._set = False
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until it is set, at most so long; whether it is."""
+        """Wait until the event is set, for at most `seconds`. Return whether it is set."""
         if not self._set and seconds > 0:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class WatchedQueue(asyncio.Queue[Any]):
-    """An asyncio.Queue without a bound of its own: who fills it asks `shrunk_to` before adding more."""
+    """An asyncio.Queue without a limit of its own. Producers call `shrunk_to` before they add more."""
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)

@@ -1,6 +1,6 @@
-"""MQTT in WebSocket messages (MQTT 3.1.1, section 6), on the sans-I/O half of `websockets`.
+"""MQTT in WebSocket messages (MQTT 3.1.1, section 6), on the sans-I/O part of `websockets`.
 
-No compression (memory for each client) and no pings of ours (MQTT has its own).
+There is no compression, which takes memory for each client, and no ping of ours, because MQTT has its own.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 _MAX_REQUEST = 16 * 1024  # bytes of an upgrade request; browsers send less than 2 KiB
 _BAD_REQUEST, _NOT_FOUND, _FORBIDDEN = 400, 404, 403
 
-# Its ERROR lines for every stray connection carry no address that helps; ours do.
+# The library logs an ERROR for every stray connection, without a useful address. Our own lines have it.
 _library_log = logging.getLogger("proxyproto_rs.mqtt.websockets")
 _library_log.setLevel(logging.CRITICAL)
 
 
 class WebSocket:
-    """Implements `wire.Codec` once the upgrade has been answered."""
+    """Implements `wire.Codec` once the upgrade has been accepted."""
 
     __slots__ = ("_protocol", "broken", "over")
 
@@ -49,10 +49,10 @@ class WebSocket:
         )
         self.over: bool = False
         self.broken: str | None = None
-        """The reason of the session's end where the peer broke a rule of this layer."""
+        """Why the session must end, if the peer broke a rule of this layer."""
 
     def request(self, data: bytes) -> Request | None:
-        """Add bytes of the upgrade request; return it with its last byte. Raises Refuse (`ws-failed`)."""
+        """Add bytes of the upgrade request. Return the request once it is whole. Raises Refuse (`ws-failed`)."""
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
@@ -62,7 +62,7 @@ class WebSocket:
         return None
 
     def accept(self, request: Request) -> bytes:
-        """Answer an upgrade. Raises Refuse (`ws-failed`); `replies` then holds the answer that says no."""
+        """Accept an upgrade, and return the answer. Raises Refuse (`ws-failed`); `replies` then has the rejection."""
         response = self._protocol.accept(request)
         self._protocol.send_response(response)
         if (wrong := self._protocol.handshake_exc) is not None:
@@ -70,13 +70,13 @@ class WebSocket:
         return self.replies()
 
     def reject(self, status: int, text: str) -> None:
-        """Answer no; `replies` then holds it."""
+        """Reject the upgrade. `replies` then has the answer."""
         self._protocol.send_response(self._protocol.reject(status, text + "\n"))
 
-    # wire.Codec
+    # These implement wire.Codec.
 
     def decode(self, data: bytes) -> bytes:
-        """Payload of the binary messages in `data`, fragments included."""
+        """Return the payload of the binary messages in `data`, with their fragments."""
         if self.over:
             return b""
         self._protocol.receive_data(data)
@@ -92,18 +92,18 @@ class WebSocket:
         return bytes(payload)
 
     def replies(self) -> bytes:
-        """What the library wants to send: pongs, the answer to a close."""
+        """Return what the library wants to send: pongs, and the answer to a close."""
         return b"".join(self._protocol.data_to_send())
 
     def encode(self, data: bytes) -> bytes:
-        """One packet as one binary message."""
+        """Return one packet as one binary message."""
         if self._protocol.state is not OPEN:
             return b""
         self._protocol.send_binary(data)
         return self.replies()
 
     def close(self) -> bytes:
-        """Say goodbye."""
+        """Return a close frame, or what is left to send."""
         if self._protocol.state is OPEN:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
         return self.replies()
@@ -119,10 +119,10 @@ class WebSocket:
 async def open_websocket(
     client: Client, options: WebSocketConfig, max_size: int, address_known: Callable[[Client], None]
 ) -> None:
-    """Answer the upgrade and put the codec between the transport and the buffer.
+    """Answer the upgrade, and put the codec between the transport and the buffer.
 
-    A client address from a trusted X-Forwarded-For is written into the connection; `address_known` is then
-    called, before the answer, and may raise Refuse.
+    A trusted X-Forwarded-For changes the client address of the connection. Before the answer, `address_known`
+    is called; it may raise Refuse.
 
     Raises:
         Refuse: `ws-failed`, `closed-early`, or what `address_known` raises.

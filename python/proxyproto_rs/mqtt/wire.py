@@ -1,6 +1,6 @@
-"""The byte stream of one client as an asyncio protocol: a bounded buffer in, a watched buffer out.
+"""The byte stream of one client as an asyncio protocol, with bounded buffers in both directions.
 
-It knows nothing of MQTT. A `codec` (WebSocket) may stand between the transport and the buffer.
+It knows nothing about MQTT. A `codec` (WebSocket) may stand between the transport and the buffer.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ _CLOSE_GRACE = 2.0  # seconds for the last bytes to leave; a peer that does not 
 
 
 class Codec(Protocol):
-    """Frames of a protocol between the transport and MQTT. No method raises for what a peer sent."""
+    """Converts between frames on the transport and the bytes of MQTT. No method raises for what a peer sent."""
 
     over: bool
-    """The peer said goodbye, or broke a rule: nothing more will come."""
+    """The peer has said goodbye or broken a rule, so nothing more will come."""
 
     def decode(self, data: bytes) -> bytes:
-        """Payload out of received bytes."""
+        """Return the payload of received bytes."""
 
     def replies(self) -> bytes:
-        """What the codec itself wants to send after `decode`."""
+        """Return what the codec itself wants to send after `decode`."""
 
     def encode(self, data: bytes) -> bytes:
-        """Bytes to send for a payload."""
+        """Return the bytes to send for a payload."""
 
     def close(self) -> bytes:
-        """Bytes that say goodbye; b"" when they have been said."""
+        """Return bytes that say goodbye, or b"" if they were sent already."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """What went over a connection; plain integers, so that counting costs an addition."""
+    """The traffic of a connection. These are plain integers, so counting costs one addition."""
 
     bytes_in: int = 0
     bytes_out: int = 0
@@ -50,8 +50,8 @@ class Traffic:
 class Wire(asyncio.Protocol):
     """One client's bytes.
 
-    `buffer` holds what has been received and not been taken; above `read_limit` bytes reading stops until
-    `take` makes room. One task at a time waits in `more`.
+    `buffer` holds the bytes that were received and not yet taken. Above `read_limit` bytes, reading stops
+    until `take` makes room. One task at a time may wait in `more`.
     """
 
     __slots__ = (
@@ -81,13 +81,13 @@ class Wire(asyncio.Protocol):
         self._limit = read_limit
         self._transport: Any = None
         self.writable: bool = True
-        """False while the peer takes less than is written."""
+        """False while the peer takes less than we write."""
         self._reading = True
         self._waiter: asyncio.Future[None] | None = None
         self._writers: asyncio.Future[None] | None = None
         self._lost: asyncio.Future[None] | None = None
 
-    # asyncio calls these
+    # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -106,15 +106,15 @@ class Wire(asyncio.Protocol):
     def eof_received(self) -> bool | None:
         self.eof = True
         self.wake()
-        # A plain client that has only closed its sending side may still be answered. TLS cannot.
+        # A plain client that has closed only its sending side can still get an answer. With TLS it cannot.
         return self.extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        if self._transport is None:  # told twice, after a failed TLS handshake
+        if self._transport is None:  # after a failed TLS handshake this is called twice
             return
         self.eof = True
-        self._transport.close()  # TLS of Python 3.10 does not know otherwise that it is
+        self._transport.close()  # otherwise TLS of Python 3.10 does not know that it is closed
         self._transport = None
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
@@ -128,7 +128,7 @@ class Wire(asyncio.Protocol):
         self.writable = True
         self.wake_writers()
 
-    # the gate calls these
+    # The gate calls these.
 
     @property
     def closing(self) -> bool:
@@ -146,7 +146,7 @@ class Wire(asyncio.Protocol):
         return self._reading
 
     def extra_info(self, name: str) -> Any:
-        """Give `get_extra_info` of the transport; None when the connection is lost."""
+        """Return the transport's `get_extra_info`; None when the connection is lost."""
         return None if self._transport is None else self._transport.get_extra_info(name)
 
     @property
@@ -155,26 +155,26 @@ class Wire(asyncio.Protocol):
         return self._transport
 
     def switch(self, codec: Codec) -> None:
-        """From here on bytes are frames of `codec`; so are those that wait in the buffer."""
+        """Treat all bytes from here on as frames of `codec`, with those that wait in the buffer."""
         self.codec = codec
         waiting = bytes(self.buffer)
         self.buffer.clear()
         self.buffer += self._decode(waiting)
 
     def hold(self) -> None:
-        """Read nothing before `start_tls`; called in `connected`."""
+        """Read nothing before `start_tls`. Call it in `connected`."""
         self._transport.pause_reading()
 
     async def start_tls(self, context: Any, timeout: float) -> None:
-        """Do the server's side of the handshake, `hold` before. Where `loop.start_tls` raises, the connection is gone.
+        """Do the server's side of the handshake, after `hold`. If `loop.start_tls` raises, the connection is gone.
 
-        Must be called before anything is awaited in the task that `connected` has begun.
+        Call it before the task that `connected` has begun awaits anything.
         """
-        # uvloop takes no wrapper around its transports.
+        # uvloop does not accept a wrapper around its transports.
         plain = self._transport.get_extra_info("wrapped_transport", self._transport)
         if sys.version_info < (3, 11):
-            # It begins to read after connection_made whatever was said in it. The first bytes are not given out
-            # before this task's first step, and these two calls take them back.
+            # asyncio starts reading after connection_made, whatever connection_made has said. No byte is
+            # delivered before this task's first step, and these two calls stop the reading again.
             plain.resume_reading()
             plain.pause_reading()
         try:
@@ -183,7 +183,7 @@ class Wire(asyncio.Protocol):
             )
         except BaseException:
             plain.abort()
-            self.connection_lost(None)  # asyncio does not always say so
+            self.connection_lost(None)  # asyncio does not always call it
             raise
         if transport is None:
             self.connection_lost(None)
@@ -191,7 +191,7 @@ class Wire(asyncio.Protocol):
         self._transport = transport
 
     async def more(self) -> None:
-        """Wait until `wake`: bytes have come, or the end."""
+        """Wait until `wake` is called: bytes have come, or the end."""
         self._waiter = self.loop.create_future()
         try:
             await self._waiter
@@ -199,12 +199,12 @@ class Wire(asyncio.Protocol):
             self._waiter = None
 
     def wake(self) -> None:
-        """Let who waits in `more` look again."""
+        """Let the task that waits in `more` look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def take(self, size: int) -> bytes:
-        """Remove `size` bytes, which are there, from the buffer."""
+        """Remove `size` bytes from the buffer, which must hold them."""
         taken = bytes(self.buffer[:size])
         del self.buffer[:size]
         if not self._reading and len(self.buffer) < self._limit:
@@ -214,7 +214,7 @@ class Wire(asyncio.Protocol):
         return taken
 
     def write(self, data: bytes) -> None:
-        """Send; what cannot be sent any more is dropped."""
+        """Send the bytes. They are dropped if the connection is closing."""
         if self.closing:
             return
         if self.codec is not None:
@@ -223,24 +223,24 @@ class Wire(asyncio.Protocol):
         self._transport.write(data)
 
     async def writable_again(self) -> None:
-        """Wait until `wake_writers`: the peer has taken most of what was written, or the end."""
+        """Wait until `wake_writers` is called: the peer has taken most of what was written, or the end has come."""
         if self._writers is None:
             self._writers = self.loop.create_future()
         await asyncio.shield(self._writers)
 
     def wake_writers(self) -> None:
-        """Let who waits in `writable_again` look again."""
+        """Let the tasks that wait in `writable_again` look again."""
         writers, self._writers = self._writers, None
         if writers is not None:
             writers.set_result(None)
 
     def abort(self) -> None:
-        """Drop the connection with what is unsent."""
+        """Drop the connection and the unsent bytes."""
         if self._transport is not None:
             self._transport.abort()
 
     async def close(self) -> None:
-        """Send what is unsent for at most 2 seconds, close, and wait until the socket is closed."""
+        """Close the connection and wait until its socket is closed. Unsent bytes get at most 2 seconds."""
         if self._transport is None:
             return
         if self.codec is not None and not self.closing:
