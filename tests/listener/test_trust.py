@@ -149,8 +149,16 @@ LINK_LOCAL = link_local()
 @pytest.mark.skipif(LINK_LOCAL is None, reason="no interface here has a link-local address")
 @pytest.mark.parametrize(
     ("entry", "is_trusted"),
-    [("{}", True), ("{host}%{number}", True), ("fe80::%{name}/10", True), ("::/0", True)]
-    + [("{host}", False), ("fe80::/10", False), ("{host}%lo", False), ("{host}%1000000", False)],
+    [
+        ("{}", True),
+        ("{host}%{number}", True),
+        ("fe80::%{name}/10", True),
+        ("::/0", True),
+        ("{host}", False),
+        ("fe80::/10", False),
+        ("{host}%lo", False),
+        ("{host}%1000000", False),
+    ],
 )
 def test_a_link_local_proxy_is_believed_on_its_interface(entry: str, is_trusted: bool) -> None:
     assert LINK_LOCAL is not None
