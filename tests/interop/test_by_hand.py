@@ -89,31 +89,23 @@ def test_a_header_is_decoded(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("<Header v2 PROXY INET/STREAM ('192.0.2.1', 51000)")
 
 
-def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
-    """They test the tutorial's server, with pytest, in a folder that holds no more than these two files."""
+# Each with what else lies in its folder, beside the tutorial's server that they test.
+TEST_MODULES = {"test-server": None, "test-with-fixture": "conftest"}
+
+
+@pytest.mark.parametrize(("name", "beside"), TEST_MODULES.items(), ids=list(TEST_MODULES))
+def test_the_tests_of_the_page_pass(name: str, beside: str | None, tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text(example("tutorial.md", "server"))
-    (tmp_path / "test_server.py").write_text(example(PAGE, "test-server"))
+    (tmp_path / "test_server.py").write_text(example(PAGE, name))
+    if beside:
+        (tmp_path / f"{beside}.py").write_text(example(PAGE, beside))
+    options = ["-q", "-W", "error", "-p", "no:asyncio", "--rootdir", tmp_path, "-c", os.devnull]
     ended = subprocess.run(
-        [
-            sys.executable,
-            "-X",
-            "dev",
-            "-m",
-            "pytest",
-            "-q",
-            "-W",
-            "error",
-            "-p",
-            "no:asyncio",
-            "--rootdir",
-            tmp_path,
-            "-c",
-            os.devnull,
-        ],
+        [sys.executable, "-X", "dev", "-m", "pytest", *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "2 passed" in ended.stdout
+    assert f"{example(PAGE, name).count('def test_')} passed" in ended.stdout

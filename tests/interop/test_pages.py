@@ -136,6 +136,17 @@ def test_the_reference_names_everything_public() -> None:
     assert sorted(names - words - {"isdisjoint"}) == []
 
 
+def test_the_reference_names_every_public_module() -> None:
+    modules = {
+        path for path in (ROOT / "python" / "proxyproto_rs").glob("[a-z]*.py") if path.stem != "exceptions"
+    }
+    rows = dict(re.findall(r"^\| `proxyproto_rs\.(\w+)` \| (.*?) \| ", read("reference/api.md"), re.M))
+    assert {path.stem for path in modules} == set(rows)
+    for path in modules:
+        (names,) = re.findall(r"^__all__ = (\[.*?\])$", path.read_text(), re.M | re.S)
+        assert set(ast.literal_eval(names)) == set(re.findall(r"`(\w+)", rows[path.stem])), path.stem
+
+
 def test_defaults_in_the_reference_are_those_of_the_code(listener: Listener) -> None:
     listed = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| `(.+?)` \|", read("reference/api.md"), re.M)
     defaults = {

@@ -38,16 +38,8 @@ def test_every_refused_outcome_has_a_row() -> None:
 
 def texts_of_the_log() -> str:
     """The lines of the page of outcomes, which a test compares with the log, and the texts that make them and others."""
-    sources = [
-        *("acceptor/src/acceptor.rs", "acceptor/src/listener.rs", "acceptor/src/log_lines.rs"),
-        *(
-            "acceptor/src/remedy.rs",
-            "acceptor/src/verdict.rs",
-            "codec/src/error.rs",
-            "codec/src/first_bytes.rs",
-        ),
-    ]
-    code = "".join((ROOT / "rust" / source).read_text() for source in sources)
+    crates = (ROOT / "rust" / "acceptor" / "src", ROOT / "rust" / "codec" / "src")
+    code = "".join(path.read_text() for crate in crates for path in sorted(crate.rglob("*.rs")))
     code = re.sub(r"\\\n\s*", "", code).replace('\\"', '"')  # a string literal that goes on in the next line
     code += (ROOT / "python" / "proxyproto_rs" / "_reports.py").read_text()
     return read("reference/outcomes.md") + code
@@ -57,7 +49,7 @@ def texts_of_the_log() -> str:
 def test_lines_are_those_of_the_log(quote: str) -> None:
     texts = texts_of_the_log()
     # The reason, what came and the remedy are put together from texts of their own.
-    pieces = [piece.removeprefix("is ") for piece in re.split(r"\s*\.\.\.\s*|: (?=[A-Z])", quote)]
+    pieces = [piece.removeprefix("is ") for piece in re.split(r"\s*\.\.\.\s*|\. (?=[A-Z])|^[\w-]+: ", quote)]
     assert [piece for piece in pieces if piece not in texts] == []
 
 
