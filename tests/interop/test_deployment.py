@@ -87,6 +87,9 @@ def is_refused(port: int) -> bool:
         socket.create_connection((SOURCE, port), 30).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # It came between the last look at the queue and the end of the socket.
+        return False
     return False
 
 
