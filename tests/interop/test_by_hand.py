@@ -99,7 +99,7 @@ def test_the_tests_of_the_page_pass(name: str, beside: str | None, tmp_path: Pat
     (tmp_path / "test_server.py").write_text(example(PAGE, name))
     if beside:
         (tmp_path / f"{beside}.py").write_text(example(PAGE, beside))
-    options = ["-q", "-W", "error", "-p", "no:asyncio", "--rootdir", tmp_path, "-c", os.devnull]
+    options = ["-q", "-W", "error", "-p", "no:asyncio", "--rootdir", str(tmp_path), "-c", os.devnull]
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-m", "pytest", *options],
         cwd=tmp_path,
