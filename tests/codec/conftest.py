@@ -1,4 +1,4 @@
-"""The byte vectors of tests/vectors, as fixtures: one test for each vector that a test asks for.
+"""The byte vectors of tests/vectors as fixtures. A test that asks for one runs once for each vector.
 
 Tests of connections run on asyncio and uvloop, and leave nothing behind.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-# A busy machine is no failure. pytest's timeout ends a test that hangs.
+# A slow machine must not fail a test. pytest's timeout ends a test that hangs.
 settings.register_profile("codec", deadline=None)
 settings.load_profile("codec")
 
@@ -28,7 +28,7 @@ VECTORS_FILE = Path(__file__).parents[1] / "vectors" / "vectors.json"
 
 Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes | None
 
-# A fixture's name, and which vectors it stands for.
+# Each fixture's name, and the vectors that it gives.
 FIXTURES = {
     "vector": {"ok", "error", "incomplete"},
     "valid_vector": {"ok"},
@@ -88,7 +88,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 
 def connects(item: pytest.Item) -> bool:
-    """Look only at these: looking for leaks takes ten milliseconds, and the vectors are thousands of tests."""
+    """Only these tests open connections.
+
+    Looking for leaks takes ten milliseconds, and the vectors are thousands of tests.
+    """
     return item.path.name == "test_connect.py"
 
 
@@ -109,11 +112,11 @@ def load_vector(line: dict[str, Any]) -> Vector:
 
 
 def load_address(label: str | None) -> Address:
-    """Give a label's address as the socket module has it."""
+    """Return the address of a label, in the form of the socket module."""
     if label is None:
         return None
     if label.startswith("unix:"):
-        # Bytes that are not UTF-8 stand as \\xNN.
+        # The label writes bytes that are not UTF-8 as \\xNN.
         return os.fsdecode(label.removeprefix("unix:").encode().decode("unicode_escape").encode("latin-1"))
     if label.startswith("unix-abstract:"):
         return bytes.fromhex(label.removeprefix("unix-abstract:"))

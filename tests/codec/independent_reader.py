@@ -1,8 +1,7 @@
-"""A second reader of PROXY headers, written from the rules alone, that the codec is compared with.
+"""A second reader of PROXY headers, written from the rules alone. Tests compare the codec with it.
 
-It is made to be read beside the rules and not to be fast: it copies, it raises, and it leaves the text of
-addresses to `ipaddress`. It shares no line and no design with the codec, so that the same mistake in both is
-unlikely.
+It is made to be read beside the rules, not to be fast: it copies, it raises, and `ipaddress` reads the text
+of its addresses. It shares no line and no design with the codec, so the same mistake in both is unlikely.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ ADDRESS_BLOCK_SIZE = {INET: 12, INET6: 36, UNIX: 216}  # R29
 TLV_CRC32C, TLV_UNIQUE_ID, TLV_SSL = 0x03, 0x05, 0x20
 
 Tlv = tuple[int, bytes]
-# A path is text, an abstract name bytes, as in the socket module (C14); None where the real endpoint applies.
+# A path is text, an abstract name is bytes, as in the socket module (C14). None: the real endpoint applies.
 Address = tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int] | str | bytes | None
 
 
 class Incomplete(Exception):
-    """These bytes can still become a header, and nothing in them is wrong so far."""
+    """The bytes can still become a header, and nothing in them is wrong so far."""
 
 
 class Invalid(Exception):
@@ -49,11 +48,11 @@ class Reading:
 
 
 def read(data: bytes, *, max_header_size: int = 4096) -> Reading:
-    """Read the header that a stream begins with (R32).
+    """Read the header at the start of a stream (R32).
 
     Raises:
         Incomplete: more bytes may make it a header.
-        Invalid: no bytes can.
+        Invalid: no more bytes can make it a header.
     """
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _read_v2(data, max_header_size)
@@ -63,10 +62,10 @@ def read(data: bytes, *, max_header_size: int = 4096) -> Reading:
 def _read_v1(data: bytes) -> Reading:
     protocol = _v1_protocol(data)
     line, end = _v1_line(data, lone_cr_lf_allowed=protocol == "UNKNOWN")
-    if protocol == "UNKNOWN":  # R10: whatever else the line says
+    if protocol == "UNKNOWN":  # R10: the rest of the line is ignored
         return Reading(1, PROXY, UNSPEC, UNSPEC, None, None, (), end)
 
-    fields = line.split(b" ")  # R9: single spaces, so a double one makes an empty field
+    fields = line.split(b" ")  # R9: single spaces, so a double space leaves an empty field
     if len(fields) != 6:
         raise Invalid("a line has six words")
     _, _, source_host, destination_host, source_port, destination_port = fields
@@ -77,7 +76,7 @@ def _read_v1(data: bytes) -> Reading:
 
 
 def _v1_protocol(data: bytes) -> str:
-    """The second word, as soon as the byte after it is there (C13: a wrong byte here is an error at once)."""
+    """The second word, once the byte behind it is there. A wrong byte up to here is an error at once (C13)."""
     for protocol, ends in (("TCP4", (b" ",)), ("TCP6", (b" ",)), ("UNKNOWN", (b" ", b"\r\n"))):
         for end in ends:
             beginning = b"PROXY " + protocol.encode() + end
@@ -92,7 +91,7 @@ def _v1_line(data: bytes, *, lone_cr_lf_allowed: bool) -> tuple[bytes, int]:
     """The line without its CRLF, and where it ends (R16, R17)."""
     window = data[:V1_LONGEST_LINE]
     line, crlf, _ = window.partition(b"\r\n")
-    if not lone_cr_lf_allowed:  # R18; C7 lets an UNKNOWN line hold them
+    if not lone_cr_lf_allowed:  # R18; C7 allows them in an UNKNOWN line
         may_be_half_a_crlf = not crlf and line.endswith(b"\r")
         body = line[:-1] if may_be_half_a_crlf else line
         if b"\r" in body or b"\n" in body:
@@ -106,7 +105,7 @@ def _v1_line(data: bytes, *, lone_cr_lf_allowed: bool) -> tuple[bytes, int]:
 
 def _v1_address(family: int, host: bytes, port: bytes) -> Address:
     if b"%" in host:
-        raise Invalid("a zone")  # R12; `ipaddress` takes them
+        raise Invalid("a zone")  # R12; `ipaddress` accepts zones
     parse = ipaddress.IPv4Address if family == INET else ipaddress.IPv6Address
     try:
         return parse(host.decode("ascii")), _v1_port(port)
@@ -126,7 +125,7 @@ def _read_v2(data: bytes, max_header_size: int) -> Reading:
         version, command = divmod(data[12], 16)
         if version != 2 or command not in (LOCAL, PROXY):  # R21, R22
             raise Invalid("version or command")
-    if len(data) > 13 and command == PROXY:  # R23: LOCAL's byte says nothing
+    if len(data) > 13 and command == PROXY:  # R23: LOCAL ignores this byte
         family, transport = divmod(data[13], 16)
         if family > UNIX or transport > DGRAM:  # R25
             raise Invalid("family or transport")
@@ -154,14 +153,14 @@ def _read_v2(data: bytes, max_header_size: int) -> Reading:
         source = destination = None
         try:
             tlvs = _tlvs(block)
-        except Invalid:  # C2: whatever the block is, it is not TLVs, and it is to be discarded (R23, R26)
+        except Invalid:  # C2: the block holds no TLVs, and the receiver ignores it (R23, R26)
             tlvs = ()
     _check_checksum(tlvs, data[:end])  # C3
     return Reading(2, command, family, transport, source, destination, tlvs, end)
 
 
 def _v2_addresses(family: int, block: bytes) -> tuple[Address, Address]:
-    """R29: source, destination, source port, destination port; for UNIX no ports."""
+    """R29: source, destination, source port, destination port. UNIX addresses have no ports."""
     if family == UNIX:
         return _unix_path(block[:108]), _unix_path(block[108:])
     size = 4 if family == INET else 16
@@ -170,7 +169,7 @@ def _v2_addresses(family: int, block: bytes) -> tuple[Address, Address]:
 
 
 def _unix_path(field: bytes) -> str | bytes:
-    """C14."""
+    """Read a UNIX path or an abstract name (C14)."""
     name = field.rstrip(b"\0")
     if name.startswith(b"\0"):
         return name  # abstract
@@ -179,7 +178,7 @@ def _unix_path(field: bytes) -> str | bytes:
 
 
 def _tlvs(block: bytes) -> tuple[Tlv, ...]:
-    """The TLVs that fill a block, in wire order (C11); most types hold whatever their sender likes."""
+    """The TLVs that fill a block, in wire order (C11). Most types may hold anything."""
     tlvs = _split(block)
     for kind, value in tlvs:
         if kind == TLV_CRC32C and len(value) != 4:  # R34
@@ -194,7 +193,7 @@ def _tlvs(block: bytes) -> tuple[Tlv, ...]:
 
 
 def _split(block: bytes) -> tuple[Tlv, ...]:
-    """Type, two bytes of length, value, to the last byte of the block (R33, C8)."""
+    """Read type, two bytes of length and value, up to the last byte of the block (R33, C8)."""
     tlvs = []
     start = 0
     while start < len(block):
@@ -210,7 +209,7 @@ def _split(block: bytes) -> tuple[Tlv, ...]:
 
 
 def _check_checksum(tlvs: tuple[Tlv, ...], header: bytes) -> None:
-    """At most one (C12), and that over the whole header with its own bytes taken as zero (R34)."""
+    """Allow at most one checksum (C12). It must be that of the whole header, with its own bytes taken as zero (R34)."""
     start = len(header) - sum(3 + len(value) for _, value in tlvs)
     checksums = 0
     for kind, value in tlvs:
@@ -223,7 +222,7 @@ def _check_checksum(tlvs: tuple[Tlv, ...], header: bytes) -> None:
 
 
 def crc32c(data: bytes) -> int:
-    """Castagnoli's polynomial, bit by bit, as in RFC 4960, appendix B."""
+    """Castagnoli's polynomial, bit by bit, as in appendix B of RFC 4960."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte

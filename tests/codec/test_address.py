@@ -14,7 +14,7 @@ from proxyproto_rs import Header, parse
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
-# IPv6 addresses whose text is hard to write: with runs of zeros, and with groups of each length.
+# IPv6 addresses whose text is hard to write: they have runs of zeros, and groups of each length.
 GROUPS = st.lists(
     st.sampled_from([0, 0, 0, 1, 0xA, 0x10, 0xFF, 0x100, 0xFFF, 0x1000, 0xFFFF]), min_size=8, max_size=8
 )

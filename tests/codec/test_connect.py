@@ -33,7 +33,7 @@ Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 def serve_one(
     serve: Callable[[socket.socket], Result], host: str = "127.0.0.1"
 ) -> Iterator[tuple[tuple[str, int], Future[Result]]]:
-    """Give the address of a server that serves one connection in a thread, and what it returned."""
+    """Yield the address of a server that serves one connection in a thread, and a future of what it returned."""
     with socket.create_server((host, 0)) as server, ThreadPoolExecutor(1) as executor:
 
         def accept() -> Result:
@@ -45,7 +45,7 @@ def serve_one(
         try:
             yield server.getsockname()[:2], served
         finally:
-            # Ends an accept() to which nobody has connected.
+            # End an accept() to which nobody has connected.
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
 
@@ -66,7 +66,7 @@ def receive_exactly(conn: socket.socket, size: int) -> bytes:
 
 
 def echo(conn: socket.socket) -> bytes:
-    """Read the header, then send back what comes."""
+    """Read the header, then send back everything that follows it."""
     header = receive_exactly(conn, len(HEADER.raw))
     while chunk := conn.recv(65536):
         conn.sendall(chunk)
@@ -330,7 +330,7 @@ class TestOpenConnectionWithTls:
 
 
 def handshake_with(context: ssl.SSLContext) -> Callable[[socket.socket], str]:
-    """Read the header and do the handshake; return how it went."""
+    """Read the header and do the handshake. Return its result."""
 
     def serve(conn: socket.socket) -> str:
         receive_exactly(conn, len(HEADER.raw))

@@ -1,4 +1,4 @@
-"""`Decoder`: what it keeps and what it leaves, over several calls and after an error."""
+"""`Decoder`: what it keeps, over several calls and after an error."""
 
 from __future__ import annotations
 

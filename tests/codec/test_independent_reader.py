@@ -1,4 +1,4 @@
-"""The codec and a second reader, written from the rules alone, say the same of the same bytes."""
+"""The codec and a second reader, written from the rules alone, agree about the same bytes."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_a_buffer_is_not_kept() -> None:
     buffer = bytearray(HEADER + b"payload")
     parse(buffer)
     parse(memoryview(buffer))
-    buffer.clear()  # BufferError while somebody holds a view
+    buffer.clear()  # it raises BufferError while a view exists
 
 
 @pytest.mark.parametrize("make", [memoryview, bytearray], ids=["memoryview", "bytearray"])

@@ -75,7 +75,7 @@ class TestMaxHeaderSize:
             assert read(data)[1] == size
         else:
             assert refused(read, data) == ("oversized", 14)
-            # At the length field: nothing behind it is waited for (C13).
+            # It is refused at the length field, without waiting for more (C13).
             assert refused(read, data[:16]) == ("oversized", 14)
 
     def test_largest(self, read: Callable[..., tuple[Header, int]]) -> None:

@@ -1,4 +1,4 @@
-"""Any bytes, in any pieces and buffers: documented exceptions only, and one answer however they come."""
+"""Any bytes, in any pieces and buffers, raise only documented exceptions, and give one answer however they arrive."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def nearly_v2() -> st.SearchStrategy[bytes]:
 
 
 def damaged_vectors() -> st.SearchStrategy[bytes]:
-    """Give a vector with one byte changed."""
+    """Make vectors with one byte changed."""
     vectors = json.loads((Path(__file__).parents[1] / "vectors" / "vectors.json").read_text())
     data = st.sampled_from(
         [bytes.fromhex(vector["hex"]) for vector in vectors if 0 < len(vector["hex"]) < 1200]
@@ -97,7 +97,7 @@ Outcome = tuple[str, object, object]
 
 
 def outcome(read: Callable[..., tuple[Header, int]], data: Any, options: dict[str, Any]) -> Outcome:
-    """Read the data and every attribute of its header. Only documented exceptions may come."""
+    """Read the data and every attribute of its header. Only documented exceptions may be raised."""
     try:
         header, consumed = read(data, **options)
     except IncompleteHeader as error:

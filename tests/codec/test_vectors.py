@@ -1,4 +1,4 @@
-"""The byte vectors: whole, in pieces, with something behind, as a datagram, in each buffer type."""
+"""The byte vectors: whole, in pieces, with payload behind them, as a datagram, and in each buffer type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JUNK = b"\r\nPROXY TCP4 \xff\x00\r\n\r\n\x00\r\nQUIT\n"
 
 
 def spread(data: bytes) -> memoryview:
-    """Give a view whose bytes do not lie side by side."""
+    """Return a view whose bytes do not lie side by side."""
     return memoryview(bytes(byte for value in data for byte in (value, 0xEE)))[::2]
 
 

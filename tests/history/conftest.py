@@ -1,4 +1,4 @@
-"""The tests of other readers' holes: they leave nothing behind, and have a Listener."""
+"""The tests of other readers' holes have a Listener, and must leave nothing behind."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    """A Listener on loopback that trusts loopback, with everything else as it is by default."""
+    """A Listener on loopback that trusts loopback. All other options have their defaults."""
     with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener:
         yield listener

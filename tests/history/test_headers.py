@@ -1,4 +1,4 @@
-"""Holes that readers of headers have had, by number or name: what the codec says of the same bytes."""
+"""Security holes that readers of headers have had, by number or name, and what the codec says about the same bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_tlvs(*tlvs: bytes) -> bytes:
 
 
 def read(data: bytes) -> Header:
-    """Read a header that is all of `data`, however long."""
+    """Read a header that takes all of `data`, however long it is."""
     header, consumed = parse(data, max_header_size=65551)
     assert consumed == len(data)
     return header
@@ -44,7 +44,7 @@ def refusal(data: bytes) -> tuple[str, int]:
 
 @pytest.mark.parametrize("beginning", [b"PROXY UNKNOWN ", b"PROXY TCP4 ", b"PROXY TCP6 1"])
 def test_cve_2021_23351_a_line_without_end(beginning: bytes) -> None:
-    """go-proxyproto read a version 1 line of any length into memory. R17: 107 bytes, not one more."""
+    """go-proxyproto read a version 1 line of any length into memory. R17 allows 107 bytes."""
     line = beginning.ljust(107, b"1")
     with pytest.raises(IncompleteHeader):
         parse(line[:106])
@@ -59,7 +59,7 @@ def test_cve_2021_23351_a_line_without_end(beginning: bytes) -> None:
 
 def test_family_byte_0x13_and_the_65535_other_pairs_of_bytes() -> None:
     """Readers crashed on values that do not exist, or accepted them, such as transport 3 of byte 0x13."""
-    block = bytes(216)  # addresses of each family, and TLVs of no type and no length behind the shorter ones
+    block = bytes(216)  # addresses of each family; behind the shorter ones, TLVs of type 0 and length 0
     wrong = []
     for first in range(256):
         for second in range(256):
@@ -82,7 +82,10 @@ def test_family_byte_0x13_and_the_65535_other_pairs_of_bytes() -> None:
 
 @pytest.mark.parametrize("family", [0x00, 0x11, 0x12, 0x21, 0x31, 0x13, 0x99, 0xFF], ids=hex)
 def test_a_crash_on_local(family: int) -> None:
-    """Readers took LOCAL's block for addresses. It has none, and is skipped, whatever it holds (R28)."""
+    """Readers took LOCAL's block for addresses.
+
+    LOCAL has no addresses: its block is skipped, whatever it holds (R28).
+    """
     for size in (*range(41), 215, 216, 217, 65535):
         for filler in (b"\x00", b"\x7f", b"\xff"):
             header = read(v2(bytes([0x20, family]), filler * size))
@@ -92,7 +95,7 @@ def test_a_crash_on_local(family: int) -> None:
 
 
 def test_locals_block_taken_for_the_client() -> None:
-    """A health check of AWS NLB has family 0x11 and TLVs at byte 17. Readers saw a client 3.0.4.188:74."""
+    """A health check of AWS NLB has family 0x11 and TLVs at byte 17. Readers saw a client 3.0.4.188:74 in them."""
     block = tlv(0x03, bytes.fromhex("bce5951f")) + tlv(0x04, bytes(74))
     header = read(v2(b"\x20\x11", block))
     assert (header.family, header.source, header.destination) == (Family.UNSPEC, None, None)

@@ -1,4 +1,4 @@
-"""Holes that servers behind proxies have had, each by its number or its name: what a Listener does."""
+"""Security holes that servers behind proxies have had, by number or name, and what a Listener does instead."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from proxyproto_rs import Listener, get_header
 
 NLB_HEALTH_CHECK = bytes.fromhex("0d0a0d0a000d0a515549540a20110054030004bce5951f04004a") + bytes(74)
 
-# How a server comes to the Listener; each has to keep its promises.
+# The ways in which a server uses the Listener. Each must keep its promises.
 SERVERS = ["create_server", "start_server", "sock"]
 
 
 def test_cve_2021_23351_a_line_without_end(listener: Listener) -> None:
-    """go-proxyproto read a version 1 line of any length: here the 107th byte is the last one looked at."""
+    """go-proxyproto read a version 1 line of any length. The Listener looks at no byte behind the 107th."""
     with Peer(listener.getsockname(), b"PROXY UNKNOWN ".ljust(106, b"x")) as peer:
         peer.send(b"x")
         assert peer.sees_the_end()
@@ -38,7 +38,7 @@ def test_cve_2021_23409_no_header_timeout(listener: Listener) -> None:
 
 @pytest.mark.parametrize("health_check", [LOCAL, NLB_HEALTH_CHECK], ids=["empty", "aws-nlb"])
 def test_a_crash_on_local_and_its_block_taken_for_the_client(listener: Listener, health_check: bytes) -> None:
-    """After a health check the server is still there, and the peer of a health check is the proxy (R23)."""
+    """After a health check the server still works, and the peer of the health check is the proxy (R23)."""
     for _ in range(3):
         with Peer(listener.getsockname(), health_check, b"payload") as peer:
             sock, address = listener.accept()
@@ -53,7 +53,7 @@ def test_a_crash_on_local_and_its_block_taken_for_the_client(listener: Listener,
 
 
 def test_payload_read_as_addresses(listener: Listener) -> None:
-    """A header whose length leaves no room for addresses does not get them from what follows."""
+    """A header whose length leaves no room for addresses does not take them from the bytes behind it."""
     with Peer(listener.getsockname(), SIGNATURE + b"\x21\x11\x00\x00" + V2[16:]) as peer:
         assert peer.sees_the_end()
     assert listener.stats()["malformed"] == 1
@@ -63,7 +63,7 @@ def test_payload_read_as_addresses(listener: Listener) -> None:
 async def test_gunicorn_3620_the_trust_list_is_ignored(server: str) -> None:
     """gunicorn's ASGI worker believed headers from every peer, whatever its list of proxies said (R4)."""
     if server == "sock" and type(asyncio.get_running_loop()).__module__ == "uvloop":
-        server = "start_server"  # what uvloop users have in its place
+        server = "start_server"  # uvloop users have this instead
     seen: list[Any] = []
     finished = asyncio.Event()
 
@@ -85,13 +85,13 @@ async def test_gunicorn_3620_the_trust_list_is_ignored(server: str) -> None:
             case _:
                 running = await asyncio.start_server(serve, sock=listener)
         async with running:
-            # The peer is 127.0.0.1, which is not on the list: refused, and never read.
+            # The peer is 127.0.0.1, which is not on the list. It is refused, and its bytes are not read.
             async with connected(listener.getsockname(), V2) as (reader, _):
                 assert await ends(reader)
             assert listener.stats()["untrusted"] == 1
             assert not seen
 
-            # Or it is served under its own address, and its bytes stay as they are.
+            # With "direct" it is served under its own address, and its bytes stay as they are.
             listener.update(untrusted="direct")
             async with connected(listener.getsockname(), V2) as (reader, writer):
                 writer.write_eof()

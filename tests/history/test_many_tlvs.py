@@ -15,20 +15,21 @@ FEW = 1_300
 MANY = 16 * FEW
 MOST = 21_000
 
-# It should be 16, and is measured as 13 to 28, because each TLV becomes a Python object. Quadratic work gives 256.
+# The ratio should be 16. It is measured as 13 to 28, because each TLV becomes a Python object. Quadratic work
+# gives 256.
 LINEAR = 100
 
 
 def header_of(count: int) -> bytes:
-    """A header with so many TLVs, all without a value: three bytes each."""
+    """Return a header with `count` TLVs. All are empty, so each takes three bytes."""
     block = bytes(12) + b"\x04\0\0" * count
     return SIGNATURE + b"\x21\x11" + len(block).to_bytes(2, "big") + block
 
 
 def growth(work: Callable[[bytes], object]) -> float:
-    """By what factor the work grows from FEW to MANY: the least processor time of each, taken in turns.
+    """Return the factor by which the work grows from FEW to MANY: the least processor time of each, taken in turns.
 
-    Not a time but a ratio of two, so the machine's speed is not in it.
+    It is a ratio of two times, so it does not depend on the machine's speed.
     """
     few, many = header_of(FEW), header_of(MANY)
     times = [(cost(work, few), cost(work, many)) for _ in range(15)]

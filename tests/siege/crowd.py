@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# Closing resets the connection. So its port is free again at once, and thousands can follow thousands.
+# A close that resets the connection frees its port at once. So thousands of connections can follow thousands.
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Crowd:
-    """Connections that only send; each counts as open until it sees that the other end has closed it."""
+    """Connections that only send. Each counts as open until it sees that the other end has closed it."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -49,7 +49,7 @@ class Crowd:
         return sock
 
     def watch(self, timeout: float | None = None) -> None:
-        """Wait at most so many seconds for peers to be closed, and remove those from the crowd."""
+        """Wait for closed peers, for at most `timeout` seconds, and remove them from the crowd."""
         for fd, _ in self._epoll.poll(timeout):
             sock = self._open.pop(fd)
             with contextlib.suppress(ConnectionResetError):
@@ -57,7 +57,7 @@ class Crowd:
             sock.close()
 
     def watch_all(self) -> None:
-        """Wait until all are closed; the test's own timeout bounds it."""
+        """Wait until all are closed. The test's own timeout limits the wait."""
         while self._open:
             self.watch()
 
@@ -69,7 +69,7 @@ class Crowd:
 
 
 def drip(sock: socket.socket, byte: bytes) -> bool:
-    """Send one byte; False if the other end has closed."""
+    """Send one byte. Return False if the other end has closed."""
     try:
         return sock.send(byte) == 1
     except OSError:
@@ -77,6 +77,6 @@ def drip(sock: socket.socket, byte: bytes) -> bool:
 
 
 def sources() -> Iterator[str]:
-    """Addresses of loopback; the first sixteen million all differ."""
+    """Yield addresses of loopback. The first sixteen million all differ."""
     for a, b, c in itertools.product(range(1, 256), range(256), range(1, 255)):
         yield f"127.{a}.{b}.{c}"

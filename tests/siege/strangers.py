@@ -1,4 +1,4 @@
-"""Run as a program: connect in ways that are refused, and say so when all have been closed."""
+"""Run as a program: connect in ways that are refused, and write a line when all connections have been closed."""
 
 from __future__ import annotations
 

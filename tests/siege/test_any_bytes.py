@@ -1,4 +1,4 @@
-"""Whatever bytes a Listener gets, in whatever pieces: it does what the codec says of them, and takes no byte more."""
+"""For any bytes in any pieces, a Listener does what the codec says about them, and takes no byte more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peers import SIGNATURE, Peer, until
 from proxyproto_rs import Command, Header, IncompleteHeader, InvalidHeader, Listener, parse
 from proxyproto_rs.exceptions import REASONS
 
-# Longer than the first look, which is for usual headers.
+# Longer than the first look reads, which is enough for usual headers.
 LONG = st.integers(500, 3_900).map(
     lambda size: (
         SIGNATURE
@@ -59,7 +59,7 @@ def test_any_bytes_in_any_pieces(
                 assert outcomes(listener) == {"malformed": 1}
                 return
             if header.command is Command.LOCAL and consumed == len(data):
-                # A check that has ended behind its header is not delivered, if its end has been seen by then.
+                # A health check that has ended is delivered only if the Listener has not seen its end in time.
                 until(lambda: outcomes(listener) == {"local": 1})
                 if (check := listener.try_accept()) is not None:
                     check.close()
@@ -72,7 +72,7 @@ def test_any_bytes_in_any_pieces(
 
 def send(peer: Peer, data: bytes, cuts: list[int]) -> None:
     peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with contextlib.suppress(OSError):  # refused before the last piece
+    with contextlib.suppress(OSError):  # it may be refused before the last piece
         for start, end in itertools.pairwise([0, *sorted(cuts), len(data)]):
             peer.send(data[start:end])
         peer.end()

@@ -23,7 +23,7 @@ SERVER = Path(__file__).with_name("server.py")
 
 
 def waiting_in_the_kernel(listener: Listener) -> int:
-    """How many connections the kernel holds for the listening socket: tcpi_unacked in tcp(7)'s TCP_INFO."""
+    """Return how many connections the kernel holds for the listening socket: tcpi_unacked of TCP_INFO in tcp(7)."""
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     unacked: int = struct.unpack_from("I", info, 24)[0]
     return unacked
@@ -68,7 +68,7 @@ def test_a_stopped_process() -> None:
 
 
 def wait_longer_than_the_deadline() -> None:
-    """Wait for another listener's deadline, which is three times as long and begins later."""
+    """Wait until another listener's deadline has passed. It is three times as long and begins later."""
     with (
         Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"], header_timeout=0.6, defer_accept=False) as listener,
         Peer(listener.getsockname()) as peer,
@@ -77,7 +77,7 @@ def wait_longer_than_the_deadline() -> None:
 
 
 def fill(peer: Peer) -> int:
-    """Send until the kernel takes no more; return how many bytes it took."""
+    """Send until the kernel takes no more. Return how many bytes it took."""
     sent = 0
     peer.sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):
@@ -101,7 +101,7 @@ def running_server() -> Iterator[tuple[int, tuple[str, int]]]:
 
 
 def peak_memory(pid: int) -> int:
-    """The most physical memory a process has had, in bytes."""
+    """Return the most physical memory that a process has had, in bytes."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024

@@ -1,4 +1,7 @@
-"""Thousands of peers say nothing, or a byte now and then. They go at the deadline; good clients are served meanwhile."""
+"""Thousands of peers send nothing, or one byte now and then.
+
+The Listener closes them at the deadline, and serves good clients meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 SILENT = 5_000
 DRIPPING = 2_000
 
-# A line that may go on for 106 bytes, and a header that may go on for 4096.
+# A line that may have 106 more bytes, and a header that may have 4096.
 LINE = b"PROXY UNKNOWN "
 BLOCK = V2[:12] + b"\x21\x11\x0f\xf0"
 DRIPS_LEFT = 107 - len(LINE) - 1
@@ -68,7 +71,7 @@ def test_when_too_many_wait_the_longest_goes_and_fresh_ones_get_in(
         assert most == 4096
         echoing(listener)
         for _ in range(SILENT):
-            # They send one byte: the kernel would hold silent ones back for another second.
+            # They send one byte, because the kernel would hold silent ones back for another second.
             crowd.connect(listener.getsockname(), b"P")
         until(lambda: listener.stats().pending == most)
         with Peer(listener.getsockname(), V1[:20]) as late:

@@ -1,4 +1,4 @@
-"""A process has no file descriptor left. It says so, waits, and goes on when there are some."""
+"""A process that runs out of file descriptors says so, waits, and continues when there are some again."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_running_out_of_descriptors_and_recovering(caplog: pytest.LogCaptureFixt
             for client in clients:
                 client.connect(address)
                 client.sendall(V2)
-            # Twice: it tries again, and another failure does not stop it.
+            # Two pauses: it tries again, and another failure does not stop it.
             until(lambda: listener.stats().pauses >= 2)
             served += [listener.accept()[0] for _ in range(LEFT)]
             assert listener.stats()["v2"] == LEFT
-            # Each connection that closes makes room for one, which gets in at the next try.
+            # Each connection that closes makes room for one, which is accepted at the next attempt.
             served.pop().close()
             served.append(listener.accept()[0])
             assert listener.stats()["v2"] == LEFT + 1
@@ -67,7 +67,7 @@ def close_all(served: list[ProxiedSocket]) -> None:
 
 @contextlib.contextmanager
 def only(left: int) -> Iterator[None]:
-    """Let this process open only so many more file descriptors."""
+    """Let this process open at most `left` more file descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     fillers: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, hard))

@@ -29,7 +29,7 @@ WARM_UP = 10_000
 CONNECTIONS = 50_000
 BATCH = 60
 
-# A connection that is not forgotten costs more: its header alone takes about 100 bytes on the heap.
+# A connection that is kept by mistake costs more: its header alone takes about 100 bytes on the heap.
 BYTES_PER_CONNECTION = 40
 
 PROXIES = {"trusted": ["127.0.0.0/8"]}
@@ -41,19 +41,19 @@ TLS = SIGNATURE + b"\x21\x11\x00\x17" + V2[16:] + WITHOUT_A_CERTIFICATE
 
 @dataclass(frozen=True)
 class Case:
-    """How connections come to an outcome."""
+    """The connections that lead to one outcome."""
 
     outcome: str
     first_bytes: bytes
     options: dict[str, Any] = field(default_factory=lambda: PROXIES)
     ends: bool = False
-    """The peer says that no more will come."""
+    """The peer closes its sending side."""
     served_first: int = 0
-    """How many are served first and stay connected, so that the others have this outcome."""
+    """How many connections are served first and stay, so that the others have this outcome."""
     served_once: int = 0
-    """How many are served, and then all others have this outcome for ever."""
+    """How many are served before all others have this outcome."""
     waits: int = 0
-    """How many stay without an outcome until they leave."""
+    """How many have no outcome until they leave."""
 
 
 CASES = [
@@ -79,20 +79,20 @@ CASES = [
     Case("cert-required", TLS, PROXIES | {"require_client_cert": True}),
     Case("pending-overflow", HALF, PROXIES | {"max_pending": 2}, waits=2),
 ]
-"""One way for each outcome."""
+"""A case for each outcome."""
 
 ACCEPTED = {"v1", "v2", "local", "unknown", "direct"}
 
 
-@pytest.mark.timeout(300)  # nine seconds alone on two cores
+@pytest.mark.timeout(300)  # it takes nine seconds on two idle cores
 def test_50000_connections_of_every_outcome_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)  # what pytest keeps of the log grows
+    caplog.set_level(logging.ERROR)  # pytest keeps log records, which would count as growth
     with contextlib.ExitStack() as stack, Crowd() as crowd:
         listeners = [stack.enter_context(Listener("127.0.0.1", 0, **case.options)) for case in CASES]
         assert {case.outcome for case in CASES} == set(listeners[0].stats())
         addresses = itertools.cycle(itertools.islice(sources(), 300))
         for case, listener in zip(CASES, listeners, strict=True):
-            # With "off" the Listener does not wait for bytes, so the kernel must.
+            # With "off" the Listener does not wait for bytes, so the kernel must wait.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
             for _ in range(case.served_once):
                 serve(case, listener, crowd, next(addresses)).close()
@@ -116,7 +116,7 @@ def test_50000_connections_of_every_outcome_leave_nothing_behind(caplog: pytest.
 
 
 def all_outcomes(listeners: list[Listener], crowd: Crowd, addresses: Iterator[str]) -> int:
-    """Connect a batch to each listener and wait until all are gone; return the number of connections."""
+    """Connect a batch to each listener, and wait until all have gone. Return the number of connections."""
     for case, listener in zip(CASES, listeners, strict=True):
         held = [serve(case, listener, crowd, next(addresses)) for _ in range(case.served_first)]
         for _ in range(BATCH - case.served_first):
@@ -141,6 +141,6 @@ def serve(case: Case, listener: Listener, crowd: Crowd, source: str) -> ProxiedS
 
 
 def resident() -> int:
-    """The physical memory of this process, in bytes."""
+    """Return the physical memory of this process, in bytes."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

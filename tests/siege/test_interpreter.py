@@ -1,4 +1,4 @@
-"""A thread that holds the interpreter's lock all the time delays no refusal and no deadline."""
+"""A thread that never releases the interpreter's lock delays no refusal and no deadline."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PollFd(ctypes.Structure):
 def hold_the_lock_until_readable(fd: int) -> bool:
     """Wait without releasing the interpreter's lock, as functions called through ``PyDLL`` do.
 
-    Return False if nothing came in 50 s, because nothing else in this process could end the wait.
+    Return False if nothing came within 50 s. Nothing else in this process could end the wait.
     """
     poll_fd = PollFd(fd, select.POLLIN, 0)
     return bool(ctypes.PyDLL(None).poll(ctypes.byref(poll_fd), 1, 50_000) == 1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 10_000
 BATCH = 250
 
-# What the design allows: so many lines in each ten seconds.
+# The design allows this many lines in each ten seconds.
 LINES = 100
 WINDOW = 10.0
 
@@ -37,7 +37,7 @@ def test_the_log_of_10000_malformed_connections(caplog: pytest.LogCaptureFixture
             assert wait_readable(listener.fileno())
             assert listener.try_accept() is None
         assert listener.stats()["malformed"] == CONNECTIONS
-    # The bound grows with the time that this machine took, not with the number of connections.
+    # The bound depends on the time that this machine took, not on the number of connections.
     windows = 1 + (time.monotonic() - start) // WINDOW
     lines = [record.getMessage() for record in caplog.records]
     assert 1 <= len(lines) <= LINES * windows

@@ -51,7 +51,10 @@ def accept_all(listener: Listener) -> list[int]:
 
 
 def keep_changing(listener: Listener, deny: AddressSet, finished: threading.Event) -> int:
-    """Change options that matter to nobody here, at most a thousand times a second; return how often."""
+    """Change options that affect no connection here, at most a thousand times a second.
+
+    Return how many changes there were.
+    """
     changes = 0
     while not finished.wait(0.001) or not changes:
         deny.add(f"198.18.{changes % 256}.0/24", expires=0.01)
