@@ -25,7 +25,8 @@ class ListenerOptions(TypedDict, total=False):
     waits for the peer's first byte, so a protocol in which the server speaks first does not fit. "off"
     refuses headers."""
     trusted: Networks | None
-    """The proxies that are believed (R4): addresses and CIDRs. None, the default, believes every peer."""
+    """The proxies that are believed (R4): addresses and CIDRs. None, the default, believes every peer. A
+    link-local proxy needs its interface ("fe80::1%eth0"): without one the entry is no peer's."""
     untrusted: Literal["refuse", "direct"]
     """What becomes of other peers: closed, as by default, or served as clients, whatever they send."""
 
@@ -48,7 +49,7 @@ class ListenerOptions(TypedDict, total=False):
     allow: Networks | None
     """The clients that are served; None, the default, for all."""
     deny: Networks | None
-    """The clients that are not, whatever `allow` says."""
+    """The clients that are not, whatever `allow` says. A link-local entry without an interface is for all of them."""
     max_connections: int | None
     """How many connections of clients may be open; None, the default, for no limit."""
     max_connections_per_client: int | None

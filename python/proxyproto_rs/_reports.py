@@ -71,7 +71,7 @@ class Refusal:
     client: Any
     """The client's address from the header, in the socket module's shape; None where no header was read."""
     detail: str
-    """What came, at which byte it went wrong, and what to do about it, in one line."""
+    """What came, at which byte it went wrong or which rule refused it, and what to do about it. Never empty."""
     first_bytes: bytes
     """The first bytes the peer sent, at most 24 of them."""
     listener: str

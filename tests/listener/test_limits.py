@@ -133,6 +133,24 @@ def test_a_rate_has_its_burst_and_is_each_clients_own() -> None:
             clients.serve("192.0.2.2").close()
 
 
+@pytest.mark.parametrize(
+    ("limit", "outcome"),
+    [({"max_connections": 1}, "too-many"), ({"max_connections_per_client": 1}, "too-many-from-client")],
+    ids=str,
+)
+def test_who_finds_no_place_keeps_its_rate(limit: dict[str, Any], outcome: str) -> None:
+    with Listener(
+        "127.0.0.1", 0, **TRUSTED, **limit, max_rate_per_client=0.001, burst_per_client=2
+    ) as listener:
+        clients = Clients(listener)
+        with clients.ends:
+            with clients.serve("192.0.2.1"):
+                for _ in range(3):
+                    assert clients.is_refused("192.0.2.1", outcome)
+            clients.serve("192.0.2.1").close()
+            assert clients.is_refused("192.0.2.1", "rate-limited")
+
+
 def test_limits_that_are_shared_count_over_all_listeners() -> None:
     limits = ClientLimits(max_connections=1)
     with (

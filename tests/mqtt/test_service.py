@@ -178,6 +178,38 @@ async def test_a_reload_with_access_rules_ends_whom_they_forbid() -> None:
         assert [row.reason_code for row in await broker.rows()] == ["access-denied"]
 
 
+FILE = """
+listeners: {tcp: {bind: 127.0.0.1:0}}
+amqtt: {plugins: {amqtt.plugins.authentication.AnonymousAuthPlugin: {}}}
+"""
+
+
+async def test_a_reload_reads_the_file_again_that_was_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "broker.yaml"
+    file.write_text(FILE + "limits: {max_sessions: 2}\n")
+    async with BrokerService(BrokerConfig.load(file, environ={})) as service:
+        file.write_text(FILE + "limits: {max_sessions: 1}\n")
+        assert await service.reload() == ("limits",)
+        assert service.gate.limits.max_sessions == 1
+        file.write_text(FILE + "limits: {max_sessions: 3}\n")
+        assert await service.reload() == ("limits",), "the second one was forgotten"
+
+
+async def test_a_configuration_made_in_code_comes_from_no_file(tmp_path: Path) -> None:
+    async with running() as broker:
+        with pytest.raises(ValueError, match="came from no file"):
+            await broker.service.reload()
+    file = tmp_path / "broker.yaml"
+    file.write_text(FILE)
+    config = BrokerConfig.load(file, environ={})
+    assert config.source is not None
+    assert config.model_copy().source is not None
+    assert config.model_copy(update={"node_id": "here"}).source is None
+    assert config == BrokerConfig.load(file, environ={})
+    assert config == config.model_copy(update={"node_id": config.node_id})
+    assert config != config.model_copy(update={"node_id": "here"})
+
+
 async def test_a_reload_that_needs_a_restart_changes_nothing() -> None:
     async with running() as broker:
         before = broker.service.config

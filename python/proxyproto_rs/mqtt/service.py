@@ -59,7 +59,7 @@ class BrokerService:
 
     Args:
         config: From `BrokerConfig.load`, or a `BrokerConfig` made with keywords of the file's shape.
-        source: Reads the configuration again, for `reload()` without an argument.
+        source: Reads the configuration again, for `reload()` without an argument. By default it is read as `config` was.
         store: Used instead of the SQLite file that the configuration names. It is closed at the end too.
     """
 
@@ -188,17 +188,21 @@ class BrokerService:
     async def reload(self, loaded: Loaded | None = None) -> tuple[str, ...]:
         """Put a new configuration in force, all of it or nothing. Return the names of the changed sections.
 
+        Without an argument it reads the file again that `BrokerConfig.load` has read.
+
         Raises:
+            ValueError: There is no argument, and the configuration did not come from a file.
             ConfigError: It is wrong, or changes something that needs a restart. The old one stays.
             OSError: The new audit file cannot be opened. The old one stays.
         """
         try:
             if loaded is None:
-                if self._source is None:
+                source = self._source or self.config.source
+                if source is None:
                     raise ValueError(
-                        "reload() needs a configuration: the service was given no source for one"
+                        "reload() needs a configuration: this one was made in code, and came from no file"
                     )
-                loaded = self._source()
+                loaded = source()
             use_passwords = await asyncio.to_thread(reread_password_files)
             changed = self._reload(loaded, use_passwords)
         except ConfigError as wrong:

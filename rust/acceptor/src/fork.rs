@@ -38,15 +38,9 @@ pub(crate) fn let_go_of_all() {
 #[derive(Debug)]
 pub(crate) struct Work(());
 
-/// Runs `work`, and keeps a fork by [`pause`](crate::pause) from happening meanwhile: a child would inherit the locks that it
-/// holds. Call it from a thread that does not keep the forking one from going on, so never with an interpreter's lock.
-pub fn without_a_fork<T>(work: impl FnOnce() -> T) -> T {
-    let _work = Work::begin();
-    work()
-}
-
 impl Work {
-    /// Waits while a fork is under way.
+    /// Waits while a fork is under way. A thread that works already must not call it again: the fork waits for its first
+    /// work to end, and it would wait for the fork.
     pub(crate) fn begin() -> Self {
         while AT_WORK.fetch_add(1, Ordering::Acquire) & FORKING != 0 {
             AT_WORK.fetch_sub(1, Ordering::Release);

@@ -28,7 +28,6 @@ mod door;
 #[cfg(feature = "tracing")]
 mod events;
 mod fork;
-pub use fork::without_a_fork;
 mod interface;
 mod keyed;
 mod late;

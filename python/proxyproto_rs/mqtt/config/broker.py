@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from .inheritance import resolve
 from .listener import ListenerConfig, ProxyConfig, TlsConfig
@@ -28,6 +28,11 @@ from .values import Mode  # noqa: TC001 (pydantic reads the annotations)
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+    from .loading import Loaded
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -57,6 +62,31 @@ class BrokerConfig(Section):
     http: HttpConfig = HttpConfig()
     amqtt: AmqttConfig = AmqttConfig()
 
+    _source: Callable[[], Loaded] | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> Callable[[], Loaded] | None:
+        """Reads the same file and variables anew, for a reload; None for a configuration that was made in code."""
+        return self._source
+
+    def read_from(self, source: Callable[[], Loaded]) -> Self:
+        """Remember where this was read from; return it."""
+        self._source = source
+        return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy it, as pydantic does; a copy with other values does not come from a file."""
+        copy = super().model_copy(update=update, deep=deep)
+        if update:
+            copy._source = None
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the values are the same, wherever they were read from."""
+        return isinstance(other, BrokerConfig) and dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]  # its listeners are a dict
+
     @field_validator("store")
     @classmethod
     def _known_store(cls, store: str | None) -> str | None:
@@ -81,6 +111,7 @@ class BrokerConfig(Section):
 
         A variable that overrides the file is logged at WARNING. Without a file TBMQ's defaults hold.
         `allow_anonymous` lets everybody log in if the configuration names no auth plugin.
+        It remembers where the configuration came from, for `BrokerService.reload()`.
 
         Raises:
             ConfigError: all that is wrong, one line for each: file, line, key, what it must be, what it is.

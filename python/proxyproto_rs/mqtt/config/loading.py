@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +58,7 @@ def load(
 
     With `usable` False it skips the rules that only a broker needs, to show the values.
     """
+    again = partial(load, path, environ=environ, allow_anonymous=allow_anonymous)
     environ = os.environ if environ is None else environ
     source = Source() if path is None else _read(path, environ)
     if source.problems and not source.tree:
@@ -69,7 +71,7 @@ def load(
         overlay.warnings.append(
             "http: this version serves no HTTP; the section is validated and nothing else"
         )
-    config = _validate(source, usable=usable)
+    config = _validate(source, usable=usable).read_from(again)
     return Loaded(config, source.origins, tuple(overlay.warnings))
 
 
