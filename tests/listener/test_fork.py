@@ -278,6 +278,40 @@ def test_a_child_goes_on_with_the_sets_and_limits_of_its_parent() -> None:
     assert "203.0.113.1" not in deny
 
 
+COUNTED_WHILE_ANOTHER_THREAD_FORKS = """
+import os, sys, threading
+from proxyproto_rs import AddressSet, Listener
+
+listeners = [Listener("127.0.0.1", 0, trusted=["127.0.0.1"]) for _ in range(int(sys.argv[1]))]
+networks = AddressSet(f"10.0.{number >> 8}.{number & 255}" for number in range(5000))
+is_over = False
+
+def count():
+    while not is_over:
+        assert len(networks) == len(list(networks)) == 5000
+
+threads = [threading.Thread(target=count) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(100):
+    child = os.fork()
+    if child == 0:
+        networks.add("192.0.2.1")
+        os._exit(len(networks) != 5001)
+    assert os.waitpid(child, 0)[1] == 0
+is_over = True
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("listeners", [0, 1])
+def test_a_set_that_is_counted_while_another_thread_forks_is_the_childs_too(listeners: int) -> None:
+    """Counting goes on without the interpreter, so a fork has to wait for it, and must not wait for ever."""
+    program = [sys.executable, "-W", "ignore", "-c", COUNTED_WHILE_ANOTHER_THREAD_FORKS, str(listeners)]
+    subprocess.run(program, check=True, timeout=50)
+
+
 def test_threads_may_fork_at_once(listener: Listener) -> None:
     with ThreadPoolExecutor(4) as pool:
         for forking in [pool.submit(in_child, lambda: None) for _ in range(12)]:

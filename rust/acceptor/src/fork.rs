@@ -61,9 +61,11 @@ impl Drop for Work {
 pub(crate) struct NobodyAtWork(());
 
 impl NobodyAtWork {
-    /// Waits until whoever works has done. One thread at a time may call this.
+    /// Waits until whoever works, or forks, has done.
     pub(crate) fn wait() -> Self {
-        AT_WORK.fetch_or(FORKING, Ordering::AcqRel);
+        while AT_WORK.fetch_or(FORKING, Ordering::AcqRel) & FORKING != 0 {
+            thread::yield_now();
+        }
         while AT_WORK.load(Ordering::Acquire) & !FORKING != 0 {
             thread::yield_now();
         }
@@ -105,5 +107,15 @@ mod tests {
         drop(work);
         assert!(waiting.join().unwrap(), "work began while a fork was under way");
         drop(Work::begin());
+    }
+
+    #[test]
+    fn a_fork_waits_for_another() {
+        let first = NobodyAtWork::wait();
+        let second = thread::spawn(NobodyAtWork::wait);
+        thread::yield_now();
+        assert!(!second.is_finished());
+        drop(first);
+        drop(second.join().unwrap());
     }
 }

@@ -125,22 +125,33 @@ fn watched_by(epoll: RawFd) -> Vec<RawFd> {
 /// The background thread at rest, and nobody else at work with our locks, until this is dropped. See [`pause`].
 #[derive(Debug)]
 pub struct Paused {
+    thread: Option<ThreadAtRest>,
+    #[expect(dead_code, reason = "held for its drop, which must come last")]
+    nobody: NobodyAtWork,
+}
+
+#[derive(Debug)]
+struct ThreadAtRest {
     #[expect(dead_code, reason = "held for its drop, which must come before the thread's")]
     resume: mpsc::Sender<()>,
     /// Held: whoever else closes the last listener would wait for a thread at rest.
     thread: Arc<Thread>,
-    #[expect(dead_code, reason = "held for its drop")]
-    nobody: NobodyAtWork,
 }
 
 /// Brings the background thread to rest, if there is one, and waits until no other thread is at work in this crate: call it
-/// before a fork, and drop what it returns after it. In the child call [`Paused::let_go_in_child`] in place of that.
+/// before a fork, and drop what it returns after it. In the child call [`Paused::let_go_in_child`] in place of that. A thread
+/// that calls it meanwhile waits.
 ///
 /// A fork copies every lock as it is. Nobody would ever unlock one in the child that another thread holds just then, of an
 /// [`AddressSet`](crate::AddressSet) or of [`ClientLimits`](crate::ClientLimits). Without this, 2 children in 1000 of a busy
 /// server hung when they used the same set.
 #[must_use]
-pub fn pause() -> Option<Paused> {
+pub fn pause() -> Paused {
+    let thread = bring_thread_to_rest();
+    Paused { thread, nobody: NobodyAtWork::wait() }
+}
+
+fn bring_thread_to_rest() -> Option<ThreadAtRest> {
     let current = THREAD.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
     let thread = current.filter(|thread| thread.is_of_this_process())?;
     let (rest, is_at_rest) = mpsc::channel();
@@ -152,7 +163,7 @@ pub fn pause() -> Option<Paused> {
     });
     // An error says that the thread ends, and runs nothing any more.
     is_at_rest.recv().ok()?;
-    Some(Paused { resume, thread, nobody: NobodyAtWork::wait() })
+    Some(ThreadAtRest { resume, thread })
 }
 
 impl Paused {
@@ -163,7 +174,9 @@ impl Paused {
     pub fn let_go_in_child(self) {
         NobodyAtWork::forget_all();
         fork::let_go_of_all();
-        self.thread.let_go();
+        if let Some(ThreadAtRest { thread, .. }) = &self.thread {
+            thread.let_go();
+        }
         // The thread is not here, and telling or joining it could only hang.
         std::mem::forget(self);
     }

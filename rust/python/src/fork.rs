@@ -14,7 +14,7 @@ pub(crate) fn _before_fork(py: Python<'_>) {
     // Two threads may fork at once. The second waits here until the first has resumed the background thread. The first
     // needs the interpreter for that, so it is released here.
     let paused = py.detach(acceptor::pause);
-    *PAUSED.lock().unwrap_or_else(PoisonError::into_inner) = paused;
+    *PAUSED.lock().unwrap_or_else(PoisonError::into_inner) = Some(paused);
 }
 
 /// Resume the background thread.
