@@ -22,7 +22,7 @@ _listening_socket
 _connect _proxied_socket _reports _options _wake_fd _systemd _loops.which
 exceptions
 _core
-_enums _loops.__init__
+_annotations _enums _loops.__init__
 """
 LEVELS = {module: level for level, line in enumerate(reversed(ROOMS.split("\n"))) for module in line.split()}
 

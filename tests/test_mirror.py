@@ -24,6 +24,7 @@ SOURCES = sorted(
 # These have no public face of their own. They are tested through the face that users see.
 TESTED_BY = {
     "python/proxyproto_rs/__init__.py": "test_exports.py",
+    "python/proxyproto_rs/_annotations.py": "test_type_hints.py",
     "python/proxyproto_rs/_get_header.py": "listener/test_proxied_socket.py",
     "python/proxyproto_rs/_loops/__init__.py": "test_exports.py",
     "python/proxyproto_rs/_loops/facts.py": "listener/test_serve.py",

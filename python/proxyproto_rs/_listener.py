@@ -5,27 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl as tls
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import _systemd
+from ._annotations import Self, Unpack
 from ._core import Acceptor
 from ._listening_socket import ListeningSocket, StdlibSocket
 from ._loops import serve
 from ._loops.serve import STREAM_LIMIT, ClientConnected, ProtocolFactory
-from ._loops.server import Tls
-from ._reports import ListenerStats
-
-if TYPE_CHECKING:
-    import ssl as tls
-    from collections.abc import Mapping
-
-    from typing_extensions import Self, Unpack
-
-    from ._loops.server import Server
-    from ._options import ListenerOptions
-    from ._proxied_socket import ProxiedSocket
-    from ._reports import OnRefused
+from ._loops.server import Server, Tls
+from ._options import ListenerOptions
+from ._proxied_socket import ProxiedSocket
+from ._reports import ListenerStats, OnRefused
 
 __all__ = ["Listener"]
 

@@ -18,21 +18,18 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
 from . import _core
+from ._core import Acceptor, Connection
 from ._loops.which import runs_as_callback, runs_uvloop
 from ._proxied_socket import ProxiedSocket, serving
 from ._reports import OnRefused, Refusals
 from ._wake_fd import ShownFd, WakeFd
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType
-
-    from ._core import Acceptor, Connection
-
-    _Instruction = tuple[int, CodeType, int]
+_Instruction = tuple[int, CodeType, int]
 
 if TYPE_CHECKING:
     StdlibSocket = socket.socket

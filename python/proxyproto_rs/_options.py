@@ -5,16 +5,13 @@ The acceptor has the defaults and checks what is given.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypedDict
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal, TypeAlias, TypedDict
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-    from typing import TypeAlias
+from ._core import AddressSet, ClientLimits
 
-    from ._core import AddressSet, ClientLimits
-
-    Networks: TypeAlias = AddressSet | Iterable[str | IPv4Address | IPv6Address | IPv4Network | IPv6Network]
+Networks: TypeAlias = AddressSet | Iterable[str | IPv4Address | IPv6Address | IPv4Network | IPv6Network]
 
 
 class ListenerOptions(TypedDict, total=False):

@@ -9,10 +9,9 @@ import errno
 import os
 import socket
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ._core import Connection, Header
+from ._core import Connection, Header
 
 __all__ = ["ProxiedSocket"]
 

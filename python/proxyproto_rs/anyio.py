@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import anyio
@@ -28,13 +28,11 @@ try:
     from anyio.abc import SocketAttribute
 except ImportError as missing:
     raise ImportError("proxyproto_rs.anyio needs anyio: pip install anyio", name="anyio") from missing
+from collections.abc import Callable, Mapping
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from anyio.abc import TaskGroup
 
-    from anyio.abc import TaskGroup
-
-    from . import Header, Listener, ProxiedSocket
+from . import Header, Listener, ProxiedSocket
 
 __all__ = ["ProxyAttribute", "SocketListener", "SocketStream"]
 

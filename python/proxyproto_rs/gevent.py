@@ -21,9 +21,9 @@ try:
 except ImportError as missing:
     raise ImportError("proxyproto_rs.gevent needs gevent: pip install gevent", name="gevent") from missing
 
-if TYPE_CHECKING:
-    from . import Header, ProxiedSocket
+from . import Header, ProxiedSocket
 
+if TYPE_CHECKING:
     _Server = gevent.server.StreamServer
 else:
     _Server = object

@@ -15,13 +15,12 @@ import logging
 import os
 import socketserver
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import Command, Listener, ProxiedSocket, get_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     _Server = socketserver.TCPServer
 else:
     _Server = object

@@ -22,16 +22,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl as tls_module
 import struct
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
 from . import Header
-
-if TYPE_CHECKING:
-    import ssl as tls_module
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 __all__ = ["ProxiedClient", "make_header", "proxied_client"]
 

@@ -16,18 +16,16 @@ Typical use::
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import trio
 except ImportError as missing:
     raise ImportError("proxyproto_rs.trio needs trio: pip install trio", name="trio") from missing
+import ssl
+from collections.abc import Awaitable, Callable
 
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Awaitable, Callable
-
-    from . import Header, Listener, ProxiedSocket
+from . import Header, Listener, ProxiedSocket
 
 __all__ = ["ProxiedStream", "SocketListener", "serve_trio"]
 

@@ -17,7 +17,7 @@ import inspect
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import Listener
 from .asgi import ProxyProtocolMiddleware
@@ -27,10 +27,8 @@ try:
     from uvicorn.supervisors import ChangeReload, Multiprocess
 except ImportError as missing:
     raise ImportError("proxyproto_rs.uvicorn needs uvicorn: pip install uvicorn", name="uvicorn") from missing
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
+import socket
+from collections.abc import Callable
 
 __all__ = ["Config", "Server", "run"]
 

@@ -12,7 +12,7 @@ Typical use::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from . import Listener
 
@@ -20,10 +20,8 @@ try:
     import uvloop
 except ImportError as missing:
     raise ImportError("proxyproto_rs.uvloop needs uvloop: pip install uvloop", name="uvloop") from missing
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable, Coroutine
 
 __all__ = ["Loop", "new_event_loop", "run"]
 

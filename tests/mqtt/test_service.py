@@ -202,9 +202,9 @@ async def test_a_configuration_made_in_code_comes_from_no_file(tmp_path: Path) -
     file = tmp_path / "broker.yaml"
     file.write_text(FILE)
     config = BrokerConfig.load(file, environ={})
-    assert config.source is not None
-    assert config.model_copy().source is not None
-    assert config.model_copy(update={"node_id": "here"}).source is None
+    assert config.loaded_from is not None
+    assert config.model_copy().loaded_from == config.loaded_from
+    assert config.model_copy(update={"node_id": "here"}).loaded_from is None
     assert config == BrokerConfig.load(file, environ={})
     assert config == config.model_copy(update={"node_id": config.node_id})
     assert config != config.model_copy(update={"node_id": "here"})

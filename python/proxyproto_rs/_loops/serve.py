@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl as tls
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
+from .._listening_socket import ListeningSocket
 from .._proxied_socket import ProxiedSocket
+from .._wake_fd import WakeFd
 from . import selector, which, wrapped
-from .server import Tls
-from .transport import WrappedStreamWriter
-
-if TYPE_CHECKING:
-    import ssl as tls
-
-    from .._listening_socket import ListeningSocket
-    from .._wake_fd import WakeFd
-    from .server import Server
-    from .transport import AcceptedSocket
+from .server import Server, Tls
+from .transport import AcceptedSocket, WrappedStreamWriter
 
 __all__ = ["open_streams"]
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
-ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], "Awaitable[None] | None"]
+ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 STREAM_LIMIT = 2**16  # asyncio's own
 

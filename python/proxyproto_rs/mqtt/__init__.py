@@ -10,7 +10,8 @@ from .passwords import PasswordFile
 from .records import BlockedClient, BlockQuery, UnauthorizedClient, UnauthorizedQuery
 from .service import BrokerService
 from .session_query import SessionQuery
-from .sessions import SessionRecord, Sessions, SessionView
+from .session_record import SessionRecord
+from .sessions import Sessions, SessionView
 from .store import Store, StoreError
 
 __all__ = [

@@ -6,14 +6,12 @@ WebSocket, blocks or limits. The gate knows nothing about how messages reach the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .connect import Connect
-    from .connection import Connection
-    from .events import Action
+from .connect import Connect
+from .connection import Connection
+from .events import Action
 
 
 class Link(Protocol):

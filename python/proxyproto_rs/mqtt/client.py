@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .door import Door
     from .gate import Gate
     from .rates import PublishRate
-    from .sessions import SessionRecord
+    from .session_record import SessionRecord
     from .wire import Wire
 
 _SETTLE = 5.0  # seconds for the backend to let go of an ended client

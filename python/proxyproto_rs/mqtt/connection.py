@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from proxyproto_rs import Header
 
 from .networks import parse_address
-
-if TYPE_CHECKING:
-    from proxyproto_rs import Header
 
 Address = tuple[str, int]
 """A host in canonical text and a port.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .connection import Address
     from .demo_proxies import Proxy
-    from .sessions import SessionRecord
+    from .session_record import SessionRecord
 
 PASSWORD = "greenhouse"  # noqa: S105 (for a broker that lives for seconds, on loopback)
 TOPIC = "greenhouse/temperature"

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from .config import IdentityConfig
+from .client import Client
+from .config import IdentityConfig, WebSocketConfig
 from .identity import Identity
 from .metrics import ListenerCounts
 
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Container
-
-    from .client import Client
-    from .config import WebSocketConfig
-
-    Check = Callable[[Client], None]
-    """Raises Refuse if the client may not come in."""
+Check = Callable[[Client], None]
+"""Raises Refuse if the client may not come in."""
 
 
 @dataclass

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .sessions import SessionRecord
+from .connection import Connection
+from .session_record import SessionRecord
 
 Action = Literal["publish", "subscribe"]
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
+from collections.abc import Container, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from proxyproto_rs import get_header
+from proxyproto_rs import Listener, get_header
 
 from .admission import check_limits, check_owner
+from .backend import Backend
 from .client import Client
 from .config import IdentityConfig, LimitsConfig, MqttConfig, WebSocketConfig
 from .connect import connect_length, decode_connect
 from .connection import connection_of
-from .door import Door
+from .door import Check, Door
 from .events import Observer, Refuse, Silent
 from .faults import Faults
 from .id_locks import IdLocks
@@ -30,15 +33,6 @@ from .sessions import Sessions
 from .tls import ProxyTls, info_of, why_failed
 from .websocket import open_websocket
 from .wire import Wire
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Container, Sequence
-
-    from proxyproto_rs import Listener
-
-    from .backend import Backend
-    from .door import Check
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 

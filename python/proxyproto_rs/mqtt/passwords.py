@@ -7,24 +7,20 @@ loop serves. amqtt's FileAuthPlugin checks them in the event loop, and nobody is
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from amqtt.contexts import BaseContext
 from amqtt.plugins.base import BaseAuthPlugin
+from amqtt.session import Session
 
 from .config import ConfigError, Problem
 from .password_table import GoodLogins, PasswordFileError, PasswordTable, read_passwords
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
-    from amqtt.session import Session
 
 __all__ = ["PasswordFile", "PasswordFileError"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .connection import Connection, TlsInfo
     from .events import Action, RefusedClient
     from .metrics import Metrics
-    from .sessions import SessionRecord
+    from .session_record import SessionRecord
     from .unauthorized import Unauthorized
 
 _FOLD_SECONDS = 10.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from .networks import network_text, parse_network
-from .paging import Paging
+from .paging import Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
 from .patterns import compile_pattern
 
 AddressSource = Literal["header", "forwarded", "peer"]

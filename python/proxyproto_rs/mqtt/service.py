@@ -7,17 +7,23 @@ import contextlib
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from amqtt.broker import Broker
+from typing_extensions import Self
+
+from proxyproto_rs import ListenerStats
 
 from .access import AccessRules
 from .amqtt_backend import AmqttBackend, broker_of
-from .analytics import Analytics
+from .analytics import Analytics, By, Minute, TopEntry
 from .audit import AuditLog
 from .auto_block import AutoBlock
 from .block_consequences import BlockConsequences
 from .blocks import Blocked
 from .checks import Checks
-from .config import ConfigError
+from .config import BrokerConfig, ConfigError, Loaded
 from .config.reload import changed_sections, refuse_what_needs_a_restart
 from .config.rules import refuse_unusable
 from .gate import Gate
@@ -25,23 +31,12 @@ from .listening import Listening, context_of
 from .metrics import Metrics
 from .passwords import reread_password_files
 from .recorder import Recorder
+from .session_record import SessionRecord
+from .sessions import Sessions
 from .sources import BrokerSources
 from .sqlite import SqliteStore
-from .store import sqlite_path
+from .store import Store, sqlite_path
 from .unauthorized import Unauthorized
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
-
-    from amqtt.broker import Broker
-    from typing_extensions import Self
-
-    from proxyproto_rs import ListenerStats
-
-    from .analytics import By, Minute, TopEntry
-    from .config import BrokerConfig, Loaded
-    from .sessions import SessionRecord, Sessions
-    from .store import Store
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -197,7 +192,8 @@ class BrokerService:
         """
         try:
             if loaded is None:
-                source = self._source or self.config.source
+                loaded_from = self.config.loaded_from
+                source = self._source or (None if loaded_from is None else loaded_from.load)
                 if source is None:
                     raise ValueError(
                         "reload() needs a configuration: this one was made in code, and came from no file"

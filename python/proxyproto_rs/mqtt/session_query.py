@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from .networks import IPNetwork, parse_address, parse_network
-from .paging import Paging
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from .sessions import SessionRecord
+from .paging import Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
+from .session_record import SessionRecord
 
 Comparison = Literal["EQUAL", "NOT_EQUAL", "GREATER", "LESS", "GREATER_OR_EQUAL", "LESS_OR_EQUAL"]
 

@@ -3,102 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from .client import Client
 from .events import Operated, nobody_told
-from .paging import camel_case
+from .paging import Page
 from .session_query import SessionQuery, matching
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from .client import Client
-    from .connection import Connection
-    from .paging import Page
-    from .wire import Traffic
-
-
-@dataclass(slots=True, kw_only=True)
-class SessionRecord:
-    """One client id and its present or last connection. Times are milliseconds since 1970; 0 means never."""
-
-    client_id: str
-    username: str | None
-    connection: Connection
-    traffic: Traffic
-    node_id: str
-    clean_start: bool
-    keep_alive_seconds: int
-    session_expiry_interval: int
-    """How long the session is kept without a connection, in seconds. 0 if it ends with the connection, or never ends."""
-    connected: bool = True
-    connected_at: int = 0
-    login_seconds: float = 0.0
-    """The time from the accepted connection to the CONNACK."""
-    disconnected_at: int = 0
-    disconnect_reason: str | None = None
-    detail: str = ""
-    subscriptions_count: int = 0
-    """The number when it was last read. `Sessions.find` and `get` refresh it."""
-
-    @property
-    def session_id(self) -> str:
-        """The session id of the connection."""
-        return self.connection.session_id
-
-    @property
-    def session_end_ts(self) -> int:
-        """When the kept session will be forgotten; 0 while the client is connected, or if it never will."""
-        if self.connected or not self.session_expiry_interval:
-            return 0
-        return self.disconnected_at + self.session_expiry_interval * 1000
-
-    @property
-    def last_seen(self) -> int:
-        """When the last byte came from the client."""
-        return int((time.time() - time.monotonic() + self.traffic.last_received) * 1000)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the row for JSON, TBMQ's names first, then ours."""
-        connection, traffic = self.connection, self.traffic
-        proxy = connection.proxy or (None, None)
-        header, tls = connection.header, connection.tls
-        return {
-            "clientId": self.client_id,
-            "sessionId": connection.session_id,
-            "connectionState": "CONNECTED" if self.connected else "DISCONNECTED",
-            "clientIpAdr": connection.client[0],
-            "clientType": "DEVICE",
-            "nodeId": self.node_id,
-            "subscriptionsCount": self.subscriptions_count,
-            "connectedAt": self.connected_at,
-            "disconnectedAt": self.disconnected_at,
-            "cleanStart": self.clean_start,
-            "keepAliveSeconds": self.keep_alive_seconds,
-            "sessionExpiryInterval": self.session_expiry_interval,
-            "sessionEndTs": self.session_end_ts,
-            "clientPort": connection.client[1],
-            "username": self.username,
-            "mqttVersion": "MQTT_3_1_1",
-            "listener": connection.listener,
-            "proxyIpAdr": proxy[0],
-            "proxyPort": proxy[1],
-            "proxyVersion": connection.proxy_version,
-            "destinationIpAdr": connection.destination[0],
-            "destinationPort": connection.destination[1],
-            "addressSource": connection.address_source,
-            "vpcEndpointId": None if header is None else header.aws_vpc_endpoint_id,
-            "disconnectReason": self.disconnect_reason,
-            "bytesIn": traffic.bytes_in,
-            "bytesOut": traffic.bytes_out,
-            "packetsIn": traffic.packets_in,
-            "packetsOut": traffic.packets_out,
-            "lastSeen": self.last_seen,
-            "tls": None
-            if tls is None
-            else {camel_case(name): getattr(tls, name) for name in tls.__dataclass_fields__},
-        }
+from .session_record import SessionRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,12 @@ other's rows, blocks (they poll `blocks`) and login failures.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from .paging import Page
-    from .records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
+from .paging import Page
+from .records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
 
 
 class StoreError(Exception):

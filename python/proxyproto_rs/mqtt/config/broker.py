@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
+from typing_extensions import Self
 
 from .inheritance import resolve
 from .listener import ListenerConfig, ProxyConfig, TlsConfig
+from .loaded_from import LoadedFrom
 from .section import Section
 from .sections import (
     AccessRule,
@@ -24,15 +27,7 @@ from .sections import (
     MqttConfig,
     UnauthorizedConfig,
 )
-from .values import Mode  # noqa: TC001 (pydantic reads the annotations)
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
-    from typing_extensions import Self
-
-    from .loading import Loaded
+from .values import Mode
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -62,23 +57,18 @@ class BrokerConfig(Section):
     http: HttpConfig = HttpConfig()
     amqtt: AmqttConfig = AmqttConfig()
 
-    _source: Callable[[], Loaded] | None = PrivateAttr(None)
+    _loaded_from: LoadedFrom | None = PrivateAttr(None)
 
     @property
-    def source(self) -> Callable[[], Loaded] | None:
-        """Reads the same file and variables anew, for a reload; None for a configuration that was made in code."""
-        return self._source
-
-    def read_from(self, source: Callable[[], Loaded]) -> Self:
-        """Remember where this was read from; return it."""
-        self._source = source
-        return self
+    def loaded_from(self) -> LoadedFrom | None:
+        """Where `load` has read it, for a reload. None if it was made in code."""
+        return self._loaded_from
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy it, as pydantic does; a copy with other values does not come from a file."""
         copy = super().model_copy(update=update, deep=deep)
         if update:
-            copy._source = None
+            copy._loaded_from = None
         return copy
 
     def __eq__(self, other: object) -> bool:

@@ -8,9 +8,7 @@ from pydantic import Field
 
 from .section import Section
 from .sections import IdentityConfig, Secret
-
-# pydantic reads the annotations.
-from .values import BindAddress, Bool, Count, Duration, Mode, Networks, Positive, Size  # noqa: TC001
+from .values import BindAddress, Bool, Count, Duration, Mode, Networks, Positive, Size
 
 ListenerType = Literal["tcp", "ssl", "ws", "wss"]
 

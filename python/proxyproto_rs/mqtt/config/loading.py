@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +13,7 @@ from .broker import BrokerConfig
 from .errors import ConfigError, Path, Problem
 from .inheritance import resolve
 from .listener import ListenerConfig
+from .loaded_from import LoadedFrom
 from .messages import text_of, written_at
 from .rules import ANONYMOUS, Finding, check
 from .sections import AmqttConfig
@@ -58,7 +58,7 @@ def load(
 
     With `usable` False it skips the rules that only a broker needs, to show the values.
     """
-    again = partial(load, path, environ=environ, allow_anonymous=allow_anonymous)
+    loaded_from = LoadedFrom(path, environ, allow_anonymous)
     environ = os.environ if environ is None else environ
     source = Source() if path is None else _read(path, environ)
     if source.problems and not source.tree:
@@ -71,7 +71,8 @@ def load(
         overlay.warnings.append(
             "http: this version serves no HTTP; the section is validated and nothing else"
         )
-    config = _validate(source, usable=usable).read_from(again)
+    config = _validate(source, usable=usable)
+    config._loaded_from = loaded_from  # pydantic wants the underscore of what is no field
     return Loaded(config, source.origins, tuple(overlay.warnings))
 
 
