@@ -291,8 +291,10 @@ async def test_a_success_clears_the_row_of_that_address_only() -> None:
 async def test_health_checks_leave_no_trace() -> None:
     own = Header.v1(("127.0.0.1", 1), ("127.0.0.1", 2)).encode()
     async with running() as broker:
-        for header in (Header.local().encode(), Header.unknown().encode(), own):
+        for number, header in enumerate((Header.local().encode(), Header.unknown().encode(), own), 1):
             async with dial(broker.address(), header=header) as client:
+                # A check that has ended before it is looked at does not reach the broker.
+                await broker.until(lambda number=number: broker.service.stats()["tcp"].accepted == number)
                 client.writer.write_eof()
                 assert await client.end() == b""
         assert broker.service.metrics.connects["tcp", "closed-early"] == 3
