@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::peek::{Look, consume, look};
 use crate::pending::Waiting;
-use crate::policy::{Decision, decide};
+use crate::policy::{Admission, decide};
 use crate::queue::Connection;
 use crate::refusal::Refusal;
 use crate::sys;
@@ -131,13 +131,15 @@ impl<'a> Doorkeeper<'a> {
     fn serve(&mut self, waiting: Waiting, header: Option<Header>, seen: usize) -> Option<Connection> {
         let is_tcp = self.shared.is_tcp();
         let Waiting { fd, peer, .. } = waiting;
-        let decision = decide(header.as_ref(), &peer, &self.options, &self.shared.open, self.now);
-        if let Decision::Refuse(cause, client) = decision {
-            // Where a rule forbids the client, its header was good, and its bytes say nothing.
-            let told = if cause == Cause::ImpossibleClient { seen } else { 0 };
-            self.refuse(&peer, client, cause, told);
-            return None;
-        }
+        let admission = match decide(header.as_ref(), &peer, &self.options, &self.shared.open, self.now) {
+            Ok(admission) => admission,
+            Err((cause, client)) => {
+                // Where a rule forbids the client, its header was good, and its bytes say nothing.
+                let told = if cause == Cause::ImpossibleClient { seen } else { 0 };
+                self.refuse(&peer, client, cause, told);
+                return None;
+            }
+        };
         if let Some(header) = &header {
             // The peer has reset the connection since the look.
             if consume(fd.as_fd(), header.raw().len(), is_tcp, self.buffer).is_err() {
@@ -145,15 +147,13 @@ impl<'a> Doorkeeper<'a> {
                 return None;
             }
         }
-        let (outcome, permit) = match decision {
-            Decision::Admit(outcome, permit) => (outcome, permit),
+        let (outcome, permit) = match admission {
+            Admission::Serve(outcome, permit) => (outcome, permit),
             // Its header has been consumed: unread bytes would make the kernel answer the check with a reset.
-            Decision::Close(outcome) => {
+            Admission::Close(outcome) => {
                 self.shared.counters.add(outcome);
                 return None;
             }
-            // It has been refused above.
-            Decision::Refuse(..) => return None,
         };
         if outcome == Outcome::Local && matches!(look(fd.as_fd(), &mut [0]), Look::Closed | Look::Broken) {
             // A check that has got its answer by connecting. Served, it would only raise errors in the application.

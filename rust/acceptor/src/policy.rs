@@ -11,37 +11,35 @@ use crate::options::{HealthChecks, Options};
 use crate::outcome::Outcome;
 use crate::permit::{OpenConnections, Permit};
 
-/// What the rules say of a connection whose header, if any, is good.
+/// What becomes of a connection that no rule forbids, and under which outcome it counts.
 #[derive(Debug)]
-pub(crate) enum Decision {
+pub(crate) enum Admission {
     /// It is served.
-    Admit(Outcome, Permit),
-    /// A health check that is counted and closed.
+    Serve(Outcome, Permit),
+    /// It is a health check that is counted and closed.
     Close(Outcome),
-    /// A rule forbids it.
-    Refuse(Cause, Option<ClientAddr>),
 }
 
-/// Decides on a connection from `peer` with `header`.
+/// Decides on a connection from `peer` with `header`, if there is one, that is good. What forbids it comes with the client.
 pub(crate) fn decide<B: AsRef<[u8]>>(
     header: Option<&Header<B>>,
     peer: &PeerAddr,
     options: &Options,
     open: &Arc<OpenConnections>,
     now: Instant,
-) -> Decision {
+) -> Result<Admission, (Cause, Option<ClientAddr>)> {
     let outcome = accepted_as(header);
     if matches!(outcome, Outcome::Local | Outcome::Unknown) {
         // The proxy itself speaks, or for nobody: no rule about clients is meant.
-        return match options.health_checks {
-            HealthChecks::Deliver => Decision::Admit(outcome, open.admit_unlimited()),
-            HealthChecks::Close => Decision::Close(outcome),
-        };
+        return Ok(match options.health_checks {
+            HealthChecks::Deliver => Admission::Serve(outcome, open.admit_unlimited()),
+            HealthChecks::Close => Admission::Close(outcome),
+        });
     }
     let client = client_of(header, peer);
     match admit(header, client, options, open, now) {
-        Ok(permit) => Decision::Admit(outcome, permit),
-        Err(cause) => Decision::Refuse(cause, client),
+        Ok(permit) => Ok(Admission::Serve(outcome, permit)),
+        Err(cause) => Err((cause, client)),
     }
 }
 
@@ -123,9 +121,9 @@ mod tests {
         };
         let open = Arc::new(OpenConnections::default());
         match decide(header.as_ref(), &PeerAddr::Ip(PEER.parse().unwrap()), options, &open, Instant::now()) {
-            Decision::Admit(outcome, _) => outcome.name(),
-            Decision::Refuse(cause, _) => cause.outcome().name(),
-            Decision::Close(_) => "close",
+            Ok(Admission::Serve(outcome, _)) => outcome.name(),
+            Err((cause, _)) => cause.outcome().name(),
+            Ok(Admission::Close(_)) => "close",
         }
     }
 
@@ -192,13 +190,13 @@ mod tests {
         for (options, expected) in cases {
             let peer = PeerAddr::Ip(PEER.parse().unwrap());
             let decision = decide(Some(&header), &peer, &options, &open, Instant::now());
-            let Decision::Refuse(cause, Some(_)) = decision else { panic!("{decision:?}") };
+            let Err((cause, Some(_))) = decision else { panic!("{decision:?}") };
             assert_eq!(cause, expected);
         }
         let unix = PeerAddr::Unix(crate::UnixName::default());
         let nobody = Options::default().allow(networks(&[]));
         let decision = decide(None::<&Header<&[u8]>>, &unix, &nobody, &open, Instant::now());
-        assert!(matches!(decision, Decision::Refuse(Cause::NoAddressToAllow, None)), "{decision:?}");
+        assert!(matches!(decision, Err((Cause::NoAddressToAllow, None))), "{decision:?}");
     }
 
     #[test]
@@ -207,7 +205,7 @@ mod tests {
         let word = |options: &Options| {
             let open = Arc::new(OpenConnections::default());
             match decide(None::<&Header<&[u8]>>, &peer, options, &open, Instant::now()) {
-                Decision::Refuse(cause, _) => cause.outcome().name(),
+                Err((cause, _)) => cause.outcome().name(),
                 _ => "served",
             }
         };
@@ -254,15 +252,12 @@ mod tests {
             };
             decide(Some(&header), &PeerAddr::Ip(PEER.parse().unwrap()), &options, &open, Instant::now())
         };
-        let Decision::Admit(_, first) = decide_on(1) else { panic!("a free place") };
-        assert!(matches!(
-            decide_on(1),
-            Decision::Refuse(Cause::TooManyFromClient { open: 1, most: 1, .. }, Some(_))
-        ));
-        let Decision::Admit(_, _second) = decide_on(2) else { panic!("a free place") };
-        assert!(matches!(decide_on(3), Decision::Refuse(Cause::TooMany { open: 2, most: 2 }, Some(_))));
+        let Ok(Admission::Serve(_, first)) = decide_on(1) else { panic!("a free place") };
+        assert!(matches!(decide_on(1), Err((Cause::TooManyFromClient { open: 1, most: 1, .. }, Some(_)))));
+        let Ok(Admission::Serve(_, _second)) = decide_on(2) else { panic!("a free place") };
+        assert!(matches!(decide_on(3), Err((Cause::TooMany { open: 2, most: 2 }, Some(_)))));
         drop(first);
-        assert!(matches!(decide_on(3), Decision::Admit(..)));
+        assert!(matches!(decide_on(3), Ok(Admission::Serve(..))));
     }
 
     #[test]
@@ -277,15 +272,15 @@ mod tests {
             let open = Arc::new(OpenConnections::default());
             let peer = PeerAddr::Ip(PEER.parse().unwrap());
             let decide_on_one = || decide(None::<&Header<&[u8]>>, &peer, &options, &open, Instant::now());
-            let Decision::Admit(_, first) = decide_on_one() else { panic!("a free place") };
+            let Ok(Admission::Serve(_, first)) = decide_on_one() else { panic!("a free place") };
             for _ in 0..5 {
-                let Decision::Refuse(cause, _) = decide_on_one() else { panic!("no free place") };
+                let Err((cause, _)) = decide_on_one() else { panic!("no free place") };
                 assert!(matches!(cause, Cause::TooMany { .. } | Cause::TooManyFromClient { .. }));
             }
             drop(first);
-            let Decision::Admit(_, second) = decide_on_one() else { panic!("its rate was spent") };
+            let Ok(Admission::Serve(_, second)) = decide_on_one() else { panic!("its rate was spent") };
             drop(second);
-            let Decision::Refuse(Cause::RateLimited { .. }, _) = decide_on_one() else { panic!("no rate") };
+            let Err((Cause::RateLimited { .. }, _)) = decide_on_one() else { panic!("no rate") };
             // Nor does one that is too fast take a place.
             assert_eq!(open.count(), 0);
         }
