@@ -1,6 +1,6 @@
 """What a test must not leave behind: file descriptors, threads, tasks, and errors in its loop.
 
-A directory's conftest calls these from pytest's hooks of the same names.
+A directory's conftest calls these from pytest's hooks of the same names, or imports the hooks of `leak_hooks`.
 """
 
 from __future__ import annotations

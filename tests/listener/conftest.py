@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import TYPE_CHECKING
 
 import leaks
-from proxyproto_rs import Listener
+from leak_hooks import (
+    listener,
+    loop_errors,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+)
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+__all__ = [
+    "listener",
+    "loop_errors",
+    "pytest_runtest_call",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
+]  # pytest finds them here
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return leaks.loop_factories()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    leaks.setup(item)
-    return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
-    outcome = yield
-    leaks.call()
-    return outcome
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    outcome = yield
-    leaks.teardown(item)
-    return outcome
-
-
-@pytest.fixture
-def loop_errors() -> list[dict[str, Any]]:
-    """What went to the loop's exception handler; a test that expects it takes it out."""
-    return leaks.loop_errors
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    """A Listener on loopback that trusts loopback, with everything else as it is by default."""
-    with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as listener:
-        yield listener

@@ -9,28 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import leaks
+from leak_hooks import pytest_runtest_setup, pytest_runtest_teardown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from proxyproto_rs import Listener
 
+__all__ = ["pytest_runtest_setup", "pytest_runtest_teardown"]  # pytest finds them here
+
 # Both ends of 7,000 connections are in this process, and the rest of the tests.
 DESCRIPTORS = 16_000
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    leaks.setup(item)
-    return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    outcome = yield
-    leaks.teardown(item)
-    return outcome
 
 
 @pytest.fixture(autouse=True)
