@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pickle
 import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ PACKAGE = Path(inspect.getfile(proxyproto_rs)).parent
 # Renaming or removing one of these breaks whoever uses it.
 PROMISED = {
     *("Listener", "ProxiedSocket", "AddressSet", "ClientLimits", "get_header", "open_streams"),
+    *("Server", "ListenerOptions", "OnRefused"),
     *("create_connection", "open_connection"),
     *("Header", "Command", "Family", "Transport", "SslInfo", "Decoder", "parse", "parse_datagram"),
     *("ProxyProtocolError", "IncompleteHeader", "InvalidHeader", "Refusal", "ListenerStats"),
@@ -32,6 +35,15 @@ PRIVATE_MODULES = sorted(
     for module in pkgutil.walk_packages([str(PACKAGE)], "proxyproto_rs.")
     if module.name.startswith("proxyproto_rs._")
 )
+
+PUBLIC_MODULES = [
+    "proxyproto_rs",
+    *(
+        f"proxyproto_rs.{module.name}"
+        for module in pkgutil.iter_modules([str(PACKAGE)])
+        if module.name[0] != "_"
+    ),
+]
 
 
 def test_promised_names_are_exported() -> None:
@@ -51,16 +63,53 @@ def test_exports_are_the_union_of_the_modules() -> None:
     assert set(proxyproto_rs.__all__) == names
 
 
-@pytest.mark.parametrize("name", sorted(PROMISED - {"__version__"}))
+@pytest.mark.parametrize("name", sorted(PROMISED - {"__version__", "OnRefused"}))
 def test_export_is_documented(name: str) -> None:
     assert getattr(proxyproto_rs, name).__doc__
 
 
-@pytest.mark.parametrize("name", sorted(PROMISED - {"__version__"}))
-def test_export_stands_where_its_module_says(name: str) -> None:
-    """pickle and documentation tools look for a name in its module."""
+@pytest.mark.parametrize("module", PUBLIC_MODULES)
+def test_public_names_stand_in_a_public_module(module: str) -> None:
+    """Tracebacks, reprs and `help()` show `__module__`."""
+    for name, value in defined_by_us(module):
+        assert "._" not in value.__module__, name
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED - {"__version__", "OnRefused"}))
+def test_export_is_found_by_pickle(name: str) -> None:
     public = getattr(proxyproto_rs, name)
-    assert getattr(importlib.import_module(public.__module__), name) is public
+    assert pickle.loads(pickle.dumps(public)) is public
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        proxyproto_rs.Header.local(),
+        proxyproto_rs.Family.INET,
+        proxyproto_rs.IncompleteHeader(3),
+        proxyproto_rs.InvalidHeader("bad-signature", 0, b"GET"),
+        proxyproto_rs.Refusal("timeout", ("10.0.0.1", 5), None, "nothing came", b"", "0.0.0.0:80", 1, 0.0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_can_be_pickled(value: object) -> None:
+    copy = pickle.loads(pickle.dumps(value))
+    assert type(copy) is type(value)
+    assert repr(copy) == repr(value)
+
+
+def defined_by_us(module: str) -> list[tuple[str, Any]]:
+    """The public classes and functions of a module, with their names."""
+    try:
+        namespace = importlib.import_module(module)
+    except ImportError as missing:
+        pytest.skip(f"an extra is not installed: {missing}")
+    public = [(name, getattr(namespace, name)) for name in getattr(namespace, "__all__", ())]
+    return [
+        (name, value)
+        for name, value in public
+        if getattr(value, "__module__", "").startswith("proxyproto_rs")
+    ]
 
 
 def test_star_import_brings_the_exports() -> None:

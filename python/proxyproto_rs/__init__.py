@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import _annotations
 from ._connect import create_connection, open_connection
 from ._core import (
     AddressSet,
@@ -17,8 +18,10 @@ from ._enums import Command, Family, Transport
 from ._get_header import get_header
 from ._listener import Listener
 from ._loops.serve import open_streams
+from ._loops.server import Server
+from ._options import ListenerOptions
 from ._proxied_socket import ProxiedSocket
-from ._reports import ListenerStats, Refusal
+from ._reports import ListenerStats, OnRefused, Refusal
 from .exceptions import IncompleteHeader, InvalidHeader, ProxyProtocolError
 
 __all__ = [
@@ -31,10 +34,13 @@ __all__ = [
     "IncompleteHeader",
     "InvalidHeader",
     "Listener",
+    "ListenerOptions",
     "ListenerStats",
+    "OnRefused",
     "ProxiedSocket",
     "ProxyProtocolError",
     "Refusal",
+    "Server",
     "SslInfo",
     "Transport",
     "__version__",
@@ -45,3 +51,5 @@ __all__ = [
     "parse",
     "parse_datagram",
 ]
+
+_annotations.move_to(__name__, [globals()[_name] for _name in __all__])

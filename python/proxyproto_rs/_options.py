@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias, TypedDict
 
 from ._core import AddressSet, ClientLimits
 
+__all__ = ["ListenerOptions"]
+
 Networks: TypeAlias = AddressSet | Iterable[str | IPv4Address | IPv6Address | IPv4Network | IPv6Network]
 
 

@@ -1,15 +1,16 @@
 """What a Listener tells: its statistics, the connections it refused, and the lines in the log."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: frameworks such as pydantic read the types of a dataclass's fields, and
+# look for those that are text in the module that the class names.
 
 import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["ListenerStats", "Refusal"]
+__all__ = ["ListenerStats", "OnRefused", "Refusal"]
 
 logger = logging.getLogger("proxyproto_rs.listener")
 
@@ -82,7 +83,8 @@ class Refusal:
     """When the last one was refused, in seconds since the epoch."""
 
 
-OnRefused = Callable[[Refusal], object]
+OnRefused: TypeAlias = Callable[[Refusal], object]
+"""What a Listener takes as ``on_refused``: a plain function. What it returns is ignored."""
 
 
 class Refusals:

@@ -12,19 +12,17 @@ import ssl
 import sys
 from abc import abstractmethod
 from asyncio.trsock import TransportSocket
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .._annotations import Self
+from .._core import Connection
+from .._listening_socket import ListeningSocket
 from .._proxied_socket import serving
+from .._wake_fd import WakeFd
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from typing_extensions import Self
-
-    from .._core import Connection
-    from .._listening_socket import ListeningSocket
-    from .._wake_fd import WakeFd
+__all__ = ["Server"]
 
 # As many as asyncio accepts in one turn of its loop, with its backlog of 100: the loop has others to serve.
 _BATCH = 100
