@@ -185,16 +185,11 @@ impl Acceptor {
             _ => {}
         }
         self.shared.queue.tick(now);
-        let has_more_looks = self.bounded(|this| {
-            let token = this.shared.late().second_look(now);
-            token.map(|token| this.with_door(|door| door.look_again(token, false))).is_some()
-        });
         let header_timeout = self.shared.options().header_timeout.get();
-        let has_more_expired = self.bounded(|this| {
+        self.bounded(|this| {
             let expired = this.shared.late().take_expired(header_timeout, now);
             expired.map(|waiting| this.with_door(|door| door.expire(waiting))).is_some()
-        });
-        has_more_looks || has_more_expired
+        })
     }
 
     /// Delivers whole connections that had to wait for room.

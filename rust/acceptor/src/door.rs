@@ -49,10 +49,10 @@ impl<'a> Doorkeeper<'a> {
                 return None;
             }
         };
-        let waiting = Waiting { fd, peer, approach, since: self.now, seen: 0 };
+        let waiting = Waiting { fd, peer, approach, since: self.now, low_water: 1 };
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), approach, false);
-        if let Verdict::Wait { needed } = verdict {
-            self.wait(Waiting { seen, ..waiting }, needed);
+        if let Verdict::Wait { low_water, .. } = verdict {
+            self.wait(waiting, low_water);
             return None;
         }
         self.settle(waiting, seen, verdict)
@@ -65,8 +65,8 @@ impl<'a> Doorkeeper<'a> {
         // It may have been refused or evicted since the event.
         let waiting = late.get(token)?;
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), waiting.approach, is_closed);
-        if let Verdict::Wait { needed } = verdict {
-            late.keep(token, seen, needed, self.now);
+        if let Verdict::Wait { low_water, .. } = verdict {
+            late.keep(token, low_water);
             return None;
         }
         let waiting = late.take(token)?;
@@ -77,7 +77,7 @@ impl<'a> Doorkeeper<'a> {
     /// Ends the wait of a late connection that has run out of time; what is there now is its last word.
     pub(crate) fn expire(&mut self, waiting: Waiting) -> Option<Connection> {
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), waiting.approach, false);
-        if let Verdict::Wait { needed } = verdict {
+        if let Verdict::Wait { needed, .. } = verdict {
             let cause = match sys::receive_buffer_size(waiting.fd.as_fd()) {
                 // The kernel counts its own overhead, about as much again.
                 Ok(size) if seen.saturating_add(needed) > size / 2 => Cause::ReceiveBuffer { size },
@@ -94,7 +94,7 @@ impl<'a> Doorkeeper<'a> {
         self.refuse(&waiting.peer, None, cause, 0);
     }
 
-    fn wait(&mut self, waiting: Waiting, needed: usize) {
+    fn wait(&mut self, waiting: Waiting, low_water: usize) {
         let most = descriptors::most_pending(self.options.max_pending);
         let peer = waiting.peer.clone();
         let mut late = self.shared.late();
@@ -103,7 +103,7 @@ impl<'a> Doorkeeper<'a> {
             let Some(longest) = late.take_longest_waiting() else { break };
             evicted.push(longest);
         }
-        let added = late.add(waiting, needed);
+        let added = late.add(waiting, low_water);
         drop(late);
         for longest in &evicted {
             self.evict(longest, Cause::PendingOverflow { most });
@@ -130,7 +130,7 @@ impl<'a> Doorkeeper<'a> {
 
     fn serve(&mut self, waiting: Waiting, header: Option<Header>, seen: usize) -> Option<Connection> {
         let is_tcp = self.shared.is_tcp();
-        let Waiting { fd, peer, .. } = waiting;
+        let Waiting { fd, peer, low_water, .. } = waiting;
         let admission = match decide(header.as_ref(), &peer, &self.options, &self.shared.open, self.now) {
             Ok(admission) => admission,
             Err((cause, client)) => {
@@ -160,8 +160,8 @@ impl<'a> Doorkeeper<'a> {
             self.shared.counters.add(outcome);
             return None;
         }
-        if waiting.seen > 0 && is_tcp {
-            // A blocking recv of whoever gets it would wait for so much.
+        if low_water > 1 {
+            // A blocking recv of the application would wait for so much.
             let _ = sys::set_receive_low_water(fd.as_fd(), 1);
         }
         self.shared.counters.add(outcome);

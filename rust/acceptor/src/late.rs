@@ -54,9 +54,9 @@ impl Late {
         self.pending.get(token)
     }
 
-    /// Waits for `waiting`, which wants `needed` more bytes; drops it if the kernel has no memory for it.
-    pub(crate) fn add(&mut self, waiting: Waiting, needed: usize) -> io::Result<()> {
-        set_low_water(&waiting, waiting.seen, needed);
+    /// Waits for `waiting` until `low_water` bytes are there; drops it if the kernel has no memory for it.
+    pub(crate) fn add(&mut self, mut waiting: Waiting, low_water: usize) -> io::Result<()> {
+        set_low_water(&mut waiting, low_water);
         let token = self.pending.add(waiting);
         let Some(waiting) = self.pending.get(token) else { return Ok(()) };
         let added = self.watch.add_late(waiting.fd.as_fd(), token);
@@ -66,11 +66,10 @@ impl Late {
         added
     }
 
-    /// Keeps on waiting for the one with `token`, of which `seen` bytes are there and `needed` are not.
-    pub(crate) fn keep(&mut self, token: u64, seen: usize, needed: usize, now: Instant) {
-        self.pending.note_seen(token, seen, now);
-        if let Some(waiting) = self.pending.get(token) {
-            set_low_water(waiting, seen, needed);
+    /// Waits on for the one with `token`, until `low_water` bytes are there.
+    pub(crate) fn keep(&mut self, token: u64, low_water: usize) {
+        if let Some(waiting) = self.pending.get_mut(token) {
+            set_low_water(waiting, low_water);
         }
     }
 
@@ -92,15 +91,9 @@ impl Late {
         Some(self.forget(waiting))
     }
 
-    /// The token of one whose header has begun and that is due for a second look.
-    pub(crate) fn second_look(&mut self, now: Instant) -> Option<u64> {
-        self.pending.second_look(now)
-    }
-
-    /// When something is to be done: a deadline, or a second look.
+    /// When the next one runs out of time.
     pub(crate) fn next_deadline(&self, limit: Duration) -> Option<Instant> {
-        let deadlines = [self.pending.next_deadline(limit), self.pending.next_second_look()];
-        deadlines.into_iter().flatten().min()
+        self.pending.next_deadline(limit)
     }
 
     /// Closes them all. What is watched is left as it is: it ends with the descriptor, or in a forked child it is the parent's.
@@ -115,13 +108,11 @@ impl Late {
     }
 }
 
-/// With nothing seen any byte matters, for a stranger's first byte is refused at once.
-///
-/// The look leaves the bytes where they are, so they count. Dripping a header a byte at a time wakes us twice instead of
-/// once a byte. It is a saving only: where the kernel refuses, each byte wakes us.
-fn set_low_water(waiting: &Waiting, seen: usize, needed: usize) {
-    if waiting.peer.ip().is_some() && seen > 0 {
-        let _ = sys::set_receive_low_water(waiting.fd.as_fd(), seen.saturating_add(needed));
+/// It saves work only: where the kernel refuses, each piece wakes the thread.
+fn set_low_water(waiting: &mut Waiting, low_water: usize) {
+    if low_water != waiting.low_water && waiting.peer.ip().is_some() {
+        let _ = sys::set_receive_low_water(waiting.fd.as_fd(), low_water);
+        waiting.low_water = low_water;
     }
 }
 
@@ -137,7 +128,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = PeerAddr::Unix(UnixName::default());
         let waiting =
-            Waiting { fd: ours.into(), peer, approach: Approach::Header, since: Instant::now(), seen: 0 };
+            Waiting { fd: ours.into(), peer, approach: Approach::Header, since: Instant::now(), low_water: 1 };
         (waiting, theirs)
     }
 

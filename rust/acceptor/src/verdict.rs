@@ -10,8 +10,9 @@ use crate::trust::Approach;
 pub(crate) enum Verdict {
     /// Hand it over, with the header that is to be consumed, if there is one.
     Serve(Option<Header>),
-    /// Wait until at least `needed` more bytes are there.
-    Wait { needed: usize },
+    /// Wait: at least `needed` bytes are missing. The next look can decide when `low_water` bytes are there, those of this
+    /// look included; 1 stands for any new byte.
+    Wait { needed: usize, low_water: usize },
     /// Close it.
     Refuse(Cause),
 }
@@ -46,9 +47,10 @@ fn judge_header(
         Ok(Status::Partial { needed }) if closed => {
             Verdict::Refuse(Cause::ClosedEarly { seen: bytes.len(), needed })
         }
-        // Where the first byte decides, waiting for more than one would be waiting for bytes that need not come.
-        Ok(Status::Partial { .. }) if bytes.is_empty() => Verdict::Wait { needed: 1 },
-        Ok(Status::Partial { needed }) => Verdict::Wait { needed },
+        Ok(Status::Partial { needed }) => {
+            let low_water = if is_length_known(bytes) { bytes.len() + needed } else { 1 };
+            Verdict::Wait { needed, low_water }
+        }
         // `PUBLISH` and `POST` open with a P too.
         Err(error) if error.fault() == Fault::NoHeader && approach == Approach::PerhapsHeader => {
             Verdict::Serve(None)
@@ -73,6 +75,12 @@ fn judge_headerless(bytes: &[u8]) -> Verdict {
 /// Both signatures by their first byte: `PROXY ` and CR LF CR LF...
 fn opens_header(byte: u8) -> bool {
     matches!(byte, b'P' | b'\r')
+}
+
+/// Whether this beginning of a header says how long it is: the 16 fixed bytes of version 2. All that follows is judged
+/// together (R30). Before that the next byte can be wrong, and a wrong header may be shorter than any right one.
+fn is_length_known(bytes: &[u8]) -> bool {
+    bytes.len() >= 16 && bytes.first() == Some(&b'\r')
 }
 
 #[cfg(test)]
@@ -129,16 +137,20 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_peer_is_waited_for_by_the_byte() {
-        let verdict = judge(Approach::Header, b"", false, proxyproto_codec::Options::default());
-        assert!(matches!(verdict, Verdict::Wait { needed: 1 }));
-        let verdict = judge(
-            Approach::Header,
-            b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x05",
-            false,
-            proxyproto_codec::Options::default(),
-        );
-        assert!(matches!(verdict, Verdict::Wait { needed: 5 }));
+    fn a_piece_is_looked_at_unless_it_cannot_matter() {
+        let cases: &[(&[u8], usize, usize)] = &[
+            (b"", 15, 1),
+            (b"P", 14, 1),
+            (b"PROXY TCP4 ", 21, 1),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\0\x01", 1, 1),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x05", 5, 21),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x0f\xf0\xc0", 4079, 4096),
+        ];
+        for (bytes, missing, shown_with) in cases {
+            let verdict = judge(Approach::Header, bytes, false, proxyproto_codec::Options::default());
+            let Verdict::Wait { needed, low_water } = verdict else { panic!("{verdict:?}") };
+            assert_eq!((needed, low_water), (*missing, *shown_with), "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! How many bytes an unfinished version 1 line still needs: the shortest completion that the grammar allows.
 //!
-//! A reader that waits for this many bytes (`SO_RCVLOWAT`) is not woken for each byte of a slow sender. It
-//! never waits for bytes that a valid header would not bring. Text that breaks the grammar is judged when the
-//! CRLF is there (R16); until then the number has no meaning, but is at least 1.
-//! judged when the CRLF is there (R16), it is some number of at least 1 that the CRLF fulfils.
+//! A reader that waits for this many bytes never waits for bytes that a valid header would not bring. Text that
+//! breaks the grammar is judged when the CRLF is there (R16). Until then the number for it has no meaning, but is
+//! at least 1. So a reader that is to see a wrong line at once looks at each piece.
 
 use crate::header::Family;
 

@@ -260,7 +260,7 @@ fn a_turn_is_bounded_by_time_too() {
 }
 
 #[test]
-fn second_looks_and_deadlines_are_taken_in_batches() {
+fn deadlines_are_taken_in_batches() {
     let count = 5 * MOST;
     let mut bench = Bench::new("A", &Journal::default());
     let mut peers = Vec::new();
@@ -271,10 +271,7 @@ fn second_looks_and_deadlines_are_taken_in_batches() {
     }
     bench.turns();
     assert_eq!(bench.shared.late().len(), count);
-    // A wrong line that is shorter than any right one: only a second look sees it on a TCP socket.
-    pass(Duration::from_secs(1));
-    assert_eq!(bench.turns(), count / MOST + 1, "second looks");
-    pass(Duration::from_secs(4));
+    pass(Duration::from_secs(5));
     assert_eq!(bench.acceptor.turn(), Turn::More);
     assert_eq!(bench.count(Outcome::Timeout), MOST as u64);
     bench.turns();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use proxyproto_acceptor::{HeaderTimeout, Outcome};
+use proxyproto_acceptor::{HeaderTimeout, Options, Outcome, ProxyProtocol};
 
 use crate::pair::{MQTT_CONNECT, Served, V1, V2_LOCAL, finish, options, read_all, until_closed};
 
@@ -80,12 +80,28 @@ fn a_late_strangers_first_byte_is_enough() {
 }
 
 #[test]
-fn a_wrong_header_shorter_than_any_right_one_is_not_taken_for_a_slow_one() {
-    let served = Served::new(options());
-    let mut peer = served.peer(b"PROXY TCP4 ");
-    served.until_pending(1);
-    peer.write_all(b"x y\r\n").unwrap();
-    assert_eq!(served.refusal().outcome, Outcome::Malformed);
+fn each_piece_is_judged_as_it_comes() {
+    let optional = || options().proxy_protocol(ProxyProtocol::Optional);
+    // The second piece is wrong, and shorter than the rest of any right header.
+    let cases: [(Options, &[u8], &[u8], Outcome); 4] = [
+        (options(), b"PROXY TCP4 ", b"x y\r\n", Outcome::Malformed),
+        (options(), b"PROXY TCP4 192.0.2.1 198.51.100.1 1", b"\r\n", Outcome::Malformed),
+        (options(), b"\r\n\r\n", b"GET", Outcome::MissingHeader),
+        (optional(), b"P", b"ING\r\n", Outcome::Direct),
+    ];
+    for (options, first, second, outcome) in cases {
+        let served = Served::new(options);
+        let mut peer = served.peer(first);
+        served.until_pending(1);
+        peer.write_all(second).unwrap();
+        // Whoever connects after that is not served before.
+        let mut after = Vec::new();
+        for count in 1..=2 {
+            after.push(served.peer(V1));
+            served.until_count(Outcome::V1, count);
+        }
+        assert_eq!(served.count(outcome), 1, "{} is still waited for", second.escape_ascii());
+    }
 }
 
 #[test]
