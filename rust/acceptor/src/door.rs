@@ -49,7 +49,7 @@ impl<'a> Doorkeeper<'a> {
                 return None;
             }
         };
-        let waiting = Waiting { fd, peer, approach, since: self.now, low_water: 1 };
+        let waiting = Waiting::new(fd, peer, approach, self.now);
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), approach, false);
         if let Verdict::Wait { low_water, .. } = verdict {
             self.wait(waiting, low_water);

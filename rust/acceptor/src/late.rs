@@ -127,9 +127,7 @@ mod tests {
     fn waiting() -> (Waiting, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = PeerAddr::Unix(UnixName::default());
-        let waiting =
-            Waiting { fd: ours.into(), peer, approach: Approach::Header, since: Instant::now(), low_water: 1 };
-        (waiting, theirs)
+        (Waiting::new(ours.into(), peer, Approach::Header, Instant::now()), theirs)
     }
 
     fn watched(late: &Late) -> usize {

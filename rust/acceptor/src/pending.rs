@@ -17,6 +17,12 @@ pub(crate) struct Waiting {
     pub(crate) low_water: usize,
 }
 
+impl Waiting {
+    pub(crate) fn new(fd: OwnedFd, peer: PeerAddr, approach: Approach, since: Instant) -> Self {
+        Self { fd, peer, approach, since, low_water: 1 }
+    }
+}
+
 /// The waiting, in the order in which they came.
 ///
 /// All have the same time from the same beginning, so the first is always the next to run out: one queue gives the
@@ -82,7 +88,7 @@ mod tests {
 
     fn waiting(since: Instant) -> Waiting {
         let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        Waiting { fd, peer: PeerAddr::Unix(UnixName::default()), approach: Approach::Header, since, low_water: 1 }
+        Waiting::new(fd, PeerAddr::Unix(UnixName::default()), Approach::Header, since)
     }
 
     #[test]
