@@ -1,6 +1,6 @@
-//! A program without the standard library that reads a header and writes one.
+//! A program without the standard library that reads a header, writes one, and counts packets of MQTT.
 //!
-//! It brings a panic handler and an allocator of its own. If the codec brought the standard library, there would be two
+//! It brings a panic handler and an allocator of its own. If one of the two crates brought the standard library, there would be two
 //! of the first, and the compiler would refuse (E0152).
 
 #![no_std]
@@ -10,6 +10,7 @@ use core::panic::PanicInfo;
 use core::ptr;
 
 use proxyproto_codec::{Decoder, Header, Options, Status, Tlv, Transport, decode};
+use proxyproto_mqtt::{Framing, Limits, Sender, Version};
 
 /// Reads the header at the start of the `len` bytes at `data`, writes one for the same client with a checksum, and
 /// returns its length; 0 where there is no client.
@@ -30,6 +31,20 @@ pub unsafe extern "C" fn rewrite(data: *const u8, len: usize) -> usize {
         Ok(Status::Complete(_)) => written.raw().len(),
         _ => 0,
     }
+}
+
+/// Returns how many packets of a client end in the `len` bytes at `data`.
+///
+/// # Safety
+///
+/// `data` points to `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn packets(data: *const u8, len: usize) -> usize {
+    // SAFETY: as the caller has promised.
+    let data = unsafe { core::slice::from_raw_parts(data, len) };
+    let mut packets = 0;
+    let scan = Framing::new(Limits::new(Sender::Client, Version::Mqtt5, 65536)).scan(data, |_| packets += 1);
+    scan.map_or(0, |()| packets)
 }
 
 struct NoMemory;

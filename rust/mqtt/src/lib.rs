@@ -1,0 +1,36 @@
+#![doc = include_str!("../README.md")]
+//!
+//! ## Where to look
+//!
+//! [`Framing`] finds the packets in a stream that arrives in pieces. A [`Fault`] ends a session, and its
+//! [`Reason`] has a row in the one table of codes and answers.
+//!
+//! ## The rules
+//!
+//! The documentation cites the texts of MQTT 3.1.1 and 5 by the numbers of their statements, such as
+//! MQTT-2.2.2-2. A number of MQTT 5 has its version in front: MQTT5-1.5.5-1.
+
+// The tests use the standard library.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod detail;
+pub use detail::Detail;
+
+mod fault;
+pub use fault::Fault;
+
+mod fixed_header;
+pub use fixed_header::{FixedHeader, PacketType};
+
+mod framing;
+pub use framing::Framing;
+
+mod limits;
+pub use limits::{Limits, Sender};
+
+mod reason;
+pub use reason::Reason;
+
+mod version;
+pub use version::Version;
