@@ -15,7 +15,7 @@ ROOMS = """
 __init__
 _get_header _listener
 _loops.serve
-_loops.selector _loops.wrapped
+_loops.selector _loops.starting _loops.wrapped
 _loops.transport _loops.server
 _loops.facts
 _listening_socket

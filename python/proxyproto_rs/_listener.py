@@ -16,7 +16,8 @@ from ._core import Acceptor
 from ._listening_socket import ListeningSocket, StdlibSocket
 from ._loops import serve
 from ._loops.serve import STREAM_LIMIT, ClientConnected, ProtocolFactory
-from ._loops.server import Server, Tls
+from ._loops.server import Tls
+from ._loops.starting import StartingServer
 from ._options import ListenerOptions
 from ._proxied_socket import ProxiedSocket
 from ._reports import ListenerStats, OnRefused
@@ -236,7 +237,7 @@ class Listener(ListeningSocket):
         """Of how many refused connections ``on_refused`` has not heard, because too many came at once."""
         return self._refusals.dropped
 
-    async def create_server(
+    def create_server(
         self,
         protocol_factory: ProtocolFactory,
         *,
@@ -244,9 +245,16 @@ class Listener(ListeningSocket):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
-    ) -> Server:
+    ) -> StartingServer:
         """Serve on the running loop, as `loop.create_server` does, faster than with ``sock`` and on uvloop
         too.
+
+        Typical use::
+
+            async with listener.create_server(Protocol) as server:
+                await server.serve_forever()
+
+        ``server = await listener.create_server(Protocol)`` works too.
 
         Transports answer `get_extra_info` for "proxy_header", "proxy_peername" and "proxy_sockname" too. On
         uvloop they are wrapped: `loop.start_tls` takes ``transport.get_extra_info("wrapped_transport")``
@@ -264,9 +272,9 @@ class Listener(ListeningSocket):
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        return await serve.create_server(self, protocol_factory, security, start_serving)
+        return StartingServer(serve.create_server(self, protocol_factory, security, start_serving))
 
-    async def start_server(
+    def start_server(
         self,
         client_connected_cb: ClientConnected,
         *,
@@ -275,9 +283,20 @@ class Listener(ListeningSocket):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
-    ) -> Server:
+    ) -> StartingServer:
         """Serve on the running loop, as `asyncio.start_server` does, faster than with ``sock`` and on uvloop
         too.
+
+        Typical use::
+
+            async def handle(reader, writer):
+                host, port = writer.get_extra_info("peername")[:2]  # the client's
+                ...
+
+            async with listener.start_server(handle) as server:
+                await server.serve_forever()
+
+        ``server = await listener.start_server(handle)`` works too.
 
         Writers answer `get_extra_info` as the transports of `create_server` do. Their `start_tls` works on
         uvloop too.
@@ -295,7 +314,7 @@ class Listener(ListeningSocket):
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        return await serve.start_server(self, client_connected_cb, limit, security, start_serving)
+        return StartingServer(serve.start_server(self, client_connected_cb, limit, security, start_serving))
 
     async def __aenter__(self) -> Self:
         return self
