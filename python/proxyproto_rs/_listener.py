@@ -18,7 +18,7 @@ from ._loops import serve
 from ._loops.serve import STREAM_LIMIT, ClientConnected, ProtocolFactory
 from ._loops.server import Tls
 from ._loops.starting import StartingServer
-from ._options import ListenerOptions
+from ._options import ListenerOptions, check_names
 from ._proxied_socket import ProxiedSocket
 from ._reports import ListenerStats, OnRefused
 
@@ -70,6 +70,7 @@ class Listener(ListeningSocket):
         on_refused: OnRefused | None = None,
         **options: Unpack[ListenerOptions],
     ) -> None:
+        check_names(Listener.__init__, options)
         address, takes_both = _resolve(host, port, dualstack)
         try:
             acceptor = Acceptor.bind(
@@ -111,6 +112,7 @@ class Listener(ListeningSocket):
         Raises:
             OSError: The path cannot be bound; EADDRINUSE if it is served, or is no socket.
         """
+        check_names(Listener.unix, options)
         try:
             acceptor = Acceptor.bind_unix(
                 os.fsencode(path), backlog=backlog, mode=mode, ahead=ahead, options={**options}
@@ -143,6 +145,7 @@ class Listener(ListeningSocket):
             TypeError: `sock` is not a socket, or is a Listener.
             OSError: It does not listen, or is no stream socket. It stays the caller's.
         """
+        check_names(Listener.adopt, options)
         if not isinstance(sock, (socket.socket, StdlibSocket)) or isinstance(sock, Listener):
             raise TypeError(f"adopt() wants a plain listening socket, not {type(sock).__name__}")
         acceptor = Acceptor.adopt(sock.fileno(), backlog=backlog, ahead=ahead, options={**options})
@@ -174,6 +177,7 @@ class Listener(ListeningSocket):
             ValueError: There is no socket of this name, or several.
             OSError: It does not listen, or is no stream socket.
         """
+        check_names(Listener.from_systemd, options)
         # It stays open, as systemd holds it open too: a Listener may come after this one.
         fd = _systemd.find_fd(name)
         os.set_inheritable(fd, False)
@@ -201,6 +205,7 @@ class Listener(ListeningSocket):
             OSError: The Listener is closed (EBADF).
             RuntimeError: The Listener was made before a fork, in the parent.
         """
+        check_names(Listener.update, options)
         self.listen()  # it would change nothing in a forked child
         self._acceptor.update({**options})
 

@@ -5,7 +5,8 @@ The acceptor has the defaults and checks what is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, TypeAlias, TypedDict
 
@@ -70,3 +71,19 @@ class ListenerOptions(TypedDict, total=False):
     """Refuse headers that name nobody (R26 leaves it open)."""
     ignore_malformed_tlvs: bool
     """Accept a header whose TLVs are malformed. A wrong checksum stays an error."""
+
+
+def check_names(function: Callable[..., object], options: Mapping[str, object]) -> None:
+    """Raise a TypeError as Python 3.13 does, if there is an option that `function` does not have."""
+    known = ListenerOptions.__annotations__
+    for name in options:
+        if name in known:
+            continue
+        import difflib
+
+        parameters = inspect.signature(function).parameters.values()
+        keywords = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+        near = difflib.get_close_matches(name, [*keywords, *known], n=1)
+        suggestion = f". Did you mean {near[0]!r}?" if near else ""
+        called = function.__qualname__.removesuffix(".__init__")
+        raise TypeError(f"{called}() got an unexpected keyword argument {name!r}{suggestion}")

@@ -75,7 +75,7 @@ PROVOKED = {
     'ValueError: trusted: "lb.example" is not an IPv4 or IPv6 address or network': give_options(
         trusted=["lb.example"]
     ),
-    "TypeError: unexpected keyword argument ...": give_options(max_connection=1),
+    "TypeError: Listener() got an unexpected keyword argument ...": give_options(max_connection=1),
     "OSError: [Errno 98] Address already in use (while attempting to bind on address ...)": bind_a_port_that_is_taken,
     "OSError: [Errno 9] the listener is closed": ask_a_closed_listener,
 }

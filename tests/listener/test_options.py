@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peers import V1, Peer, until
-from proxyproto_rs import AddressSet, ClientLimits, Listener
+from proxyproto_rs import AddressSet, ClientLimits, Listener, ListenerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 WRONG_VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
@@ -59,7 +59,7 @@ WRONG_VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     ({"require_tls": "yes"}, TypeError, "require_tls must be bool, not str"),
     ({"proxy_protocol": "optional"}, ValueError, "trusted is needed"),
-    ({"timeout": 5}, TypeError, "unexpected keyword argument 'timeout'"),
+    ({"timeout": 5}, TypeError, "got an unexpected keyword argument 'timeout'"),
 ]
 
 
@@ -82,6 +82,41 @@ def test_a_wrong_value_changes_nothing(options: dict[str, Any], error: type[Exce
         with pytest.raises(error, match=text):
             listener.update(**{"header_timeout": 1.5, "max_connections": 7, **options})
         assert dict(listener.options) == before
+
+
+MISSPELT: list[tuple[str, Callable[..., object]]] = [
+    ("Listener", lambda _, **options: Listener("127.0.0.1", 0, **options)),
+    ("Listener.unix", lambda _, **options: Listener.unix("/nowhere/at/all", **options)),
+    ("Listener.adopt", Listener.adopt),
+    ("Listener.from_systemd", lambda _, **options: Listener.from_systemd(**options)),
+    ("Listener.update", lambda listener, **options: listener.update(**options)),
+]
+
+
+@pytest.mark.parametrize(("name", "call"), MISSPELT, ids=[name for name, _ in MISSPELT])
+def test_a_misspelt_option_is_told_with_the_function_and_the_nearest_name(
+    listener: Listener, name: str, call: Callable[..., object]
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        call(listener, allow=None, truested=["10.0.0.0/8"])
+    assert str(caught.value) == (
+        f"{name}() got an unexpected keyword argument 'truested'. Did you mean 'trusted'?"
+    )
+
+
+def test_the_nearest_name_may_be_a_parameter() -> None:
+    with pytest.raises(TypeError, match=r"^Listener\(\) got .* 'backlogg'\. Did you mean 'backlog'\?$"):
+        Listener("127.0.0.1", 0, backlogg=5)  # type: ignore[call-arg]
+
+
+def test_a_name_like_no_other_gets_no_suggestion(listener: Listener) -> None:
+    with pytest.raises(TypeError, match=r"^Listener\.update\(\) got .* 'xyz'$"):
+        listener.update(xyz=5)  # type: ignore[call-arg]
+
+
+def test_type_checkers_know_every_option() -> None:
+    with Listener("127.0.0.1", 0) as listener:
+        assert listener.options.keys() == ListenerOptions.__annotations__.keys()
 
 
 def test_the_defaults() -> None:
