@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxyproto_rs.mqtt.config import BrokerConfig, ConfigError, load
-from proxyproto_rs.mqtt.config.rules import refuse_unusable
+from proxyproto_rs.mqtt.config.broker import refuse_unusable
 
 if TYPE_CHECKING:
     from pathlib import Path

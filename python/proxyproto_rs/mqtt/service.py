@@ -24,8 +24,8 @@ from .block_consequences import BlockConsequences
 from .blocks import Blocked
 from .checks import Checks
 from .config import BrokerConfig, ConfigError, Loaded
+from .config.broker import refuse_unusable
 from .config.reload import changed_sections, refuse_what_needs_a_restart
-from .config.rules import refuse_unusable
 from .gate import Gate
 from .listening import Listening, context_of
 from .metrics import Metrics

@@ -1,9 +1,8 @@
 """Configuration of the broker: one YAML file and TBMQ's variables. All errors are reported at once."""
 
-from .broker import BrokerConfig
+from .broker import BrokerConfig, Loaded, load
 from .errors import ConfigError, Problem
 from .listener import ForwardedConfig, ListenerConfig, ProxyConfig, TlsConfig, WebSocketConfig
-from .loading import Loaded, load
 from .sections import (
     AccessRule,
     AmqttConfig,

@@ -1,18 +1,21 @@
-"""BrokerConfig: the whole file as one frozen object."""
+"""BrokerConfig: the whole file as one frozen object, and where it was loaded from."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from .inheritance import resolve
+from .errors import ConfigError, Path, Problem
+from .inheritance import resolve, written_at
 from .listener import ListenerConfig, ProxyConfig, TlsConfig
-from .loaded_from import LoadedFrom
+from .loading import read, validate
+from .rules import check
 from .section import Section
 from .sections import (
     AccessRule,
@@ -27,6 +30,7 @@ from .sections import (
     MqttConfig,
     UnauthorizedConfig,
 )
+from .source import Source
 from .values import Mode
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
@@ -106,9 +110,66 @@ class BrokerConfig(Section):
         Raises:
             ConfigError: all that is wrong, one line for each: file, line, key, what it must be, what it is.
         """
-        from .loading import load
-
         loaded = load(path, environ=environ, allow_anonymous=allow_anonymous)
         for warning in loaded.warnings:
             _logger.warning("%s", warning)
         return loaded.config
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A usable configuration, the origins of its values, and warnings to log before it is used."""
+
+    config: BrokerConfig
+    origins: Mapping[Path, str]
+    warnings: tuple[str, ...]
+
+    def origin(self, path: Path) -> str:
+        """Where a value comes from: `broker.yaml:6`, a variable's name, or `default`."""
+        return self.origins.get(path) or self.origins.get(written_at(path)) or "default"
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """Add the places of the keys to errors that were found later, in a certificate or a plugin's options."""
+        source = Source(origins=dict(self.origins))
+        return ConfigError(
+            problem if problem.origin else source.problem(problem.path, problem.text)
+            for problem in error.problems
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFrom:
+    """The arguments of `BrokerConfig.load`."""
+
+    path: str | os.PathLike[str] | None
+    environ: Mapping[str, str] | None
+    """None is the process's environment, as it is when it is read."""
+    allow_anonymous: bool
+
+    def load(self) -> Loaded:
+        """Load it again, as it is now."""
+        return load(self.path, environ=self.environ, allow_anonymous=self.allow_anonymous)
+
+
+def load(
+    path: str | os.PathLike[str] | None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    allow_anonymous: bool = False,
+    usable: bool = True,
+) -> Loaded:
+    """Load as `BrokerConfig.load` does.
+
+    With `usable` False it skips the rules that only a broker needs, to show the values.
+    """
+    overlay = read(path, os.environ if environ is None else environ, allow_anonymous=allow_anonymous)
+    config = validate(BrokerConfig, overlay.source, usable=usable)
+    config._loaded_from = LoadedFrom(path, environ, allow_anonymous)  # pydantic wants the underscore
+    return Loaded(config, overlay.source.origins, tuple(overlay.warnings))
+
+
+def refuse_unusable(config: BrokerConfig) -> None:
+    """Check a configuration that was not loaded from a file. Raises ConfigError with every broken rule."""
+    findings = list(check(config.listeners.values(), config.amqtt))
+    if findings:
+        raise ConfigError(Problem("", finding.path, finding.text) for finding in findings)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import Path
+
 INHERITED = {"proxy": "proxy", "tls": "tls_defaults", "identity": "identity"}
 """Key of a listener -> the global section that supplies the keys which the listener does not set."""
 
@@ -27,6 +29,16 @@ def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
             for name, own in listeners.items()
         }
     return resolved
+
+
+def written_at(path: Path) -> Path:
+    """The global key that a listener inherited a value from: listeners.tcp.proxy.backlog is proxy.backlog."""
+    if len(path) > 2 and path[0] == "listeners":  # noqa: PLR2004 (listeners, NAME, section)
+        if path[2] == "proxy_protocol":
+            return ("proxy_protocol",)
+        if path[2] in INHERITED:
+            return (INHERITED[str(path[2])], *path[3:])
+    return path
 
 
 def _resolve_listener(name: str, own: Any, tree: Mapping[str, Any]) -> Any:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from .broker import BrokerConfig
 from .errors import Path, got
-from .inheritance import INHERITED
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -41,12 +39,12 @@ _TEXTS = {
 _WITHOUT_VALUE = frozenset({"missing", "too_short", "extra_forbidden"})
 
 
-def text_of(error: ErrorDetails) -> str:
-    """Return the text that follows the key's name."""
+def text_of(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """Return the text that follows the key's name. `model` is that of the whole file."""
     path: Path = error["loc"]
     kind = error["type"]
     if kind == "extra_forbidden":
-        return _unknown(path)
+        return _unknown(path, model)
     template = _TEXTS.get(kind)
     context = {key: str(value) for key, value in error.get("ctx", {}).items()}
     if kind == "literal_error":
@@ -57,30 +55,22 @@ def text_of(error: ErrorDetails) -> str:
     return f"{text} {got(path, error['input'])}"
 
 
-def written_at(path: Path) -> Path:
-    """The global key that a listener inherited a value from: listeners.tcp.proxy.backlog is proxy.backlog."""
-    if len(path) > 2 and path[0] == "listeners":  # noqa: PLR2004 (listeners, NAME, section)
-        if path[2] == "proxy_protocol":
-            return ("proxy_protocol",)
-        if path[2] in INHERITED:
-            return (INHERITED[str(path[2])], *path[3:])
-    return path
-
-
-def _unknown(path: Path) -> str:
+def _unknown(path: Path, model: type[BaseModel]) -> str:
     key = str(path[-1])
     for misplaced, text in _MISPLACED.items():
         if path[-2:] == misplaced:
             return text
     if key == "proxy_enabled":
         return "stands beside proxy_protocol, which says the same: keep one"
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), known_keys(path[:-1]), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(
+        key.lower().replace("-", "_"), known_keys(path[:-1], model), n=1, cutoff=0.6
+    )
     return f'unknown key (did you mean "{near[0]}"?)' if near else "unknown key"
 
 
-def known_keys(path: Path) -> list[str]:
+def known_keys(path: Path, model: type[BaseModel]) -> list[str]:
     """The keys that the section at `path` may have."""
-    kind: type[BaseModel] | None = BrokerConfig
+    kind: type[BaseModel] | None = model
     parts = iter(path)
     for part in parts:
         known = kind.model_fields.get(str(part)) if kind else None

@@ -9,8 +9,7 @@ from .errors import ConfigError, Path, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .broker import BrokerConfig
-    from .loading import Loaded
+    from .broker import BrokerConfig, Loaded
 
 _FIXED = (("node_id",), ("store",), ("amqtt",))
 _FIXED_IN_LISTENER = (

@@ -13,7 +13,7 @@ from .errors import Path, dotted, is_secret
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .loading import Loaded
+    from .broker import Loaded
 
 MASK = "***"
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")  # user:password@ in a connection string of a plugin

@@ -6,12 +6,11 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import ConfigError, Path, Problem
+from .errors import Path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .broker import BrokerConfig
     from .listener import ListenerConfig
     from .sections import AmqttConfig
 
@@ -25,13 +24,6 @@ class Finding:
 
     path: Path
     text: str
-
-
-def refuse_unusable(config: BrokerConfig) -> None:
-    """Check a configuration that was not loaded from a file. Raises ConfigError with every broken rule."""
-    findings = list(check(config.listeners.values(), config.amqtt))
-    if findings:
-        raise ConfigError(Problem("", finding.path, finding.text) for finding in findings)
 
 
 def check(listeners: Iterable[ListenerConfig], amqtt: AmqttConfig | None) -> Iterator[Finding]:

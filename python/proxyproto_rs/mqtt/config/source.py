@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from .errors import Path, Problem
+from .inheritance import written_at
 from .substitution import substitute
 from .values import parse_bool
 
@@ -37,6 +38,12 @@ class Source:
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, "")
+
+    def problem(self, path: Path, text: str) -> Problem:
+        """Blame the line where the value is written. An inherited value is wrong once, in its global section."""
+        if path not in self.origins and written_at(path) in self.origins:
+            path = written_at(path)
+        return Problem(self.origin(path), path, text)
 
 
 def read_yaml(name: str, text: str, environ: Mapping[str, str]) -> Source:
