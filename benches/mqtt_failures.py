@@ -24,7 +24,7 @@ from rounds import Spread, in_turns, table
 
 from proxyproto_rs import Header
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService
-from proxyproto_rs.mqtt.connect import Connect
+from proxyproto_rs.mqtt.login import Connect
 from proxyproto_rs.mqtt.logs import configure
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxyproto_rs import Header, open_connection
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService, UnauthorizedQuery
-from proxyproto_rs.mqtt.connect import Connect, Will, encode_length
+from proxyproto_rs.mqtt.login import Connect, Will, encode_length
 
 from . import plugins
 

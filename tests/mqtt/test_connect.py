@@ -12,9 +12,9 @@ from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.client import MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
-from proxyproto_rs.mqtt.connect import Connect, Will, connect_length, decode_connect, describe
-from proxyproto_rs.mqtt.events import Refuse
-from proxyproto_rs.mqtt.reasons import REASONS
+from proxyproto_rs.mqtt.connect import connect_length, decode_connect, describe
+from proxyproto_rs.mqtt.login import Connect, Will
+from proxyproto_rs.mqtt.reasons import REASONS, Refuse
 
 from .peers import packet, text
 

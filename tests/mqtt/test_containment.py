@@ -38,8 +38,8 @@ from .peers import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from proxyproto_rs.mqtt.connect import Connect
     from proxyproto_rs.mqtt.connection import Address
+    from proxyproto_rs.mqtt.login import Connect
 
     from .peers import Client
 

@@ -22,7 +22,7 @@ from .peers import PINGREQ, PINGRESP, WELCOME, WELCOME_BACK, connect, publish, s
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from proxyproto_rs.mqtt.connect import Connect
+    from proxyproto_rs.mqtt.login import Connect
 
 
 class Adapter(ReaderAdapter, WriterAdapter):

@@ -11,7 +11,8 @@ from amqtt.broker import Broker
 
 from proxyproto_rs import Listener
 from proxyproto_rs.mqtt import Backend, Gate, RefusedClient
-from proxyproto_rs.mqtt.events import Refuse, Silent
+from proxyproto_rs.mqtt.events import Silent
+from proxyproto_rs.mqtt.reasons import Refuse
 
 from . import plugins
 from .peers import (

@@ -22,10 +22,9 @@ from proxyproto_rs.mqtt.metrics import Metrics
 from proxyproto_rs.mqtt.reasons import REASONS, counts_for_block
 from proxyproto_rs.mqtt.recorder import Recorder
 from proxyproto_rs.mqtt.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
-from proxyproto_rs.mqtt.session_record import SessionRecord
+from proxyproto_rs.mqtt.session_record import SessionRecord, Traffic
 from proxyproto_rs.mqtt.sqlite import SqliteStore
 from proxyproto_rs.mqtt.unauthorized import Unauthorized
-from proxyproto_rs.mqtt.wire import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

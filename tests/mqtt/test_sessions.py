@@ -11,8 +11,7 @@ from proxyproto_rs import Header
 from proxyproto_rs.mqtt import SessionQuery
 from proxyproto_rs.mqtt.connection import Connection, TlsInfo, address_text
 from proxyproto_rs.mqtt.session_query import matching
-from proxyproto_rs.mqtt.session_record import SessionRecord
-from proxyproto_rs.mqtt.wire import Traffic
+from proxyproto_rs.mqtt.session_record import SessionRecord, Traffic
 
 from .peers import CLIENT, DISCONNECT, OTHER, connect, log_in, running, subscribe
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .events import Refuse
+from .reasons import Refuse
 
 if TYPE_CHECKING:
-    from .client import Client
     from .config import LimitsConfig
+    from .login import Login
     from .sessions import Kept, Sessions
 
 
-def check_owner(client: Client, sessions: Sessions, kept: Kept) -> None:
+def check_owner(client: Login, sessions: Sessions, kept: Kept) -> None:
     """Raise Refuse (`access-denied`) if another user's session has the client id."""
     record = sessions.record(client.connect.client_id)
     if record is None or record.username == client.username:
@@ -24,7 +24,7 @@ def check_owner(client: Client, sessions: Sessions, kept: Kept) -> None:
         raise Refuse("access-denied", "the session of this client id belongs to another user")
 
 
-def check_limits(client: Client, limits: LimitsConfig, sessions: Sessions) -> None:
+def check_limits(client: Login, limits: LimitsConfig, sessions: Sessions) -> None:
     """Raise Refuse (`too-many-sessions`). A client that replaces its own connection does not count as a new one."""
     address = client.connection.client[0]
     old = sessions.client(client.connect.client_id)

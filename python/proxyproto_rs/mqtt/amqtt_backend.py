@@ -18,8 +18,8 @@ from amqtt.session import Session
 
 from .amqtt_link import AmqttLink
 from .config import ConfigError, Problem
-from .events import Refuse
 from .faults import Faults
+from .reasons import Refuse
 from .subscriptions import Subscriptions
 from .topics import matches
 from .watched_queue import WatchedQueue

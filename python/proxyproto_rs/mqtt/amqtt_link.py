@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.session import ApplicationMessage, Session
 
-from .events import Refuse
-from .packets import PUBLISH
+from .packet_types import PUBLISH
+from .reasons import Refuse
 from .watched_queue import WatchedQueue
 
 if TYPE_CHECKING:

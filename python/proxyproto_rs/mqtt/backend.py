@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from .connect import Connect
-from .connection import Connection
 from .events import Action
+from .login import Login
 
 
-class Link(Protocol):
+class Link(Login, Protocol):
     """One client, as the backend sees it."""
 
-    connection: Connection
-    connect: Connect
-    username: str | None
-    """The user name of the CONNECT, or the name in the client's certificate."""
     certificate_is_login: bool
     """The certificate has proved the name, so no plugin is asked about the password."""
     ssl_object: Any

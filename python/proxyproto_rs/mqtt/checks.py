@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .events import Refuse
+from .reasons import Refuse
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from .access import AccessRules
     from .blocks import Blocked
-    from .client import Client
-    from .metrics import Metrics
+    from .login import Login
     from .records import BlockedClient
 
 
 class Checks:
-    """The gate's checks of clients. `rules` may be replaced while running."""
+    """The gate's checks of clients. `rules` may be replaced while running. `block_hits` counts by type of block."""
 
-    def __init__(self, blocked: Blocked, rules: AccessRules, metrics: Metrics) -> None:
+    def __init__(self, blocked: Blocked, rules: AccessRules, block_hits: Counter[str]) -> None:
         self.rules = rules
         self._blocked = blocked
-        self._metrics = metrics
+        self._block_hits = block_hits
 
-    def address(self, client: Client) -> None:
+    def address(self, client: Login) -> None:
         """Check an address that no acceptor has checked, one from X-Forwarded-For. Raises Refuse."""
         self._refuse(self._blocked.match_address(client.connection.client[0]))
 
-    def connect(self, client: Client) -> None:
+    def connect(self, client: Login) -> None:
         """Check who the client says it is, and where it comes from. Raises Refuse."""
         connection, connect = client.connection, client.connect
         address = connection.client[0]
@@ -43,5 +44,5 @@ class Checks:
 
     def _refuse(self, block: BlockedClient | None) -> None:
         if block is not None:
-            self._metrics.block_hits[block.type] += 1
+            self._block_hits[block.type] += 1
             raise Refuse("blocked", f"by {block.type} {block.value}")

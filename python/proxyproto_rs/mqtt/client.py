@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .connect import starts_with_header
-from .events import Refuse
-from .packets import DISCONNECT, PUBLISH, PacketError, check_packet, packet_length
+from .packet_types import DISCONNECT, PUBLISH
+from .packets import PacketError, check_packet, packet_length
+from .reasons import Refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .config import MqttConfig
-    from .connect import Connect
     from .connection import Connection
     from .door import Door
-    from .gate import Gate
+    from .login import Connect
     from .rates import PublishRate
-    from .session_record import SessionRecord
+    from .session_record import SessionRecord, Traffic
     from .wire import Wire
 
 _SETTLE = 5.0  # seconds for the backend to let go of an ended client
+
+
+class Host(Protocol):
+    """What a client needs of its gate."""
+
+    mqtt: MqttConfig
+    publish_delays: int
+    """How often `limits.publish` delayed a publisher."""
+
+    def welcomed(self, client: Client) -> None:
+        """Open the client's session."""
 
 
 class Client:
@@ -35,6 +46,7 @@ class Client:
     __slots__ = (
         "__weakref__",
         "_accepted_at",
+        "_host",
         "_keep_alive",
         "_partial_since",
         "_settled",
@@ -46,7 +58,6 @@ class Client:
         "detail",
         "door",
         "forced",
-        "gate",
         "greeted",
         "locked",
         "options",
@@ -61,12 +72,12 @@ class Client:
 
     connect: Connect  # set once it has been read
 
-    def __init__(self, wire: Wire, connection: Connection, gate: Gate, door: Door) -> None:
+    def __init__(self, wire: Wire, connection: Connection, host: Host, door: Door) -> None:
         self.wire: Wire = wire
         self.connection: Connection = connection
-        self.gate: Gate = gate
+        self._host = host
         self.door: Door = door
-        self.options: MqttConfig = gate.mqtt
+        self.options: MqttConfig = host.mqtt
         self.task: asyncio.Task[None] | None = None
         self.username: str | None = None
         self.certificate_is_login: bool = False
@@ -87,6 +98,11 @@ class Client:
         self._partial_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._settled: asyncio.Future[None] | bool = False
+
+    @property
+    def traffic(self) -> Traffic:
+        """Its bytes and packets."""
+        return self.wire.traffic
 
     def age(self) -> float:
         """Return the seconds since the connection was accepted."""
@@ -179,7 +195,7 @@ class Client:
         self._keep_alive = self.connect.keep_alive * self.options.keepalive_factor
         if self._keep_alive:
             self._watch(self._keep_alive)
-        self.gate.welcomed(self)
+        self._host.welcomed(self)
 
     async def pull(self) -> bytes | None:
         """Return the next checked packet; None at the end, when `reason` says why."""
@@ -252,7 +268,7 @@ class Client:
     async def _pace(self, rate: PublishRate) -> None:
         loop = self.wire.loop
         if rate.delay(loop.time()) > 0:
-            self.gate.publish_delays += 1
+            self._host.publish_delays += 1
         while self.reason is None and (delay := rate.delay(loop.time())) > 0:
             timer = loop.call_later(delay, self.wire.wake)
             try:

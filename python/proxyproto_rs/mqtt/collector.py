@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from .metrics import PACKET_TYPES
+from .packet_types import PACKET_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

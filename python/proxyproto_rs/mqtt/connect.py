@@ -1,4 +1,4 @@
-"""The CONNECT packet: decoded strictly (MQTT 3.1.1, section 3.1), and encoded again for the backend.
+"""The CONNECT packet, decoded strictly (MQTT 3.1.1, section 3.1).
 
 This module works on bytes only, without a clock or a socket. Any input gives a Connect, or raises Refuse with
 a reason of the table.
@@ -7,57 +7,14 @@ a reason of the table.
 from __future__ import annotations
 
 import secrets
-import struct
-from dataclasses import dataclass
 
-from .events import Refuse
+from .login import CLEAN, PASSWORD, PROTOCOL_LEVEL, USERNAME, WILL, WILL_RETAIN, Connect, Will
+from .packet_types import CONNECT
+from .reasons import Refuse
 
-CONNECT = 0x10
-PROTOCOL_LEVEL = 4
-
-_RESERVED, _CLEAN, _WILL, _WILL_RETAIN, _PASSWORD, _USERNAME = 0x01, 0x02, 0x04, 0x20, 0x40, 0x80
+_RESERVED = 0x01
 _MAX_LENGTH_BYTES = 4
 _MAX_QOS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker must publish if the client goes without DISCONNECT."""
-
-    topic: str
-    message: bytes
-    qos: int
-    retain: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """A valid CONNECT of MQTT 3.1.1."""
-
-    client_id: str
-    clean_session: bool
-    keep_alive: int
-    """Seconds. 0 means off."""
-    will: Will | None = None
-    username: str | None = None
-    password: bytes | None = None
-
-    def encode(self) -> bytes:
-        """Encode the packet. A decoded one gives the bytes it came from, except for a client id that we chose."""
-        flags = _CLEAN if self.clean_session else 0
-        payload = [_text(self.client_id)]
-        if self.will is not None:
-            flags |= _WILL | self.will.qos << 3 | (_WILL_RETAIN if self.will.retain else 0)
-            payload += [_text(self.will.topic), _binary(self.will.message)]
-        if self.username is not None:
-            flags |= _USERNAME
-            payload.append(_text(self.username))
-        if self.password is not None:
-            flags |= _PASSWORD
-            payload.append(_binary(self.password))
-        head = b"\x00\x04MQTT" + struct.pack("!BBH", PROTOCOL_LEVEL, flags, self.keep_alive)
-        body = head + b"".join(payload)
-        return bytes((CONNECT,)) + encode_length(len(body)) + body
 
 
 def decode_connect(packet: bytes) -> Connect:
@@ -75,11 +32,11 @@ def decode_connect(packet: bytes) -> Connect:
     keep_alive = reader.uint16("the keep-alive")
     _check_flags(flags)
     client_id = reader.text("the client id")
-    will = _will(reader, flags) if flags & _WILL else None
-    username = reader.text("the user name") if flags & _USERNAME else None
-    password = reader.binary("the password") if flags & _PASSWORD else None
+    will = _will(reader, flags) if flags & WILL else None
+    username = reader.text("the user name") if flags & USERNAME else None
+    password = reader.binary("the password") if flags & PASSWORD else None
     reader.finish()
-    clean = bool(flags & _CLEAN)
+    clean = bool(flags & CLEAN)
     if not client_id:
         if not clean:
             raise Refuse("identifier-rejected", "an empty client id needs a clean session")
@@ -95,7 +52,7 @@ def connect_length(received: bytes | bytearray, max_size: int) -> int | None:
     """
     if not received:
         return None
-    if received[0] != CONNECT:
+    if received[0] != CONNECT << 4:
         raise Refuse("malformed-connect", f"not a CONNECT but {describe(received)}")
     length = 0
     for index in range(1, _MAX_LENGTH_BYTES + 1):
@@ -125,17 +82,6 @@ def describe(received: bytes | bytearray) -> str:
     if start[0] >> 4 in range(1, 15) and not start[:1].isalpha():
         return f"MQTT packet type {start[0] >> 4} ({shown})"
     return f"unknown bytes ({shown})"
-
-
-def encode_length(length: int) -> bytes:
-    """Encode a remaining length, 7 bits in each byte (section 2.2.3)."""
-    encoded = bytearray()
-    while True:
-        length, digit = length >> 7, length & 0x7F
-        if not length:
-            encoded.append(digit)
-            return bytes(encoded)
-        encoded.append(digit | 0x80)
 
 
 def length_end(packet: bytes) -> int:
@@ -244,12 +190,12 @@ def _check_flags(flags: int) -> None:
     if flags & _RESERVED:
         raise Refuse("malformed-connect", "the reserved flag is set")  # MQTT-3.1.2-3
     qos = flags >> 3 & 3
-    if flags & _WILL:
+    if flags & WILL:
         if qos > _MAX_QOS:
             raise Refuse("malformed-connect", "the will has QoS 3")  # MQTT-3.1.2-14
-    elif qos or flags & _WILL_RETAIN:
+    elif qos or flags & WILL_RETAIN:
         raise Refuse("malformed-connect", "will flags without a will")  # MQTT-3.1.2-11
-    if flags & _PASSWORD and not flags & _USERNAME:
+    if flags & PASSWORD and not flags & USERNAME:
         raise Refuse("malformed-connect", "a password without a user name")  # MQTT-3.1.2-22
 
 
@@ -261,12 +207,4 @@ def _will(reader: _Reader, flags: int) -> Will:
     if topic.startswith("$"):
         # These are the broker's own topics. A client's PUBLISH to them is refused as well.
         raise Refuse("malformed-connect", "the will topic starts with $")
-    return Will(topic, message, flags >> 3 & 3, bool(flags & _WILL_RETAIN))
-
-
-def _binary(data: bytes) -> bytes:
-    return len(data).to_bytes(2, "big") + data
-
-
-def _text(text: str) -> bytes:
-    return _binary(text.encode())
+    return Will(topic, message, flags >> 3 & 3, bool(flags & WILL_RETAIN))

@@ -20,7 +20,7 @@ from argon2 import PasswordHasher
 from proxyproto_rs import Header
 
 from .config import BrokerConfig
-from .connect import Connect
+from .login import Connect
 from .logs import endpoint
 from .records import BlockedClient, BlockQuery, UnauthorizedQuery
 from .service import BrokerService

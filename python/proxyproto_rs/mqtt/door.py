@@ -6,12 +6,12 @@ import ssl
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-from .client import Client
 from .config import IdentityConfig, WebSocketConfig
 from .identity import Identity
+from .login import Login
 from .metrics import ListenerCounts
 
-Check = Callable[[Client], None]
+Check = Callable[[Login], None]
 """Raises Refuse if the client may not come in."""
 
 

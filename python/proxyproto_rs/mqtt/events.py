@@ -11,17 +11,6 @@ from .session_record import SessionRecord
 Action = Literal["publish", "subscribe"]
 
 
-class Refuse(Exception):
-    """Ends a login. `reason` is a code of `reasons.REASONS`, `detail` a text for the log."""
-
-    def __init__(self, reason: str, detail: str = "", *, client_id: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-        self.client_id = client_id
-        """The client id, if a CONNECT that cannot be served still shows it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedClient:
     """A connection that ended before a CONNACK let it in."""

@@ -21,13 +21,13 @@ from .config import IdentityConfig, LimitsConfig, MqttConfig, WebSocketConfig
 from .connect import connect_length, decode_connect
 from .connection import connection_of
 from .door import Check, Door
-from .events import Observer, Refuse, Silent
+from .events import Observer, Silent
 from .faults import Faults
 from .id_locks import IdLocks
 from .identity import Identity
-from .packets import CONNACK, CONNECT
+from .packet_types import CONNACK, CONNECT
 from .rates import PublishRate
-from .reasons import REASONS
+from .reasons import REASONS, Refuse
 from .refusing import refused_client
 from .sessions import Sessions
 from .tls import ProxyTls, info_of, why_failed

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .events import Refuse
 from .patterns import Pattern, compile_pattern
-from .tls import common_names
+from .reasons import Refuse
 
 if TYPE_CHECKING:
     from .config import IdentityConfig
@@ -61,6 +60,17 @@ class Identity:
             # The core gives no text for a name that is not UTF-8 or has control characters.
             raise Refuse("cert-required", "bad-name: no common name, or one that is not printable UTF-8")
         return ssl.cn
+
+
+def common_names(ssl_object: Any) -> list[str]:
+    """Return the common names of a client certificate that the handshake verified."""
+    certificate = ssl_object.getpeercert() or {}
+    return [
+        str(value)
+        for attributes in certificate.get("subject", ())
+        for key, value in attributes
+        if key == "commonName"
+    ]
 
 
 def _of_handshake(ssl_object: Any) -> str:

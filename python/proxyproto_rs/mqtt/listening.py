@@ -8,10 +8,10 @@ from proxyproto_rs import AddressSet, Listener
 
 from .config import ConfigError, Problem
 from .door import Door
-from .events import Refuse
 from .identity import Identity
 from .logs import endpoint
 from .networks import parse_address
+from .reasons import Refuse
 from .tls import server_context
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from .blocks import Blocked
     from .checks import Checks
-    from .client import Client
     from .config import ListenerConfig
+    from .login import Login
     from .metrics import ListenerCounts
 
     OnRefused = Callable[[str, Container[str], Refusal], None]
@@ -132,7 +132,7 @@ class Listening:
     def _refused(self, refusal: Refusal) -> None:
         self._on_refused(self.config.name, self.door.trusted, refusal)
 
-    def _check_address(self, client: Client) -> None:
+    def _check_address(self, client: Login) -> None:
         """Check a client from X-Forwarded-For, whose address no acceptor has checked."""
         address = client.connection.client[0]
         if self.forbids(address):

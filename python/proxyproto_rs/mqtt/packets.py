@@ -5,17 +5,27 @@ The backend's parser never sees an incomplete packet, nor one whose inner length
 
 from __future__ import annotations
 
-CONNECT, CONNACK, PUBLISH, SUBSCRIBE, DISCONNECT = 1, 2, 3, 8, 14
-_PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _UNSUBSCRIBE, _PINGREQ = 4, 5, 6, 7, 10, 12
+from .packet_types import (
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+)
 
 _FLAGS = {
-    _PUBACK: 0,
-    _PUBREC: 0,
-    _PUBREL: 2,
-    _PUBCOMP: 0,
+    PUBACK: 0,
+    PUBREC: 0,
+    PUBREL: 2,
+    PUBCOMP: 0,
     SUBSCRIBE: 2,
-    _UNSUBSCRIBE: 2,
-    _PINGREQ: 0,
+    UNSUBSCRIBE: 2,
+    PINGREQ: 0,
     DISCONNECT: 0,
 }
 _FIRST_BYTES = frozenset(
@@ -67,9 +77,9 @@ def check_packet(packet: bytes) -> int:
     if kind == PUBLISH:
         _check_publish(packet, at, flags)
         return kind
-    if kind in (SUBSCRIBE, _UNSUBSCRIBE):
+    if kind in (SUBSCRIBE, UNSUBSCRIBE):
         _check_filters(packet, at, with_qos=kind == SUBSCRIBE)
-    elif kind in (_PINGREQ, DISCONNECT):
+    elif kind in (PINGREQ, DISCONNECT):
         if at != len(packet):
             raise PacketError("malformed-packet", f"packet type {kind} with a body")
     elif len(packet) != at + 2 or not packet[at] | packet[at + 1]:

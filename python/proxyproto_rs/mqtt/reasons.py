@@ -1,4 +1,4 @@
-"""The one table of reasons for refusing a client: the code, MQTT's answer, and whether it is recorded and counted."""
+"""Why a client is refused: the one table of codes, with MQTT's answer and whether it is recorded and counted."""
 
 from __future__ import annotations
 
@@ -63,6 +63,17 @@ def counts_for_block(code: str, detail: str = "") -> bool:
         return detail.startswith("bad-certificate")
     reason = REASONS.get(code)
     return reason is not None and reason.counts
+
+
+class Refuse(Exception):
+    """Ends a login. `reason` is a code of `REASONS`, `detail` a text for the log."""
+
+    def __init__(self, reason: str, detail: str = "", *, client_id: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+        self.client_id = client_id
+        """The client id, if a CONNECT that cannot be served still shows it."""
 
 
 DISCONNECT_REASONS = (

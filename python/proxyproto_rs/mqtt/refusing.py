@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .events import Refuse, RefusedClient
+from .events import RefusedClient
+from .reasons import Refuse
 
 if TYPE_CHECKING:
     from .client import Client

@@ -119,7 +119,7 @@ class BrokerService:
         self.unauthorized = Unauthorized(store, config.unauthorized)
         self.blocked = Blocked(store, config.blocked)
         self._auto_block = AutoBlock(self.blocked, store, config.auto_block)
-        self._checks = Checks(self.blocked, AccessRules(config.access), self.metrics)
+        self._checks = Checks(self.blocked, AccessRules(config.access), self.metrics.block_hits)
         self._recorder = self._make_recorder()
         self.blocked.events = BlockConsequences(self._recorder, self._end_forbidden)
         self._protect(config)
@@ -170,7 +170,7 @@ class BrokerService:
     async def top(self, by: By = "connects", prefix: int = 32, limit: int = 20) -> tuple[TopEntry, ...]:
         """Return the busiest real addresses, by connects, refused, sessions or bytes. Raises ValueError."""
         live = [
-            (client.connection.client[0], client.wire.traffic.bytes_in + client.wire.traffic.bytes_out)
+            (client.connection.client[0], client.traffic.bytes_in + client.traffic.bytes_out)
             for client in self.sessions.clients()
         ]
         return self._analytics.top(by, time.time(), prefix=prefix, limit=limit, live=live)
@@ -287,8 +287,9 @@ class BrokerService:
     def _make_sources(self) -> BrokerSources:
         return BrokerSources(
             metrics=self.metrics,
-            gate=self.gate,
-            listening=self.listening,
+            sessions=self.sessions,
+            publish_delays=lambda: self.gate.publish_delays,
+            stats=self.stats,
             unauthorized=self.unauthorized,
             blocked=self.blocked,
             auto_block=self._auto_block,

@@ -8,7 +8,18 @@ from typing import Any
 
 from .connection import Connection
 from .paging import camel_case
-from .wire import Traffic
+
+
+@dataclass(slots=True)
+class Traffic:
+    """The traffic of a connection. These are plain integers, so counting costs one addition."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    packets_in: int = 0
+    packets_out: int = 0
+    last_received: float = 0.0
+    """Loop time of the last bytes from the client."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .client import Client
 from .events import Operated, nobody_told
+from .login import Login
 from .paging import Page
 from .session_query import SessionQuery, matching
-from .session_record import SessionRecord
+from .session_record import SessionRecord, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,29 @@ class SessionView:
             {"topicFilter": name, "qos": qos} for name, qos in sorted(self.subscriptions.items())
         ]
         return {**self.record.to_json(), "subscriptions": subscriptions}
+
+
+class Connected(Login, Protocol):
+    """A client that has logged in, as the registry sees it."""
+
+    record: SessionRecord | None
+    """Its record; None until it is let in."""
+    reason: str | None
+    """Why the connection ended; None while it is open."""
+    detail: str
+
+    @property
+    def traffic(self) -> Traffic:
+        """Its bytes and packets."""
+
+    def age(self) -> float:
+        """Return the seconds since the connection was accepted."""
+
+    def end(self, reason: str, detail: str = "") -> None:
+        """End the connection. `reason` is one of `reasons.DISCONNECT_REASONS`. The first call decides."""
+
+    async def wait_settled(self) -> None:
+        """Wait until the session of an ended client is settled."""
 
 
 class Kept(Protocol):
@@ -53,7 +76,7 @@ class Sessions:
         self._records: dict[str, SessionRecord] = {}
         self.operated: Operated = nobody_told
         """Is told what operators do."""
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, Connected] = {}
         self._by_address: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -68,7 +91,7 @@ class Sessions:
         """How many clients are connected from one address, over all listeners."""
         return self._by_address.get(address, 0)
 
-    def clients(self) -> Iterator[Client]:
+    def clients(self) -> Iterator[Connected]:
         """Iterate over the clients that are connected now."""
         return iter(list(self._clients.values()))
 
@@ -80,20 +103,20 @@ class Sessions:
         """Return the record of a client id, without asking the backend."""
         return self._records.get(client_id)
 
-    def client(self, client_id: str) -> Client | None:
+    def client(self, client_id: str) -> Connected | None:
         """Return the connected client with that id."""
         return self._clients.get(client_id)
 
     # The gate calls these two.
 
-    def begin(self, client: Client) -> SessionRecord:
+    def begin(self, client: Connected) -> SessionRecord:
         """Open the record of a client that is let in. It replaces an older record of the client id."""
         connect = client.connect
         record = SessionRecord(
             client_id=connect.client_id,
             username=client.username,
             connection=client.connection,
-            traffic=client.wire.traffic,
+            traffic=client.traffic,
             node_id=self._node_id,
             clean_start=connect.clean_session,
             keep_alive_seconds=connect.keep_alive,
@@ -107,7 +130,7 @@ class Sessions:
         self._by_address[address] = self._by_address.get(address, 0) + 1
         return record
 
-    def finish(self, client: Client, record: SessionRecord) -> None:
+    def finish(self, client: Connected, record: SessionRecord) -> None:
         """Close the record. That of a clean session is removed."""
         record.connected = False
         record.disconnected_at = _now()

@@ -6,14 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from proxyproto_rs import ListenerStats
 
     from .audit import AuditLog
     from .auto_block import AutoBlock
     from .blocks import Blocked
-    from .gate import Gate
-    from .listening import Listening
     from .metrics import Metrics
+    from .sessions import Sessions
     from .unauthorized import Unauthorized
 
 
@@ -24,16 +25,18 @@ class BrokerSources:
         self,
         *,
         metrics: Metrics,
-        gate: Gate,
-        listening: Mapping[str, Listening],
+        sessions: Sessions,
+        publish_delays: Callable[[], int],
+        stats: Callable[[], Mapping[str, ListenerStats]],
         unauthorized: Unauthorized,
         blocked: Blocked,
         auto_block: AutoBlock,
         audit: AuditLog,
     ) -> None:
         self._metrics = metrics
-        self._gate = gate
-        self._listening = listening
+        self._sessions = sessions
+        self._publish_delays = publish_delays
+        self._stats = stats
         self._unauthorized = unauthorized
         self._blocked = blocked
         self._auto_block = auto_block
@@ -42,21 +45,21 @@ class BrokerSources:
     @property
     def metrics(self) -> Metrics:
         """All counters that no other part keeps."""
-        self._metrics.publish_delays = self._gate.publish_delays
+        self._metrics.publish_delays = self._publish_delays()
         return self._metrics
 
     def connections(self) -> dict[str, Mapping[str, int]]:
         """The number of each outcome, by listener."""
-        return {name: open_port.stats() for name, open_port in self._listening.items()}
+        return dict(self._stats())
 
     def pending(self) -> dict[str, int]:
         """The number of connections without a complete header, by listener."""
-        return {name: open_port.stats().pending for name, open_port in self._listening.items()}
+        return {name: stats.pending for name, stats in self._stats().items()}
 
     def sessions(self) -> dict[tuple[str, str], int]:
         """The number of sessions, by listener and state."""
         counts: Counter[tuple[str, str]] = Counter()
-        for record in self._gate.sessions.records():
+        for record in self._sessions.records():
             counts[record.connection.listener, "connected" if record.connected else "disconnected"] += 1
         return dict(counts)
 
@@ -65,10 +68,10 @@ class BrokerSources:
         totals = {
             name: [counts.bytes_in, counts.bytes_out] for name, counts in self._metrics.listeners.items()
         }
-        for client in self._gate.sessions.clients():
+        for client in self._sessions.clients():
             total = totals.setdefault(client.connection.listener, [0, 0])
-            total[0] += client.wire.traffic.bytes_in
-            total[1] += client.wire.traffic.bytes_out
+            total[0] += client.traffic.bytes_in
+            total[1] += client.traffic.bytes_out
         return {name: (total[0], total[1]) for name, total in totals.items()}
 
     def blocked(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .connection import TlsInfo
+from .identity import common_names
 
 if TYPE_CHECKING:
     from proxyproto_rs import SslInfo
@@ -68,17 +69,6 @@ def info_of(ssl_object: ssl.SSLObject) -> TlsInfo:
         client_cert_cn=names[0] if names else None,
         client_cert_verified=bool(ssl_object.getpeercert(binary_form=True)),
     )
-
-
-def common_names(ssl_object: Any) -> list[str]:
-    """Return the common names of a client certificate that the handshake verified."""
-    certificate = ssl_object.getpeercert() or {}
-    return [
-        str(value)
-        for attributes in certificate.get("subject", ())
-        for key, value in attributes
-        if key == "commonName"
-    ]
 
 
 def why_failed(wrong: BaseException) -> str:

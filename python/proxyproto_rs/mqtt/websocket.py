@@ -16,8 +16,8 @@ from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
 from .connect import describe
-from .events import Refuse
 from .forwarded import forwarded_client
+from .reasons import Refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from .session_record import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,18 +34,6 @@ class Codec(Protocol):
 
     def close(self) -> bytes:
         """Return bytes that say goodbye, or b"" if they were sent already."""
-
-
-@dataclass(slots=True)
-class Traffic:
-    """The traffic of a connection. These are plain integers, so counting costs one addition."""
-
-    bytes_in: int = 0
-    bytes_out: int = 0
-    packets_in: int = 0
-    packets_out: int = 0
-    last_received: float = 0.0
-    """Loop time of the last bytes from the client."""
 
 
 class Wire(asyncio.Protocol):
