@@ -87,10 +87,11 @@ def _with_version(row: tuple[object, ...]) -> tuple[object, ...]:
 
 async def _serve(proxy: Proxy, seconds: float | None) -> None:
     from proxyproto_rs.mqtt import demo
+    from proxyproto_rs.mqtt.demo_clients import CLIENTS
 
     async with demo.serving(proxy, proxy_protocol="required") as (_, ports):
         print(f"Serving; user demo, password {demo.PASSWORD}. Each port is a proxy for one client address:")
-        for client in demo.CLIENTS:
+        for client in CLIENTS:
             print(f"  127.0.0.1:{ports[client.client_id]}  as {client.address[0]}")
         sys.stdout.flush()
         await asyncio.sleep(seconds if seconds is not None else float("inf"))

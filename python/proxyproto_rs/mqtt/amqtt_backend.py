@@ -1,6 +1,6 @@
 """amqtt behind the gate.
 
-Only this file and amqtt_link.py know amqtt; tests name everything of amqtt that they rely on.
+Only this file, amqtt_shared.py and amqtt_link.py know amqtt; tests name everything of amqtt that they rely on.
 
 amqtt sees a client as a pair of adapters (amqtt_link.py). They deliver whole packets and end when the client
 does. Where amqtt is wrong at login, delivery or end, these files wrap its methods to correct it.
@@ -9,27 +9,21 @@ does. Where amqtt is wrong at login, delivery or end, these files wrap its metho
 from __future__ import annotations
 
 import logging
-import traceback
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from amqtt.broker import Broker
 from amqtt.contexts import Action
 from amqtt.session import Session
 
 from .amqtt_link import AmqttLink
-from .config import ConfigError, Problem
+from .amqtt_shared import Shared, plugin_failed
 from .faults import Faults
 from .reasons import Refuse
-from .subscriptions import Subscriptions
-from .topics import matches
-from .watched_queue import WatchedQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from .backend import Link
-    from .config import AmqttConfig
-    from .connection import Connection
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt.amqtt")
 
@@ -43,36 +37,33 @@ class AmqttBackend:
     """
 
     def __init__(self, broker: Broker) -> None:
-        if broker.transitions.state != "new":
-            raise RuntimeError(
-                "the broker has been started: make its Gate before, so that nothing passes beside it"
-            )
-        self.broker = broker
+        self._shared = Shared(broker)
         self.denied: Callable[[str, Any, str], None] = _nobody_asked
-        self.subscribers: Subscriptions = Subscriptions()
-        self.broadcasts: WatchedQueue = WatchedQueue()
-        # amqtt has both under private names only. Both are still empty, because the broker has not started.
-        broker._subscriptions = cast("Any", self.subscribers)
-        broker._broadcast_queue = self.broadcasts
-        self._plugins = broker.plugins_manager
-        self._ask_auth = self._plugins.map_plugin_auth
-        self._ask_topic = self._plugins.map_plugin_topic
-        self._plugins.map_plugin_auth = self._answer_auth  # type: ignore[method-assign]
-        self._plugins.map_plugin_topic = self._watch_topic  # type: ignore[method-assign]
+        plugins = broker.plugins_manager
+        self._ask_auth = plugins.map_plugin_auth
+        self._ask_topic = plugins.map_plugin_topic
+        plugins.map_plugin_auth = self._answer_auth  # type: ignore[method-assign]
+        plugins.map_plugin_topic = self._watch_topic  # type: ignore[method-assign]
         self._admitted: dict[str, AmqttLink] = {}
         self._faults = Faults(logger)
-        self.held_back = 0
+
+    @property
+    def held_back(self) -> int:
         """How often a publisher was not read because more than 1,000 messages were waiting to be passed on."""
-        self.lost = 0
+        return self._shared.held_back
+
+    @property
+    def lost(self) -> int:
         """Messages of ended clients that could not be passed on in time."""
+        return self._shared.lost
 
     async def start(self) -> None:
         """Start the broker."""
-        await self.broker.start()
+        await self._shared.broker.start()
 
     async def stop(self) -> None:
         """Shut the broker down."""
-        await self.broker.shutdown()
+        await self._shared.broker.shutdown()
 
     async def authenticate(self, link: Link) -> None:
         """Ask the operator's plugins about a probe session, which amqtt does not know."""
@@ -83,7 +74,7 @@ class AmqttBackend:
             try:
                 answers = dict(await self._ask_auth(session=probe))
             except Exception as wrong:
-                raise _plugin_failed(wrong) from wrong
+                raise plugin_failed(wrong) from wrong
             said = [answer for answer in answers.values() if answer is not None]
             if not all(said):
                 raise Refuse("bad-credentials", "an auth plugin said no")
@@ -96,70 +87,35 @@ class AmqttBackend:
         will = link.connect.will
         assert will is not None
         probe, _ = link.backend_state
-        if not await self._permits(probe, will.topic, Action.PUBLISH):
+        if not await self._shared.permits(probe, will.topic, Action.PUBLISH):
             raise Refuse("access-denied", f"the will's topic {will.topic[:100]!r} may not be published to")
 
     async def carry(self, link: Link) -> None:
         """Hand the client to `Broker.external_connected`, and clean up afterwards."""
         client_id = link.connect.client_id
-        self._forget_clean(client_id)
+        self._shared.forget_clean(client_id)
         # No local name may hold the probe: this frame lives as long as the connection, and a probe takes 7 KB.
-        ours = AmqttLink(self, link, *link.backend_state)
+        ours = AmqttLink(self._shared, link, *link.backend_state)
         link.backend_state = None
         self._admitted[client_id] = ours
         try:
-            await ours.run(self.broker)
+            await ours.run()
         finally:
             if self._admitted.get(client_id) is ours:
                 del self._admitted[client_id]
-            await ours.settle(self.broker)
+            await ours.settle()
 
     def has_session(self, client_id: str) -> bool:
         """Whether amqtt keeps a session of that client id."""
-        return client_id in self.broker.sessions
+        return client_id in self._shared.broker.sessions
 
     def subscriptions(self, client_id: str) -> Mapping[str, int]:
         """The topic filters of a client and their QoS."""
-        return self.subscribers.of(client_id)
+        return self._shared.subscribers.of(client_id)
 
     async def forget(self, client_id: str) -> None:
         """Drop a session, its subscriptions and its queued messages."""
-        session, _ = self.broker.sessions.pop(client_id, (None, None))
-        self.subscribers.drop(client_id)
-        if session is not None:
-            session.clear_queues()
-
-    async def may_receive(self, session: Session, topic: str) -> bool:
-        """Whether a retained message is for this client: one of its filters matches, and the plugins allow it."""
-        if not any(matches(topic, name) for name in self.subscribers.of(session.client_id or "")):
-            return False
-        return await self._permits(session, topic, Action.RECEIVE)
-
-    def is_retained(self, topic: str, data: object) -> bool:
-        """Whether this is the topic's retained message, and not one that waited for the client (MQTT-3.3.1-9)."""
-        retained = self.broker.retained_messages.get(topic)
-        return retained is not None and retained.data is data
-
-    def not_delivered(self, wrong: Exception, connection: Connection) -> None:
-        """Log a delivery that failed while its client was connected, as one that the client never acknowledged."""
-        logger.debug("not delivered to %s:%s: %r", *connection.client, wrong)
-
-    async def _permits(self, session: Session, topic: str, action: Any) -> bool:
-        if not self._plugins.is_topic_filtering_enabled():
-            return True
-        try:
-            answers = await self._ask_topic(session=session, topic=topic, action=action)
-        except Exception as wrong:
-            raise _plugin_failed(wrong) from wrong
-        return all(answers.values())
-
-    def _forget_clean(self, client_id: str) -> None:
-        # A clean session ends with its connection (MQTT-3.1.2-6), but amqtt would resume it a second later.
-        session, _ = self.broker.sessions.get(client_id, (None, None))
-        if session is not None and session.clean_session:
-            del self.broker.sessions[client_id]
-            self.subscribers.drop(client_id)
-            session.clear_queues()
+        self._shared.forget(client_id)
 
     # These replace methods of the plugin manager.
 
@@ -181,32 +137,6 @@ class AmqttBackend:
                 session.client_id or "", "publish" if action is Action.PUBLISH else "subscribe", topic
             )
         return answers
-
-
-def broker_of(config: AmqttConfig, listeners: Iterable[str]) -> Broker:
-    """Build amqtt's broker, which binds no port itself. Raises ConfigError for a plugin that fails."""
-    external = {"type": "external"}
-    # amqtt needs "default". With the other names, amqtt's own log lines name the right listener.
-    names = {"default": external, **dict.fromkeys(listeners, external)}
-    try:
-        return Broker(
-            {
-                "listeners": {name: dict(options) for name, options in names.items()},
-                "session_expiry_interval": config.session_expiry_interval or None,
-                "plugins": config.plugin_options(),
-            }
-        )
-    except Exception as wrong:
-        path = ("amqtt", "plugins", *_plugin_at_fault(wrong))
-        raise ConfigError([Problem("", path, f"amqtt says: {wrong.__cause__ or wrong}")]) from wrong
-
-
-def _plugin_at_fault(wrong: Exception) -> tuple[str, ...]:
-    # amqtt's error often says nothing, not even the plugin's class.
-    for frame, _ in traceback.walk_tb(wrong.__traceback__):
-        if isinstance(path := frame.f_locals.get("plugin_path"), str):
-            return (path,)
-    return ()
 
 
 def _nobody_asked(client_id: str, action: Any, topic: str) -> None:
@@ -258,7 +188,3 @@ def _password(link: Link) -> str | None:
     except UnicodeDecodeError:
         # MQTT allows any bytes, but amqtt's plugins take text. A repaired text would be another password.
         raise Refuse("bad-credentials", "the password is not UTF-8") from None
-
-
-def _plugin_failed(wrong: Exception) -> Refuse:
-    return Refuse("auth-error", f"a plugin failed: {wrong!r}"[:255])

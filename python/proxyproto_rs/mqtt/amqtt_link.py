@@ -13,10 +13,9 @@ from .reasons import Refuse
 from .watched_queue import WatchedQueue
 
 if TYPE_CHECKING:
-    from amqtt.broker import Broker
     from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 
-    from .amqtt_backend import AmqttBackend
+    from .amqtt_shared import Shared
     from .backend import Link
 
 # Above the first number of messages no publisher is read, until only the second is left.
@@ -31,9 +30,9 @@ _DELIVER_GRACE = 2.0  # seconds for amqtt to pass on what an ended client has pu
 class AmqttLink(ReaderAdapter, WriterAdapter):
     """Both adapters of one connection. A read never goes beyond one packet, so amqtt always starts at a packet."""
 
-    def __init__(self, backend: AmqttBackend, link: Link, probe: Session, answers: dict[Any, Any]) -> None:
+    def __init__(self, shared: Shared, link: Link, probe: Session, answers: dict[Any, Any]) -> None:
         self.answered: bool = False
-        self._backend = backend
+        self._shared = shared
         self._link = link
         self._probe: Session | None = probe
         self._answers = answers
@@ -54,34 +53,34 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         self._delivering = 0
         self._delivered: asyncio.Future[None] | None = None
 
-    async def run(self, broker: Broker) -> None:
+    async def run(self) -> None:
         """Let amqtt serve the client until its end. Raises Refuse if amqtt does not accept the client after all."""
         self._task = asyncio.current_task()
-        self._backend.subscribers.logging_in[self._task] = self._link.connect.client_id
+        self._shared.subscribers.logging_in[self._task] = self._link.connect.client_id
         try:
-            await broker.external_connected(self, self, self._link.connection.listener)
+            await self._shared.broker.external_connected(self, self, self._link.connection.listener)
         finally:
-            self._backend.subscribers.logging_in.pop(self._task, None)
+            self._shared.subscribers.logging_in.pop(self._task, None)
             self._task = None
         if self._refused is not None:
             raise Refuse("auth-error", f"amqtt answered CONNACK {self._refused}")
 
-    async def settle(self, broker: Broker) -> None:
+    async def settle(self) -> None:
         """Clean up: no handler may still work, no session may still be connected, and no clean session may stay."""
-        session, handler = broker.sessions.get(self._link.connect.client_id, (None, None))
+        session, handler = self._shared.broker.sessions.get(self._link.connect.client_id, (None, None))
         if session is None or handler is None or handler.reader is not self:
             return
         if session.transitions.state == "connected":
             await handler.stop()
             session.transitions.disconnect()
-            await self._send_will(broker, session)
+            await self._send_will(session)
         await self._wait_delivered()
         session.ssl_object = None
         if self._handler is not None:
             del handler.mqtt_publish, handler.wait_disconnect  # these are ours; amqtt's are in the class
         handler.detach()  # a kept session keeps its handler, which would keep all of the connection
         if session.clean_session:
-            await self._backend.forget(self._link.connect.client_id)
+            self._shared.forget(self._link.connect.client_id)
 
     def answer_auth(self, session: Session) -> dict[Any, Any]:
         """Give the plugins' answers, and complete amqtt's session, which may be new or resumed."""
@@ -133,10 +132,10 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
     async def _wait_for_room(self) -> None:
         for queue, many, few in (
             (self._published, _MANY_OF_ONE, _FEW_OF_ONE),
-            (self._backend.broadcasts, _MANY, _FEW),
+            (self._shared.broadcasts, _MANY, _FEW),
         ):
             if queue.qsize() > many and not self._link.ended:
-                self._backend.held_back += 1
+                self._shared.held_back += 1
                 await queue.shrunk_to(few)
 
     async def _last_wishes(self) -> None:
@@ -153,7 +152,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
             try:
                 await asyncio.wait_for(self._published.shrunk_to(0), _DELIVER_GRACE)
             except asyncio.TimeoutError:
-                self._backend.lost += self._published.qsize()
+                self._shared.lost += self._published.qsize()
 
     async def _until_served(self) -> None:
         """Wait until amqtt serves the client. If amqtt learned of the end before, it would wait for the end for ever."""
@@ -213,7 +212,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         if connack[3]:
             self._refused = connack[3]
             return
-        session, handler = self._backend.broker.sessions[self._link.connect.client_id]
+        session, handler = self._shared.broker.sessions[self._link.connect.client_id]
         self._session, self._handler = session, handler
         self._publish, handler.mqtt_publish = handler.mqtt_publish, self._deliver  # type: ignore[method-assign]
         self._wait, handler.wait_disconnect = handler.wait_disconnect, self._logged_in  # type: ignore[method-assign]
@@ -223,7 +222,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
 
     def _logged_in(self) -> Any:
         """Note that amqtt begins to serve the client. From here on it may see everybody's subscriptions."""
-        self._backend.subscribers.logging_in.pop(self._task, None)
+        self._shared.subscribers.logging_in.pop(self._task, None)
         serving, self._serving = self._serving, True
         if isinstance(serving, asyncio.Future) and not serving.done():
             serving.set_result(None)
@@ -242,9 +241,9 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
         # amqtt sets `retain` on every message that it does not send at the moment of its publishing.
         queued = retain
         if queued:
-            if not await self._backend.may_receive(self._session, topic):
+            if not await self._shared.may_receive(self._session, topic):
                 return None
-            retain = self._backend.is_retained(topic, data)
+            retain = self._shared.is_retained(topic, data)
         if self._over():
             self._keep(topic, data, qos)
             return None
@@ -263,7 +262,7 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
             if self._over():
                 self._keep(topic, data, qos)
             else:
-                self._backend.not_delivered(wrong, self._link.connection)
+                self._shared.not_delivered(wrong, self._link.connection)
             return None
         finally:
             self._delivering -= 1
@@ -285,11 +284,13 @@ class AmqttLink(ReaderAdapter, WriterAdapter):
             self._delivered = asyncio.get_running_loop().create_future()
             await self._delivered
 
-    async def _send_will(self, broker: Broker, session: Session) -> None:
+    async def _send_will(self, session: Session) -> None:
         if not session.will_flag or session.will_topic is None or session.will_message is None:
             return
-        await broker.internal_message_broadcast(
+        await self._shared.broker.internal_message_broadcast(
             session.will_topic, bytes(session.will_message), session.will_qos
         )
         if session.will_retain:
-            await broker.retain_message(session, session.will_topic, session.will_message, session.will_qos)
+            await self._shared.broker.retain_message(
+                session, session.will_topic, session.will_message, session.will_qos
+            )

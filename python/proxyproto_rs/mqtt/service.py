@@ -16,7 +16,8 @@ from typing_extensions import Self
 from proxyproto_rs import ListenerStats
 
 from .access import AccessRules
-from .amqtt_backend import AmqttBackend, broker_of
+from .amqtt_backend import AmqttBackend
+from .amqtt_shared import broker_of
 from .analytics import Analytics, By, Minute, TopEntry
 from .audit import AuditLog
 from .auto_block import AutoBlock
