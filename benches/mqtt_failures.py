@@ -24,8 +24,8 @@ from rounds import Spread, in_turns, table
 
 from proxyproto_rs import Header
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService
-from proxyproto_rs.mqtt.login import Connect
-from proxyproto_rs.mqtt.logs import configure
+from proxyproto_rs.mqtt.model.login import Connect
+from proxyproto_rs.mqtt.telling.logs import configure
 
 if TYPE_CHECKING:
     from amqtt.session import Session

@@ -19,7 +19,7 @@ from processes import HERE, Server
 from rounds import Spread, in_turns, table
 
 from proxyproto_rs import Header
-from proxyproto_rs.mqtt.login import Connect
+from proxyproto_rs.mqtt.model.login import Connect
 
 ROUNDS = 15
 LOGINS = 1000

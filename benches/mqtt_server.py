@@ -13,7 +13,7 @@ from amqtt.broker import Broker
 from proxyproto_rs import Listener
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService, Gate
 from proxyproto_rs.mqtt.config import LogConfig
-from proxyproto_rs.mqtt.logs import configure
+from proxyproto_rs.mqtt.telling.logs import configure
 
 PLUGINS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 TRUSTED = ["127.0.0.1"]

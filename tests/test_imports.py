@@ -26,6 +26,24 @@ _annotations _enums _loops.__init__
 """
 LEVELS = {module: level for level, line in enumerate(reversed(ROOMS.split("\n"))) for module in line.split()}
 
+# The rooms of the broker, likewise: folders, and the files beside them. Rooms on one line do not know each other.
+BROKER_ROOMS = """
+demo
+__init__
+service
+checking
+listening
+front
+backend collector
+policy telling
+tables
+config store
+model
+"""
+BROKER_LEVELS = {
+    room: level for level, line in enumerate(reversed(BROKER_ROOMS.split("\n"))) for room in line.split()
+}
+
 
 def imports() -> dict[str, set[str]]:
     """The modules of the package, each with those it imports."""
@@ -63,17 +81,29 @@ IMPORTS = imports()
 ABOVE = sorted(module for module in IMPORTS if module not in LEVELS)
 
 
+BROKER = sorted(module for module in IMPORTS if module.startswith("mqtt."))
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
 def test_nothing_is_imported_in_a_circle() -> None:
-    below_the_broker = {
-        module: others for module, others in IMPORTS.items() if not module.startswith("mqtt.")
-    }
-    graphlib.TopologicalSorter(below_the_broker).prepare()
+    graphlib.TopologicalSorter(IMPORTS).prepare()
 
 
 @pytest.mark.parametrize("module", sorted(LEVELS))
 def test_the_face_imports_downward_only(module: str) -> None:
     upward = {other for other in IMPORTS[module] if LEVELS.get(other, len(LEVELS)) >= LEVELS[module]}
     assert not upward
+
+
+@pytest.mark.parametrize("module", BROKER)
+def test_the_rooms_of_the_broker_import_downward_only(module: str) -> None:
+    room = room_of(module)
+    others = {room_of(other) for other in IMPORTS[module] if other in BROKER} - {room}
+    assert not {other for other in others if BROKER_LEVELS[other] >= BROKER_LEVELS[room]}
+    assert not {other for other in IMPORTS[module] if other.startswith("cli.")}
 
 
 @pytest.mark.parametrize("module", ABOVE)

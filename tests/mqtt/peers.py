@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxyproto_rs import Header, open_connection
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService, UnauthorizedQuery
-from proxyproto_rs.mqtt.login import Connect, Will, encode_length
+from proxyproto_rs.mqtt.model.login import Connect, Will, encode_length
 
 from . import plugins
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
 
-    from proxyproto_rs.mqtt.connection import Address
-    from proxyproto_rs.mqtt.records import UnauthorizedClient
+    from proxyproto_rs.mqtt.model.connection import Address
+    from proxyproto_rs.mqtt.model.records import UnauthorizedClient
 
 CLIENT = ("192.0.2.10", 50123)
 OTHER = ("198.51.100.7", 40001)

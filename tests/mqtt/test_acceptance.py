@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from interop.certificates import Certificates
-    from proxyproto_rs.mqtt.connection import Address
+    from proxyproto_rs.mqtt.model.connection import Address
 
     from .peers import Broker
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 
 from proxyproto_rs.mqtt.collector import registry
-from proxyproto_rs.mqtt.metrics import Histogram
-from proxyproto_rs.mqtt.records import BlockedClient
+from proxyproto_rs.mqtt.model.records import BlockedClient
+from proxyproto_rs.mqtt.telling.metrics import Histogram
 
 from .peers import DISCONNECT, connack, connect, dial, log_in, publish, running, subscribe
 

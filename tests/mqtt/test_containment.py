@@ -38,8 +38,8 @@ from .peers import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from proxyproto_rs.mqtt.connection import Address
-    from proxyproto_rs.mqtt.login import Connect
+    from proxyproto_rs.mqtt.model.connection import Address
+    from proxyproto_rs.mqtt.model.login import Connect
 
     from .peers import Client
 

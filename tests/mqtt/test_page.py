@@ -12,12 +12,12 @@ import yaml
 
 from interop.pages import examples, read, run_example, text
 from proxyproto_rs.mqtt import BrokerConfig
-from proxyproto_rs.mqtt.audit import AuditEvent
 from proxyproto_rs.mqtt.config import variables
-from proxyproto_rs.mqtt.reasons import DISCONNECT_REASONS, REASONS
+from proxyproto_rs.mqtt.model.reasons import DISCONNECT_REASONS, REASONS
+from proxyproto_rs.mqtt.telling.audit import AuditEvent
 
+from .telling.test_logs import LINES
 from .test_collector import FAMILIES
-from .test_logs import LINES
 
 PAGE = "mqtt.md"
 HERE = Path(__file__).parent
@@ -99,7 +99,7 @@ def test_the_table_of_reasons_is_the_codes_own() -> None:
     assert len(seen) >= 12
 
 
-PROMISES = re.findall(r"`(test_\w+\.py)::(test_\w+)`", read(PAGE))
+PROMISES = re.findall(r"`((?:\w+/)*test_\w+\.py)::(test_\w+)`", read(PAGE))
 
 
 @pytest.mark.parametrize(("file", "name"), PROMISES, ids=[name for _, name in PROMISES])

@@ -73,7 +73,8 @@ def _check(loaded: Loaded) -> int:
 
 
 async def _serve(loaded: Loaded, source: Callable[[], Loaded]) -> int:
-    from proxyproto_rs.mqtt import BrokerService, ConfigError, StoreError, logs
+    from proxyproto_rs.mqtt import BrokerService, ConfigError, StoreError
+    from proxyproto_rs.mqtt.telling import logs
 
     logs.configure(loaded.config.log)
     for warning in loaded.warnings:
@@ -109,7 +110,8 @@ async def _until_told(service: BrokerService) -> None:
 
 
 async def _reload(service: BrokerService) -> None:
-    from proxyproto_rs.mqtt import ConfigError, logs
+    from proxyproto_rs.mqtt import ConfigError
+    from proxyproto_rs.mqtt.telling import logs
 
     try:
         changed = await service.reload()

@@ -12,8 +12,8 @@ from .table import render
 if TYPE_CHECKING:
     import argparse
 
-    from proxyproto_rs.mqtt.demo import Tables
-    from proxyproto_rs.mqtt.demo_proxies import Proxy
+    from proxyproto_rs.mqtt.demo.proxies import Proxy
+    from proxyproto_rs.mqtt.demo.scene import Tables
 
 HELP = "show an MQTT broker behind a proxy, all in this process; status 0 if its tables are right"
 EXTRA = "mqtt"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the demo's tables; return 0 if they are right."""
-    from proxyproto_rs.mqtt.demo_proxies import Forwarder, HAProxy
+    from proxyproto_rs.mqtt.demo.proxies import Forwarder, HAProxy
 
     # The tables say everything. Log lines of amqtt and of ours would stand between them.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -50,16 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _show(proxy: Proxy) -> int:
-    from proxyproto_rs.mqtt import demo
-    from proxyproto_rs.mqtt.demo_proxies import Forwarder
+    from proxyproto_rs.mqtt.demo import scene
+    from proxyproto_rs.mqtt.demo.proxies import Forwarder
 
-    with_headers = await demo.run(proxy, proxy_protocol="required")
-    without = await demo.run(Forwarder(headers=False), proxy_protocol="off")
+    with_headers = await scene.run(proxy, proxy_protocol="required")
+    without = await scene.run(Forwarder(headers=False), proxy_protocol="off")
     _print(with_headers)
     print("Refused, because it came without a header:\n  " + str(with_headers.refused_line) + "\n")
     print("The same clients where the proxy sends no headers and the broker expects none:\n")
     _print(without)
-    wrong = demo.problems(with_headers, without)
+    wrong = scene.problems(with_headers, without)
     for problem in wrong:
         print(f"WRONG: {problem}")
     if not wrong:
@@ -86,11 +86,11 @@ def _with_version(row: tuple[object, ...]) -> tuple[object, ...]:
 
 
 async def _serve(proxy: Proxy, seconds: float | None) -> None:
-    from proxyproto_rs.mqtt import demo
-    from proxyproto_rs.mqtt.demo_clients import CLIENTS
+    from proxyproto_rs.mqtt.demo import scene
+    from proxyproto_rs.mqtt.demo.clients import CLIENTS
 
-    async with demo.serving(proxy, proxy_protocol="required") as (_, ports):
-        print(f"Serving; user demo, password {demo.PASSWORD}. Each port is a proxy for one client address:")
+    async with scene.serving(proxy, proxy_protocol="required") as (_, ports):
+        print(f"Serving; user demo, password {scene.PASSWORD}. Each port is a proxy for one client address:")
         for client in CLIENTS:
             print(f"  127.0.0.1:{ports[client.client_id]}  as {client.address[0]}")
         sys.stdout.flush()

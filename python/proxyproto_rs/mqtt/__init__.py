@@ -1,18 +1,18 @@
 """An MQTT broker behind proxies: sessions, refusals, blocks and logs carry the client's real address."""
 
-from .backend import Backend, Link
+from .backend.protocol import Backend, Link
 from .config import BrokerConfig, ConfigError
-from .connection import Connection, TlsInfo
-from .events import Observer, RefusedClient
-from .gate import Gate
-from .paging import Page
-from .passwords import PasswordFile
-from .records import BlockedClient, BlockQuery, UnauthorizedClient, UnauthorizedQuery
+from .front.gate import Gate
+from .model.connection import Connection, TlsInfo
+from .model.events import Observer, RefusedClient
+from .model.paging import Page
+from .model.records import BlockedClient, BlockQuery, UnauthorizedClient, UnauthorizedQuery
+from .model.session_record import SessionRecord
+from .policy.passwords import PasswordFile
 from .service import BrokerService
-from .session_query import SessionQuery
-from .session_record import SessionRecord
-from .sessions import Sessions, SessionView
-from .store import Store, StoreError
+from .store.protocol import Store, StoreError
+from .tables.session_query import SessionQuery
+from .tables.sessions import Sessions, SessionView
 
 __all__ = [
     "Backend",

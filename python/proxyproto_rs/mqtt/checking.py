@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .amqtt_shared import broker_of
+from .backend.amqtt.shared import broker_of
 from .config import ConfigError, Problem
 from .listening import context_of
 

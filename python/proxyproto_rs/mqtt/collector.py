@@ -8,14 +8,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from .packet_types import PACKET_TYPES
+from .model.packet_types import PACKET_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from prometheus_client.core import Metric
 
-    from .metrics import Metrics
+    from .telling.metrics import Metrics
 
 
 class Sources(Protocol):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 from proxyproto_rs import AddressSet, Listener
 
 from .config import ConfigError, Problem
-from .door import Door
-from .identity import Identity
-from .logs import endpoint
-from .networks import parse_address
-from .reasons import Refuse
-from .tls import server_context
+from .front.door import Door
+from .front.tls import server_context
+from .model.networks import parse_address
+from .model.reasons import Refuse
+from .policy.identity import Identity
+from .telling.logs import endpoint
 
 if TYPE_CHECKING:
     import ssl
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from proxyproto_rs import ListenerStats, Refusal
 
-    from .blocks import Blocked
-    from .checks import Checks
     from .config import ListenerConfig
-    from .login import Login
-    from .metrics import ListenerCounts
+    from .model.login import Login
+    from .policy.checks import Checks
+    from .tables.blocks.blocked import Blocked
+    from .telling.metrics import ListenerCounts
 
     OnRefused = Callable[[str, Container[str], Refusal], None]
     """Takes the listener's name, its trusted proxies, and what it refused."""

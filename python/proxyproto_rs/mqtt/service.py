@@ -15,29 +15,30 @@ from typing_extensions import Self
 
 from proxyproto_rs import ListenerStats
 
-from .access import AccessRules
-from .amqtt_backend import AmqttBackend
-from .amqtt_shared import broker_of
-from .analytics import Analytics, By, Minute, TopEntry
-from .audit import AuditLog
-from .auto_block import AutoBlock
-from .block_consequences import BlockConsequences
-from .blocks import Blocked
-from .checks import Checks
+from .backend.amqtt.backend import AmqttBackend
+from .backend.amqtt.shared import broker_of
 from .config import BrokerConfig, ConfigError, Loaded
 from .config.broker import refuse_unusable
 from .config.reload import changed_sections, refuse_what_needs_a_restart
-from .gate import Gate
+from .front.gate import Gate
 from .listening import Listening, context_of
-from .metrics import Metrics
-from .passwords import reread_password_files
-from .recorder import Recorder
-from .session_record import SessionRecord
-from .sessions import Sessions
-from .sources import BrokerSources
-from .sqlite import SqliteStore
-from .store import Store, sqlite_path
-from .unauthorized import Unauthorized
+from .model.session_record import SessionRecord
+from .policy.access import AccessRules
+from .policy.checks import Checks
+from .policy.passwords import reread_password_files
+from .store.protocol import Store
+from .store.sqlite.location import sqlite_path
+from .store.sqlite.store import SqliteStore
+from .tables.blocks.auto_block import AutoBlock
+from .tables.blocks.blocked import Blocked
+from .tables.sessions import Sessions
+from .tables.unauthorized import Unauthorized
+from .telling.analytics import Analytics, By, Minute, TopEntry
+from .telling.audit import AuditLog
+from .telling.block_consequences import BlockConsequences
+from .telling.metrics import Metrics
+from .telling.recorder import Recorder
+from .telling.sources import BrokerSources
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 

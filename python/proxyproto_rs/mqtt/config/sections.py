@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
-from ..patterns import compile_pattern
+from ..model.patterns import compile_pattern
 from .section import Section
 from .values import (
     BindAddress,

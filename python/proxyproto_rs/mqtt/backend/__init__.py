@@ -1,0 +1,1 @@
+"""What is behind the gate: it keeps the sessions and carries the packets."""

@@ -1,0 +1,1 @@
+"""amqtt as the backend."""

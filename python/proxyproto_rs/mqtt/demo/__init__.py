@@ -1,0 +1,1 @@
+"""The demonstration that `proxyproto-rs demo` shows."""

@@ -1,0 +1,1 @@
+"""What is known of clients, and the words for it. Nothing here does anything."""

@@ -1,0 +1,139 @@
+"""`PasswordFile`: an auth plugin that reads amqtt's password file and does not stop the event loop.
+
+argon2 takes 0.1 s and releases the interpreter lock. So one worker thread checks passwords while the event
+loop serves. amqtt's FileAuthPlugin checks them in the event loop, and nobody is served meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakSet
+
+from amqtt.contexts import BaseContext
+from amqtt.plugins.base import BaseAuthPlugin
+from amqtt.session import Session
+
+from ..config import ConfigError, Problem
+from .password_table import GoodLogins, PasswordFileError, PasswordTable, read_passwords
+
+__all__ = ["PasswordFile", "PasswordFileError"]
+
+
+class PasswordFile(BaseAuthPlugin):
+    """Lets in clients that give the password which the file has for their user name.
+
+    As a plugin: `proxyproto_rs.mqtt.PasswordFile: {password_file: users.txt}`. In Python:
+    `PasswordFile(password_file="users.txt")`. It leaves a client without a user name to other plugins.
+
+    Raises PasswordFileError if the file cannot be read or used.
+    """
+
+    @dataclass
+    class Config:
+        """The plugin's options."""
+
+        password_file: str | Path
+        """The file, with lines `name:hash`."""
+        remember: float = 300.0
+        """How long a good login is not checked again, in seconds. 0 checks every time."""
+
+    def __init__(
+        self,
+        context: BaseContext | None = None,
+        *,
+        password_file: str | os.PathLike[str] | None = None,
+        remember: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if context is None:
+            if password_file is None:
+                raise TypeError("password_file is missing")
+            context = BaseContext()
+            context.config = self.Config(Path(password_file), remember)  # type: ignore[assignment]
+        super().__init__(context)
+        options = self.config
+        assert isinstance(options, PasswordFile.Config)
+        self.path: Path = Path(options.password_file)
+        self._clock = clock
+        self._good = GoodLogins(options.remember)
+        self._checks: dict[bytes, asyncio.Future[bool]] = {}
+        self._table = read_passwords(self.path)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mqtt-passwords")
+        _open.add(self)
+
+    async def authenticate(self, *, session: Session) -> bool | None:
+        """Check the session's password. Returns None without a user name. amqtt calls this."""
+        if not session.username:
+            return None
+        return await self.check(session.username, session.password or "")
+
+    async def check(self, username: str, password: str) -> bool:
+        """Check a password. It takes as long for an unknown user as for a known one."""
+        table = self._table
+        stored = table.hashes.get(username, "")
+        fingerprint = self._good.fingerprint(username, password, stored)
+        if stored and self._good.knows(username, fingerprint, self._clock()):
+            return True
+        # If the same login comes twice at once, as after a proxy's restart, it is checked once.
+        check = self._checks.get(fingerprint)
+        if check is None:
+            check = asyncio.ensure_future(self._verify(table, username, password, fingerprint))
+            self._checks[fingerprint] = check
+            check.add_done_callback(lambda done: self._checked(fingerprint, done))
+        return await asyncio.shield(check)
+
+    def prepare(self) -> Callable[[], None]:
+        """Read the file again, and return a function that puts it in force. Raises PasswordFileError.
+
+        There are two steps, so that a reload can check everything before it changes anything.
+        """
+        table = read_passwords(self.path)
+
+        def use() -> None:
+            self._table = table
+
+        return use
+
+    async def close(self) -> None:
+        """Stop the worker thread. amqtt calls this."""
+        _open.discard(self)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+
+    def _checked(self, fingerprint: bytes, done: asyncio.Future[bool]) -> None:
+        del self._checks[fingerprint]
+        if not done.cancelled():
+            done.exception()  # mark it as seen: those that waited got it, and there may be none
+
+    async def _verify(self, table: PasswordTable, username: str, password: str, fingerprint: bytes) -> bool:
+        loop = asyncio.get_running_loop()
+        good = await loop.run_in_executor(self._thread, table.verify, username, password)
+        if good:
+            self._good.remember(username, fingerprint, self._clock())
+        return good
+
+
+def reread_password_files() -> list[Callable[[], None]]:
+    """Read the files of all plugins in this process again. Return the functions that put them in force. This is slow.
+
+    Raises:
+        ConfigError: A file cannot be read or used.
+    """
+    uses, problems = [], []
+    for plugin in tuple(_open):
+        try:
+            uses.append(plugin.prepare())
+        except PasswordFileError as wrong:
+            problems.append(Problem("", ("amqtt", "plugins", _NAME), str(wrong)))
+    if problems:
+        raise ConfigError(problems)
+    return uses
+
+
+_NAME = "proxyproto_rs.mqtt.PasswordFile"
+_open: WeakSet[PasswordFile] = WeakSet()

@@ -1,0 +1,61 @@
+"""The interface of a store of unauthorized clients, blocks and login failures. `sqlite/` is the one that ships.
+
+Every store must pass the contract tests in tests/mqtt/store/test_store.py. Nodes that share a store see each
+other's rows, blocks (they poll `blocks`) and login failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from ..model.paging import Page
+from ..model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written."""
+
+
+class BlockChanges(NamedTuple):
+    """What has changed since a revision."""
+
+    revision: int
+    """The newest revision. Pass it to the next call."""
+    changed: tuple[BlockedClient, ...]
+    removed: tuple[str, ...]
+    """The keys of removed blocks."""
+
+
+class Store(Protocol):
+    """Every method raises StoreError, and nothing else, if the store fails. Times are milliseconds since 1970."""
+
+    async def upsert_unauthorized(self, rows: Sequence[UnauthorizedClient]) -> None:
+        """Add rows. A known row keeps its `first_ts`, adds the new `attempts`, and takes over all other fields."""
+
+    async def clear_unauthorized(self, client_id: str, ip: str) -> None:
+        """Delete the row of a client that has logged in from that address."""
+
+    async def find_unauthorized(self, query: UnauthorizedQuery) -> Page[UnauthorizedClient]:
+        """Find a page of rows."""
+
+    async def delete_unauthorized(self, client_id: str | None, ip: str | None) -> int:
+        """Delete the rows of a client id, an address, both together, or all (None, None). Return how many."""
+
+    async def purge_unauthorized(self, before: int, max_rows: int) -> int:
+        """Delete rows older than `before`, then the oldest rows above `max_rows`. Return how many."""
+
+    async def put_block(self, block: BlockedClient) -> BlockedClient:
+        """Add the block, or replace the one with its key. Return it with its new revision."""
+
+    async def delete_block(self, key: str) -> bool:
+        """Delete a block. Return whether there was one."""
+
+    async def blocks(self, since_revision: int) -> BlockChanges:
+        """Return what changed after a revision. 0 gives all blocks."""
+
+    async def add_failure(self, network: str, now: int, window: int) -> int:
+        """Count a wrong login from `network`. Return how many there were in the last `window` ms, with this one."""
+
+    async def close(self) -> None:
+        """Write what waits, and close the store. A second call does nothing."""

@@ -1,0 +1,1 @@
+"""What the broker knows now: sessions, refused clients, blocks."""

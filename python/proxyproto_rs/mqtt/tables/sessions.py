@@ -1,0 +1,222 @@
+"""Who is connected, and whose session is kept. There is a record for each client id, with its newest address."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..model.events import Operated, nobody_told
+from ..model.login import Login
+from ..model.paging import Page
+from ..model.session_record import SessionRecord, Traffic
+from .session_query import SessionQuery, matching
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session with its subscriptions."""
+
+    record: SessionRecord
+    subscriptions: Mapping[str, int]
+    """Topic filter to QoS."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row for JSON, with TBMQ's `subscriptions` list."""
+        subscriptions = [
+            {"topicFilter": name, "qos": qos} for name, qos in sorted(self.subscriptions.items())
+        ]
+        return {**self.record.to_json(), "subscriptions": subscriptions}
+
+
+class Connected(Login, Protocol):
+    """A client that has logged in, as the registry sees it."""
+
+    record: SessionRecord | None
+    """Its record; None until it is let in."""
+    reason: str | None
+    """Why the connection ended; None while it is open."""
+    detail: str
+
+    @property
+    def traffic(self) -> Traffic:
+        """Its bytes and packets."""
+
+    def age(self) -> float:
+        """Return the seconds since the connection was accepted."""
+
+    def end(self, reason: str, detail: str = "") -> None:
+        """End the connection. `reason` is one of `reasons.DISCONNECT_REASONS`. The first call decides."""
+
+    async def wait_settled(self) -> None:
+        """Wait until the session of an ended client is settled."""
+
+
+class Kept(Protocol):
+    """The part of a `backend.Backend` that the registry uses."""
+
+    def has_session(self, client_id: str) -> bool:
+        """Whether a session of the client id is kept."""
+
+    def subscriptions(self, client_id: str) -> Mapping[str, int]:
+        """The topic filters of a session and their QoS."""
+
+    async def forget(self, client_id: str) -> None:
+        """Drop the session of a client that is not connected."""
+
+
+class Sessions:
+    """The registry of sessions. It is in memory only, like the sessions of the backend."""
+
+    def __init__(self, kept: Kept, node_id: str = "", expiry: int = 0) -> None:
+        self._kept = kept
+        self._node_id = node_id
+        self._expiry = expiry
+        self._records: dict[str, SessionRecord] = {}
+        self.operated: Operated = nobody_told
+        """Is told what operators do."""
+        self._clients: dict[str, Connected] = {}
+        self._by_address: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def connected(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
+    def connected_from(self, address: str) -> int:
+        """How many clients are connected from one address, over all listeners."""
+        return self._by_address.get(address, 0)
+
+    def clients(self) -> Iterator[Connected]:
+        """Iterate over the clients that are connected now."""
+        return iter(list(self._clients.values()))
+
+    def records(self) -> Iterator[SessionRecord]:
+        """Iterate over all records, without asking the backend."""
+        return iter(list(self._records.values()))
+
+    def record(self, client_id: str) -> SessionRecord | None:
+        """Return the record of a client id, without asking the backend."""
+        return self._records.get(client_id)
+
+    def client(self, client_id: str) -> Connected | None:
+        """Return the connected client with that id."""
+        return self._clients.get(client_id)
+
+    # The gate calls these two.
+
+    def begin(self, client: Connected) -> SessionRecord:
+        """Open the record of a client that is let in. It replaces an older record of the client id."""
+        connect = client.connect
+        record = SessionRecord(
+            client_id=connect.client_id,
+            username=client.username,
+            connection=client.connection,
+            traffic=client.traffic,
+            node_id=self._node_id,
+            clean_start=connect.clean_session,
+            keep_alive_seconds=connect.keep_alive,
+            session_expiry_interval=0 if connect.clean_session else self._expiry,
+            connected_at=_now(),
+            login_seconds=client.age(),
+        )
+        self._records[connect.client_id] = record
+        self._clients[connect.client_id] = client
+        address = client.connection.client[0]
+        self._by_address[address] = self._by_address.get(address, 0) + 1
+        return record
+
+    def finish(self, client: Connected, record: SessionRecord) -> None:
+        """Close the record. That of a clean session is removed."""
+        record.connected = False
+        record.disconnected_at = _now()
+        record.disconnect_reason = client.reason
+        record.detail = client.detail
+        address = client.connection.client[0]
+        if (left := self._by_address[address] - 1) > 0:
+            self._by_address[address] = left
+        else:
+            del self._by_address[address]
+        if self._clients.get(record.client_id) is client:
+            del self._clients[record.client_id]
+            if record.clean_start:
+                del self._records[record.client_id]
+
+    # Operators call these.
+
+    async def find(self, query: SessionQuery | None = None) -> Page[SessionRecord]:
+        """List sessions, newest first unless the query says otherwise."""
+        query = query or SessionQuery()
+        self.sweep()
+        for record in self._records.values():
+            record.subscriptions_count = len(self._kept.subscriptions(record.client_id))
+        rows = matching(self._records.values(), query)
+        start = query.page * query.page_size
+        return query.page_of(tuple(rows[start : start + query.page_size]), len(rows))
+
+    async def get(self, client_id: str) -> SessionView | None:
+        """Return one session with its subscriptions; None if there is none with that client id."""
+        self.sweep()
+        record = self._records.get(client_id)
+        if record is None:
+            return None
+        subscriptions = self._kept.subscriptions(client_id)
+        record.subscriptions_count = len(subscriptions)
+        return SessionView(record, subscriptions)
+
+    async def disconnect(self, client_id: str, session_id: str | None = None, *, by: str = "api") -> bool:
+        """End the connection of a client, and wait until it is closed. `by` is for the audit log.
+
+        Returns False if no such client is connected, or if its connection is no longer that of `session_id`.
+        """
+        client = self._clients.get(client_id)
+        if client is None or session_id not in (None, client.connection.session_id):
+            return False
+        self.operated("session.disconnect", by=by, client_id=client_id, session=client.record)
+        client.end("administrative")
+        await client.wait_settled()
+        return True
+
+    async def remove(self, client_id: str, *, by: str = "api") -> bool:
+        """Forget a kept session, its subscriptions and its queued messages. Returns False if there is none.
+
+        Raises:
+            ValueError: The client is connected: disconnect it first.
+        """
+        if client_id in self._clients:
+            raise ValueError(f"client {client_id!r} is connected: disconnect it first")
+        record = self._records.pop(client_id, None)
+        if record is None and not self._kept.has_session(client_id):
+            return False
+        self.operated("session.remove", by=by, client_id=client_id, session=record)
+        await self._kept.forget(client_id)
+        return True
+
+    def end_where(self, reason: str, covers: Callable[[SessionRecord], bool]) -> int:
+        """End every connection that a new rule covers. Return how many there were."""
+        ended = 0
+        for client in self.clients():
+            if client.record is not None and covers(client.record):
+                client.end(reason)
+                ended += 1
+        return ended
+
+    def sweep(self) -> None:
+        """Drop the records of sessions that the backend has let expire."""
+        gone = [
+            client_id
+            for client_id, record in self._records.items()
+            if not record.connected
+            and client_id not in self._clients
+            and not self._kept.has_session(client_id)
+        ]
+        for client_id in gone:
+            del self._records[client_id]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,1 @@
+"""Tells operators what happens: log, audit log, metrics, history."""

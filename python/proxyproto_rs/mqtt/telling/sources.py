@@ -1,0 +1,88 @@
+"""The broker's current numbers, for Prometheus and for the broker's own history."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from proxyproto_rs import ListenerStats
+
+    from ..tables.blocks.auto_block import AutoBlock
+    from ..tables.blocks.blocked import Blocked
+    from ..tables.sessions import Sessions
+    from ..tables.unauthorized import Unauthorized
+    from .audit import AuditLog
+    from .metrics import Metrics
+
+
+class BrokerSources:
+    """Implements `collector.Sources`."""
+
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        sessions: Sessions,
+        publish_delays: Callable[[], int],
+        stats: Callable[[], Mapping[str, ListenerStats]],
+        unauthorized: Unauthorized,
+        blocked: Blocked,
+        auto_block: AutoBlock,
+        audit: AuditLog,
+    ) -> None:
+        self._metrics = metrics
+        self._sessions = sessions
+        self._publish_delays = publish_delays
+        self._stats = stats
+        self._unauthorized = unauthorized
+        self._blocked = blocked
+        self._auto_block = auto_block
+        self.audit = audit
+
+    @property
+    def metrics(self) -> Metrics:
+        """All counters that no other part keeps."""
+        self._metrics.publish_delays = self._publish_delays()
+        return self._metrics
+
+    def connections(self) -> dict[str, Mapping[str, int]]:
+        """The number of each outcome, by listener."""
+        return dict(self._stats())
+
+    def pending(self) -> dict[str, int]:
+        """The number of connections without a complete header, by listener."""
+        return {name: stats.pending for name, stats in self._stats().items()}
+
+    def sessions(self) -> dict[tuple[str, str], int]:
+        """The number of sessions, by listener and state."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for record in self._sessions.records():
+            counts[record.connection.listener, "connected" if record.connected else "disconnected"] += 1
+        return dict(counts)
+
+    def transferred(self) -> dict[str, tuple[int, int]]:
+        """Bytes in and out by listener, with those of open connections."""
+        totals = {
+            name: [counts.bytes_in, counts.bytes_out] for name, counts in self._metrics.listeners.items()
+        }
+        for client in self._sessions.clients():
+            total = totals.setdefault(client.connection.listener, [0, 0])
+            total[0] += client.traffic.bytes_in
+            total[1] += client.traffic.bytes_out
+        return {name: (total[0], total[1]) for name, total in totals.items()}
+
+    def blocked(self) -> dict[str, int]:
+        """The number of active blocks, by type."""
+        return {str(kind): count for kind, count in self._blocked.count_by_type().items()}
+
+    def totals(self) -> dict[str, int]:
+        """The totals of the tables and the logs."""
+        return {
+            "unauthorized_clients": self._unauthorized.rows,
+            "unauthorized_dropped": self._unauthorized.dropped,
+            "auto_blocks": self._auto_block.bans,
+            "audit_dropped": self.audit.dropped,
+        }
