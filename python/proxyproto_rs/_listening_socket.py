@@ -26,7 +26,7 @@ from . import _core
 from ._core import Acceptor, Connection
 from ._loops.which import runs_as_callback, runs_uvloop
 from ._proxied_socket import ProxiedSocket, serving
-from ._reports import OnRefused, Refusals
+from ._reports import OnRefused, Refusals, log_start
 from ._wake_fd import ShownFd, WakeFd
 
 _Instruction = tuple[int, CodeType, int]
@@ -71,6 +71,7 @@ class ListeningSocket(StdlibSocket):
         # non-blocking.
         self._timeout = socket.getdefaulttimeout()
         self._is_open = True
+        log_start(acceptor, self.family)
         # What the acceptor has to say of its options need not wait for the first connection.
         self._tell_refusals()
 

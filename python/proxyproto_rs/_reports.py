@@ -5,10 +5,13 @@
 
 import inspect
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from ._core import Acceptor, AddressSet
 
 __all__ = ["ListenerStats", "OnRefused", "Refusal"]
 
@@ -130,3 +133,28 @@ class Refusals:
         except Exception:
             # The thread came to accept a connection, and has one to take; this is not its fault.
             logger.exception("on_refused failed on %r", refusal)
+
+
+def log_start(acceptor: Acceptor, family: socket.AddressFamily) -> None:
+    """Log where a new Listener listens, and whom it believes.
+
+    The kernel takes connections from this moment on, whoever is going to accept them.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    options = acceptor.options()
+    if options["proxy_protocol"] == "off":
+        expects = "no PROXY protocol"
+    else:
+        versions = " or ".join(map(str, options["versions"]))
+        trusted = None if family == socket.AF_UNIX else options["trusted"]
+        expects = f"PROXY protocol version {versions} {options['proxy_protocol']} from {_count(trusted)}"
+        if trusted is not None and options["untrusted"] == "direct":
+            expects += ", other peers are clients"
+    logger.info("listening on %s, %s", acceptor.name(), expects)
+
+
+def _count(trusted: AddressSet | None) -> str:
+    if trusted is None:
+        return "every peer"
+    return f"{len(trusted)} trusted {'network' if len(trusted) == 1 else 'networks'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 import re
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,18 @@ import pytest
 import yaml
 
 import proxyproto_rs
-from interop.pages import DOCS, examples, read, run_example
+from interop.pages import DOCS, examples, read, run_example, text
 from interop.test_servers import SERVERS
-from proxyproto_rs import AddressSet, Decoder, Header, Listener, ListenerStats, Refusal, SslInfo
-from proxyproto_rs._options import ListenerOptions
+from proxyproto_rs import (
+    AddressSet,
+    Decoder,
+    Header,
+    Listener,
+    ListenerOptions,
+    ListenerStats,
+    Refusal,
+    SslInfo,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +133,16 @@ def test_examples_of_topics_run(page: str, names: list[str], listener: Listener)
         for value in namespace.values():
             if isinstance(value, Listener):
                 value.close()
+
+
+def test_the_line_of_the_start_is_that_of_the_code(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.INFO, "proxyproto_rs.listener"),
+        Listener("127.0.0.1", 0, trusted=["10.0.0.5", "10.0.0.6"]) as listener,
+    ):
+        host, port = listener.getsockname()
+    (line,) = caplog.messages
+    assert line.replace(f"{host}:{port}", "0.0.0.0:8000") == text("topics/logs.md", "listening")
 
 
 def test_the_reference_names_everything_public() -> None:

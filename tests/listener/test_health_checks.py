@@ -40,6 +40,7 @@ def test_a_check_is_closed_when_told(outcome: str, data: bytes, caplog: pytest.L
     """It is counted as accepted, and gets no line in the log."""
     caplog.set_level(logging.INFO)
     with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], health_checks="close") as listener:
+        caplog.clear()
         with Peer(listener.getsockname(), data) as check:
             # It must not be reset, as an unread header would cause: HAProxy counts a reset as a failed check.
             assert check.sock.recv(1) == b""

@@ -1,16 +1,22 @@
-"""ListenerStats and Refusal: what they promise as values."""
+"""ListenerStats and Refusal: what they promise as values. And the line that says where a Listener listens."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import pickle
+import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from peers import V1, V2, Peer, wait_readable
 from proxyproto_rs import Listener, ListenerStats, Refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def stats() -> ListenerStats:
@@ -81,3 +87,57 @@ def test_a_refusal_is_a_value() -> None:
     assert hash(refusal) == hash(copy.copy(refusal))
     with pytest.raises(dataclasses.FrozenInstanceError):
         refusal.count = 2  # type: ignore[misc]
+
+
+def test_the_types_of_a_refusal_are_no_text() -> None:
+    """Frameworks would look for a text in the module that the class names."""
+    assert not [field.name for field in dataclasses.fields(Refusal) if isinstance(field.type, str)]
+
+
+STARTS: list[tuple[dict[str, Any], str]] = [
+    ({"trusted": ["10.0.0.0/8"]}, "PROXY protocol version 1 or 2 required from 1 trusted network"),
+    (
+        {"trusted": ["10.0.0.0/8", "::1"], "versions": (2,)},
+        "PROXY protocol version 2 required from 2 trusted networks",
+    ),
+    ({"trusted": None}, "PROXY protocol version 1 or 2 required from every peer"),
+    (
+        {"trusted": ["::1"], "proxy_protocol": "optional"},
+        "PROXY protocol version 1 or 2 optional from 1 trusted network",
+    ),
+    (
+        {"trusted": ["::1"], "untrusted": "direct"},
+        "PROXY protocol version 1 or 2 required from 1 trusted network, other peers are clients",
+    ),
+    ({"proxy_protocol": "off"}, "no PROXY protocol"),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), STARTS, ids=[text for _, text in STARTS])
+def test_a_listener_says_once_where_it_listens(
+    caplog: pytest.LogCaptureFixture, options: dict[str, Any], text: str
+) -> None:
+    with caplog.at_level(logging.INFO), Listener("127.0.0.1", 0, **options) as listener:
+        host, port = listener.getsockname()
+        listener.listen()
+        with Peer(listener.getsockname()):
+            assert listener.try_accept() is None
+        listener.update(header_timeout=1)
+    lines = [record for record in caplog.records if record.levelno == logging.INFO]
+    assert [(line.name, line.getMessage()) for line in lines] == [
+        ("proxyproto_rs.listener", f"listening on {host}:{port}, {text}")
+    ]
+
+
+def test_every_kind_of_listener_says_where_it_listens(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "socket")
+    caplog.set_level(logging.INFO)
+    with Listener.unix(path), socket.create_server(("::1", 0), family=socket.AF_INET6) as bound:
+        port = bound.getsockname()[1]
+        Listener.adopt(bound, trusted=["::1"]).close()
+    assert caplog.messages == [
+        f"listening on unix:{path}, PROXY protocol version 1 or 2 required from every peer",
+        f"listening on [::1]:{port}, PROXY protocol version 1 or 2 required from 1 trusted network",
+    ]

@@ -271,6 +271,7 @@ def test_trust_is_of_the_peer_so_a_closed_one_is_quiet(caplog: pytest.LogCapture
         caplog.at_level(logging.DEBUG, "proxyproto_rs.listener"),
         Listener("127.0.0.1", 0, trusted=LOOPBACK) as listener,
     ):
+        caplog.clear()
         Peer(listener.getsockname()).sock.close()
         until(lambda: listener.stats()["closed-early"] == 1)
         assert not wait_readable(listener.fileno(), 0)

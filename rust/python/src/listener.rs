@@ -110,6 +110,11 @@ impl Acceptor {
         Ok(self.listener.wake_fd().map_err(os_error)?.into_raw_fd())
     }
 
+    /// Return the listening address as log lines write it.
+    fn name(&self) -> String {
+        self.listener.local_addr().to_string()
+    }
+
     /// Take one connection, or return None.
     ///
     /// Raises:
