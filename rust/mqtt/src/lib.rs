@@ -2,8 +2,9 @@
 //!
 //! ## Where to look
 //!
-//! [`Framing`] finds the packets in a stream that arrives in pieces. A [`Fault`] ends a session, and its
-//! [`Reason`] has a row in the one table of codes and answers.
+//! [`Connect::read`] reads the packet of a client that logs in, or gives the [`Refusal`]. [`Connect::change`]
+//! writes it anew. [`Framing`] finds the packets in a stream that arrives in pieces. A [`Fault`] ends a
+//! session, and its [`Reason`] has a row in the one table of codes and answers.
 //!
 //! ## The rules
 //!
@@ -14,11 +15,27 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+mod connect;
+pub use connect::{Connect, Will};
+
+mod connect_decode;
+
+mod connect_encode;
+pub use connect_encode::Change;
+
 mod detail;
 pub use detail::Detail;
 
+mod encode_error;
+pub use encode_error::EncodeError;
+
 mod fault;
 pub use fault::Fault;
+
+mod field;
+pub use field::Field;
 
 mod fixed_header;
 pub use fixed_header::{FixedHeader, PacketType};
@@ -29,8 +46,27 @@ pub use framing::Framing;
 mod limits;
 pub use limits::{Limits, Sender};
 
+mod property;
+pub use property::{Properties, Property, Value};
+
+mod reader;
+
 mod reason;
 pub use reason::Reason;
 
+mod refusal;
+pub use refusal::Refusal;
+
+mod start;
+pub use start::Start;
+
+mod status;
+pub use status::Status;
+
 mod version;
 pub use version::Version;
+
+mod versions;
+pub use versions::Versions;
+
+mod writer;

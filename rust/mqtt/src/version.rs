@@ -17,6 +17,16 @@ impl Version {
     /// All versions, the oldest first.
     pub const ALL: [Self; 3] = [Self::Mqtt31, Self::Mqtt311, Self::Mqtt5];
 
+    /// The number in the name: `"3.1.1"`.
+    #[must_use]
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::Mqtt31 => "3.1",
+            Self::Mqtt311 => "3.1.1",
+            Self::Mqtt5 => "5",
+        }
+    }
+
     /// The protocol level in a CONNECT.
     #[must_use]
     pub const fn level(self) -> u8 {
@@ -31,10 +41,6 @@ impl Version {
 /// The name for people: `MQTT 3.1.1`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Mqtt31 => "MQTT 3.1",
-            Self::Mqtt311 => "MQTT 3.1.1",
-            Self::Mqtt5 => "MQTT 5",
-        })
+        write!(f, "MQTT {}", self.number())
     }
 }

@@ -10,16 +10,16 @@ use proptest::prelude::*;
 use proxyproto_mqtt::{Fault, FixedHeader, Framing, Limits, PacketType, Sender, Version};
 
 #[test]
-fn every_split_in_three_gives_what_the_whole_gives() {
-    let mut streams = streams();
-    streams.push(streams.concat());
-    for stream in &streams {
+fn every_split_gives_what_the_whole_gives() {
+    for stream in &streams() {
         for limits in all_limits() {
             let whole = scanned(limits, &[stream]);
             let bytes: Vec<_> = stream.chunks(1).collect();
             assert_eq!(scanned(limits, &bytes), whole, "{stream:02x?}");
             for second in 0..=stream.len() {
-                for first in 0..=second {
+                // In three pieces, or in two where that would be too many.
+                let all = if stream.len() < 60 { 0 } else { second };
+                for first in all..=second {
                     let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
                     assert_eq!(scanned(limits, &pieces), whole, "{stream:02x?} at {first} and {second}");
                 }
@@ -105,7 +105,10 @@ fn the_largest_packet_is_counted_to_its_end() {
 
 proptest! {
     #[test]
-    fn any_bytes_in_any_pieces(stream in vec(prop_oneof![any::<u8>(), 0u8..4], 0..200), sizes in vec(0usize..9, 1..40)) {
+    fn any_bytes_in_any_pieces(
+        stream in vec(prop_oneof![any::<u8>(), 0u8..4], 0..200),
+        sizes in vec(0usize..9, 1..40),
+    ) {
         for limits in all_limits() {
             let mut pieces = Vec::new();
             let mut rest = &stream[..];
