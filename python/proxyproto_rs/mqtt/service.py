@@ -309,7 +309,7 @@ class BrokerService:
             turn += 1
             self._recorder.flush()
             if self.config.auto_block.enabled:
-                await self._auto_block.share()
+                await self._auto_block.share(time.time())
             if turn % _SAMPLE_EVERY == 0:
                 self._sample()
             if turn % _SWEEP_EVERY == 0:

@@ -363,6 +363,14 @@ async def test_refusals_are_one_audit_line_for_an_address_and_ten_seconds(parts:
     ]
 
 
+async def test_each_listener_has_its_own_audit_line_for_an_address(parts: Parts) -> None:
+    for listener in ("tcp", "ssl", "ssl"):
+        parts.recorder.refused_by_acceptor(listener, (), refusal())
+    parts.recorder.flush(everything=True)
+    told = {(line["listener"], line["client"]["ip"], line["count"]) for line in parts.said()}
+    assert told == {("tcp", "203.0.113.7", 1), ("ssl", "203.0.113.7", 2)}
+
+
 async def test_what_the_plugins_take_is_measured(parts: Parts) -> None:
     parts.recorder.asked(0.004)
     assert parts.metrics.auth_seconds.cumulative()[:3] == [("0.0005", 0), ("0.001", 0), ("0.005", 1)]
@@ -377,7 +385,7 @@ async def test_a_broken_store_and_a_full_disk_stop_nobody(tmp_path: Path) -> Non
         parts.recorder.connected(session())
         parts.recorder.refused_by_acceptor("tcp", (), refusal())
     await parts.unauthorized.flush()
-    await parts.auto_block.share()
+    await parts.auto_block.share(NOW)
     parts.audit.close()
     assert parts.unauthorized.dropped > 0
     assert parts.audit.dropped == 200

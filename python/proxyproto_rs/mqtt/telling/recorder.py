@@ -212,9 +212,8 @@ class Recorder:
                     node_id=self._node_id,
                 )
             )
-        self._tell(
-            self._refusals.add((reason, address), (listener, reason, refusal), refusal.count, self._clock())
-        )
+        key, event = (listener, reason, address), (listener, reason, refusal)
+        self._tell(self._refusals.add(key, event, refusal.count, self._clock()))
 
     def flush(self, *, everything: bool = False) -> None:
         """Write what has been gathered for 10 s, or everything. Call it about once a second."""

@@ -9,6 +9,7 @@ import pytest
 
 from proxyproto_rs.mqtt.config import AutoBlockConfig
 from proxyproto_rs.mqtt.model.records import BlockedClient
+from proxyproto_rs.mqtt.store.protocol import StoreError
 from proxyproto_rs.mqtt.store.sqlite.store import SqliteStore
 from proxyproto_rs.mqtt.tables.blocks.auto_block import AutoBlock, FailureWindow
 from proxyproto_rs.mqtt.tables.blocks.blocked import Blocked
@@ -158,11 +159,11 @@ async def test_a_guesser_who_spreads_over_the_nodes_is_banned_by_the_sum(store: 
     (one, _), (two, blocked) = make(store), make(store)
     assert not any(fail(one, [0, 1]))
     assert not any(fail(two, [2, 3]))
-    assert await one.share() == []
-    (ban,) = await two.share()
+    assert await one.share(START + 10) == []
+    (ban,) = await two.share(START + 10)
     assert (ban.value, ban.description) == (GUESSER, "3 failed logins in 60 s, ban 1")
     assert blocked.match_address(GUESSER) is not None
-    assert await two.share() == []
+    assert await two.share(START + 10) == []
 
 
 async def test_what_is_forgiven_or_spent_here_is_not_counted_through_the_store(store: SqliteStore) -> None:
@@ -170,10 +171,10 @@ async def test_what_is_forgiven_or_spent_here_is_not_counted_through_the_store(s
     fail(auto, [0, 1], client_id="mine")
     auto.succeeded(GUESSER, "mine")
     fail(auto, [2, 3], client_id="other")
-    assert await auto.share() == []
+    assert await auto.share(START + 10) == []
     assert any(fail(auto, [4], client_id="other"))
     fail(auto, [6], client_id="other")
-    assert await auto.share() == []
+    assert await auto.share(START + 10) == []
 
 
 async def test_a_broken_store_leaves_the_counting_here(
@@ -182,9 +183,70 @@ async def test_a_broken_store_leaves_the_counting_here(
     auto, _ = make(store)
     fail(auto, [0, 1])
     await store.close()
-    assert await auto.share() == []
+    assert await auto.share(START + 10) == []
     assert "login failures are not shared" in caplog.text
     assert any(fail(auto, [2]))
+
+
+class FailingStore(SqliteStore):
+    """Fails to count failures as often as the test says."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(":memory:")
+        self.failures = failures
+        self.asked = 0
+
+    async def add_failure(self, network: str, now: int, window: int) -> int:
+        self.asked += 1
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("the disk is full")
+        return await super().add_failure(network, now, window)
+
+
+async def test_what_the_store_did_not_take_is_shared_later() -> None:
+    store = FailingStore(failures=1)
+    (one, _), (two, _) = make(store), make(store)
+    fail(one, [0, 1])
+    assert await one.share(START + 1) == []
+    assert await one.share(START + 2) == []
+    fail(two, [3])
+    assert [ban.value for ban in await two.share(START + 3)] == [GUESSER]
+    await store.close()
+
+
+async def test_a_ban_by_the_sum_does_not_wait_for_another_networks_failure() -> None:
+    store = FailingStore(failures=0)
+    (one, _), (two, _) = make(store), make(store)
+    fail(one, [0, 1])
+    await one.share(START + 1)
+    store.failures = 1
+    fail(two, [2], address="198.51.100.7")
+    fail(two, [2])
+    assert [ban.value for ban in await two.share(START + 2)] == [GUESSER]
+    await store.close()
+
+
+async def test_failures_that_are_too_old_when_the_store_is_back_ban_nobody() -> None:
+    store = FailingStore(failures=3)
+    auto, _ = make(store, max_failures=4)
+    fail(auto, [0, 1, 2])
+    assert await auto.share(START + 3) == []
+    fail(auto, [70])
+    assert await auto.share(START + 70) == []
+    assert await store.add_failure(GUESSER, int((START + 71) * 1000), 1_000_000) == 2
+    await store.close()
+
+
+async def test_what_waits_for_the_store_is_bounded() -> None:
+    store = FailingStore(failures=22_000)
+    auto, _ = make(store, max_failures=100_000)
+    for asked in (6000, 10_000):
+        fail(auto, [0] * 6000)
+        assert await auto.share(START) == []
+        asked_before, store.asked = store.asked, 0
+        assert asked_before == asked
+    await store.close()
 
 
 def test_the_window_is_bounded() -> None:

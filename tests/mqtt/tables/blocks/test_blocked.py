@@ -317,6 +317,58 @@ async def test_a_ban_holds_before_it_is_stored(blocked: Blocked, store: Store) -
     assert [block.strikes for block in (await store.blocks(0)).changed] == [1]
 
 
+class DeletingStore(SqliteStore):
+    """Fails to delete blocks as often as the test says. It says when a deletion has begun, and waits in it."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__(":memory:")
+        self.failures = failures
+        self.asked = asyncio.Event()
+        self.may_delete = asyncio.Event()
+        self.may_delete.set()
+
+    async def delete_block(self, key: str) -> bool:
+        self.asked.set()
+        await self.may_delete.wait()
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("the disk is full")
+        return await super().delete_block(key)
+
+
+async def test_an_old_block_is_not_forgotten_before_the_store_has_deleted_it(clock: Clock) -> None:
+    store = DeletingStore(failures=2)
+    blocked = Blocked(store, BlockedConfig(cleanup_ttl=100), clock=clock)
+    await blocked.add(ip("203.0.113.7", expiration_time=clock.ms + 1000))
+    clock.now += 102
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await blocked.sweep()
+        assert [row.value for row in (await blocked.find(BlockQuery())).data] == ["203.0.113.7"]
+    await blocked.sweep()
+    assert (await blocked.find(BlockQuery())).data == ()
+    assert (await store.blocks(0)).changed == ()
+    await store.close()
+
+
+async def test_a_block_that_is_renewed_while_the_old_one_is_deleted_stays(clock: Clock) -> None:
+    store = DeletingStore()
+    blocked = Blocked(store, BlockedConfig(cleanup_ttl=100), clock=clock)
+    await blocked.add(ip("203.0.113.7", expiration_time=clock.ms + 1000))
+    clock.now += 102
+    store.may_delete.clear()
+    sweep = asyncio.create_task(blocked.sweep())
+    await store.asked.wait()
+    renewal = asyncio.create_task(blocked.add(ip("203.0.113.7")))
+    await asyncio.sleep(0)  # the new block is in force, and not stored
+    assert blocked.match_address("203.0.113.7") is not None
+    store.may_delete.set()
+    await asyncio.gather(sweep, renewal)
+    assert blocked.match_address("203.0.113.7") is not None
+    assert [block.value for block in (await store.blocks(0)).changed] == ["203.0.113.7"]
+    await store.close()
+
+
 class SlowStore(SqliteStore):
     """When the test allows it, answers with the blocks as they were when it was asked."""
 
@@ -345,4 +397,37 @@ async def test_a_poll_that_is_under_way_does_not_bring_back_what_is_removed() ->
     assert (await blocked.find(BlockQuery())).data == ()
     await blocked.poll()
     assert (await blocked.find(BlockQuery())).data == ()
+    await store.close()
+
+
+async def test_a_poll_that_is_under_way_does_not_undo_a_new_ban(clock: Clock) -> None:
+    store = SlowStore()
+    await store.put_block(ip("192.0.2.9", expiration_time=clock.ms + 1000))
+    blocked = Blocked(store, clock=clock)
+    poll = asyncio.create_task(blocked.poll())
+    await store.asked.wait()
+    longer = ip("192.0.2.9", expiration_time=clock.ms + 9000)
+    blocked.ban(longer)
+    store.may_answer.set()
+    await poll
+    await blocked.save()
+    assert blocked.get(longer.key) == dataclasses.replace(longer, revision=2)
+    assert (await store.blocks(0)).changed == (dataclasses.replace(longer, revision=2),)
+    await store.close()
+
+
+async def test_a_block_that_is_renewed_and_stored_while_the_sweep_waits_is_not_deleted(clock: Clock) -> None:
+    store = SlowStore()
+    blocked = Blocked(store, BlockedConfig(cleanup_ttl=100), clock=clock)
+    await blocked.add(ip("203.0.113.7", expiration_time=clock.ms + 1000))
+    clock.now += 102
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(blocked.poll())]
+    await store.asked.wait()
+    for waits_for_the_poll in (blocked.add(ip("198.51.100.7")), blocked.sweep()):
+        tasks.append(asyncio.create_task(waits_for_the_poll))
+        await asyncio.sleep(0)
+    blocked.ban(ip("203.0.113.7"))
+    store.may_answer.set()
+    await asyncio.gather(*tasks)
+    assert {block.value for block in (await store.blocks(0)).changed} == {"203.0.113.7", "198.51.100.7"}
     await store.close()

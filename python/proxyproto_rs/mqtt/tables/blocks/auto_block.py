@@ -113,30 +113,37 @@ class AutoBlock:
         if parsed is not None:
             self._window.forgive(network_text(client_network(parsed, self.config.ipv6_prefix)), client_id)
 
-    async def share(self) -> list[BlockedClient]:
+    async def share(self, now: float) -> list[BlockedClient]:
         """Report the failures since the last call to the store. Ban networks whose sum over all nodes is too high.
 
-        It never raises because of the store. What this node has seen counts in any case.
+        It never raises because of the store. What this node has seen counts in any case, and what the store
+        did not take waits for the next call, as long as it counts.
         """
-        waiting = [self._unshared.popleft() for _ in range(len(self._unshared))]
         window = self.config.window
+        waiting = [failure for failure in self._unshared if failure[1] > now - window]
+        self._unshared.clear()
         counts = await asyncio.gather(
             *(
-                self._store.add_failure(network, int(now * 1000), int(window * 1000))
-                for network, now in waiting
+                self._store.add_failure(network, int(when * 1000), int(window * 1000))
+                for network, when in waiting
             ),
             return_exceptions=True,
         )
         bans: list[BlockedClient] = []
-        for (network, now), count in zip(waiting, counts, strict=True):
+        failed: list[tuple[str, float]] = []
+        for (network, when), count in zip(waiting, counts, strict=True):
             if isinstance(count, StoreError):
-                _logger.error("login failures are not shared: %s", count)
-                return bans
+                if not failed:
+                    _logger.error("login failures are not shared: %s", count)
+                failed.append((network, when))
+                continue
             if isinstance(count, BaseException):
                 raise count
-            total = count - self._window.discounted(network, now, window)
-            if total >= self.config.max_failures and not self._banned(network, now):
-                bans.append(self._ban(network, total, now))
+            total = count - self._window.discounted(network, when, window)
+            if total >= self.config.max_failures and not self._banned(network, when):
+                bans.append(self._ban(network, total, when))
+        # The oldest stand first, and go first where there is no room for all.
+        self._unshared = deque([*failed, *self._unshared], maxlen=_UNSHARED)
         return bans
 
     def _accused(self, address: str, source: AddressSource) -> IPNetwork | None:

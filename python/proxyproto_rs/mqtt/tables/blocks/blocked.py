@@ -214,6 +214,8 @@ class Blocked:
                 known = self._index.get(block.key)
                 if known is not None and known.revision >= block.revision:
                     continue
+                if block.key in self._unsaved:
+                    continue  # it was changed here while the store answered: the next save stores that
                 self._enter(block)
                 if known is None or _essence(known) != _essence(block):
                     self.events.added(block, "store")
@@ -224,7 +226,7 @@ class Blocked:
         """Report blocks that have expired, and delete those that expired long ago. Raises StoreError."""
         now = self._now()
         while self._expiries and self._expiries[0][0] <= now:
-            _, key = heapq.heappop(self._expiries)
+            due, key = heapq.heappop(self._expiries)
             block = self._index.get(key)
             if block is None or not block.expiration_time or block.active(now):
                 continue
@@ -236,9 +238,11 @@ class Blocked:
             if now < delete_at:
                 heapq.heappush(self._expiries, (delete_at, key))
             else:
-                self._expired.discard(key)
-                self._index.discard(key)
-                await self._store.delete_block(key)
+                try:
+                    await self._delete(block)
+                except StoreError:
+                    heapq.heappush(self._expiries, (due, key))
+                    raise
 
     async def run(self) -> None:
         """Store, poll and sweep, every second and at every ban, until cancelled. Then store what is left."""
@@ -265,6 +269,20 @@ class Blocked:
             await self.sweep()
         except StoreError as wrong:
             _logger.error("blocks hold in this process, but are not stored: %s", wrong)
+
+    async def _delete(self, expired: BlockedClient) -> None:
+        """Delete an expired block from the store, then from memory, unless it is renewed meanwhile."""
+        async with self._storing:
+            if self._is_renewed(expired):
+                return
+            await self._store.delete_block(expired.key)
+            if not self._is_renewed(expired):
+                self._expired.discard(expired.key)
+                self._index.discard(expired.key)
+
+    def _is_renewed(self, expired: BlockedClient) -> bool:
+        block = self._index.get(expired.key)
+        return block is not None and block.expiration_time != expired.expiration_time
 
     def _put(self, block: BlockedClient, by: str) -> None:
         self._enter(block)
