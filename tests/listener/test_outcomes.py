@@ -298,7 +298,7 @@ def test_the_longest_waiting_goes_when_too_many_wait() -> None:
         with Peer(listener.getsockname(), V2[:20]) as second:
             assert first.sees_the_end()
             assert next_refusal(listener, refusals).reason == "pending-overflow"
-            assert "waited longest of 1 that wait for their header" in refusals[0].detail
+            assert "waited longest for its header when more than 1 waited" in refusals[0].detail
             assert "max_pending=" in refusals[0].detail
             assert listener.stats()["pending-overflow"] == 1
             second.send(V2[20:])

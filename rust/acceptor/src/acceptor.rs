@@ -186,10 +186,15 @@ impl Acceptor {
         }
         self.shared.queue.tick(now);
         let header_timeout = self.shared.options().header_timeout.get();
-        self.bounded(|this| {
+        let has_more_expired = self.bounded(|this| {
             let expired = this.shared.late().take_expired(header_timeout, now);
             expired.map(|waiting| this.with_door(|door| door.expire(waiting))).is_some()
-        })
+        });
+        let max_pending = self.shared.max_pending();
+        let has_more_surplus = self.bounded(|this| {
+            this.shared.late().len() > max_pending && this.evict_one(Cause::PendingOverflow { max_pending })
+        });
+        has_more_expired || has_more_surplus
     }
 
     /// Delivers whole connections that had to wait for room.
@@ -348,15 +353,21 @@ impl Acceptor {
     fn evict(&mut self) -> bool {
         let mut has_evicted = false;
         self.bounded(|this| {
-            let Some(longest) = this.shared.late().take_longest_waiting() else { return false };
-            this.with_door(|door| {
-                door.evict(&longest, Cause::NoDescriptors);
-                None
-            });
-            has_evicted = true;
-            true
+            let has_one = this.evict_one(Cause::NoDescriptors);
+            has_evicted |= has_one;
+            has_one
         });
         has_evicted
+    }
+
+    /// Closes the one that has waited longest for its header; says whether there was one.
+    fn evict_one(&mut self, cause: Cause) -> bool {
+        let Some(longest) = self.shared.late().take_longest_waiting() else { return false };
+        self.with_door(|door| {
+            door.evict(&longest, cause);
+            None
+        });
+        true
     }
 
     fn pause(&mut self, notice: Notice, now: Instant) {
@@ -416,7 +427,7 @@ struct CloseQueue(Arc<Shared>);
 impl Drop for CloseQueue {
     fn drop(&mut self) {
         self.0.enter(Phase::Closed);
-        self.0.late().let_go();
+        self.0.close_late();
         self.0.watch.close();
         self.0.queue.close();
     }

@@ -52,8 +52,8 @@ pub(crate) enum Cause {
     TlsRequired(ClientTls),
     /// What is known of the client's certificate is not enough.
     CertRequired(ClientTls),
-    /// It waited longest when `most` waited for their header.
-    PendingOverflow { most: usize },
+    /// It had waited longest for its header when more than `max_pending` waited.
+    PendingOverflow { max_pending: usize },
     /// It waited longest when the process ran out of descriptors.
     NoDescriptors,
     /// The kernel has no memory to watch one more.

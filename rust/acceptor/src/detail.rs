@@ -87,8 +87,8 @@ fn describe(refusal: &Refusal, name: Wording) -> String {
             format!("clients have {}, and {limit} allows {most}", count(open, "open connection"))
         }
         Cause::TlsRequired(tls) | Cause::CertRequired(tls) => tls.to_string(),
-        Cause::PendingOverflow { most } => {
-            format!("it had waited longest of {most} that wait for their header, and one more came")
+        Cause::PendingOverflow { max_pending } => {
+            format!("it had waited longest for its header when more than {max_pending} waited")
         }
         Cause::NoDescriptors => {
             "it had waited longest for its header when the process ran out of file descriptors".into()

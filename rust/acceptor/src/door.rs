@@ -95,18 +95,14 @@ impl<'a> Doorkeeper<'a> {
     }
 
     fn wait(&mut self, waiting: Waiting, low_water: usize) {
-        let most = descriptors::most_pending(self.options.max_pending);
+        let max_pending = descriptors::most_pending(self.options.max_pending);
         let peer = waiting.peer.clone();
         let mut late = self.shared.late();
-        let mut evicted = Vec::new();
-        while late.len() >= most {
-            let Some(longest) = late.take_longest_waiting() else { break };
-            evicted.push(longest);
-        }
+        let longest = if late.len() >= max_pending { late.take_longest_waiting() } else { None };
         let added = late.add(waiting, low_water);
         drop(late);
-        for longest in &evicted {
-            self.evict(longest, Cause::PendingOverflow { most });
+        if let Some(longest) = longest {
+            self.evict(&longest, Cause::PendingOverflow { max_pending });
         }
         if added.is_err() {
             // The kernel has no memory to watch one more.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -96,10 +97,10 @@ impl Late {
         self.pending.next_deadline(limit)
     }
 
-    /// Closes them all. What is watched is left as it is: it ends with the descriptor, or in a forked child it is the parent's.
-    pub(crate) fn let_go(&mut self) {
-        self.pending = Pending::default();
-        self.held.clear();
+    /// Takes them all out; dropping them closes them. The epoll set stays as it is: an entry ends with its descriptor, and in
+    /// a forked child the set is the parent's.
+    pub(crate) fn take_all(&mut self) -> (Pending, VecDeque<Connection>) {
+        (mem::take(&mut self.pending), mem::take(&mut self.held))
     }
 
     fn forget(&self, waiting: Waiting) -> Waiting {

@@ -72,7 +72,7 @@ outcomes! {
     TlsRequired = "tls-required", false;
     /// `require_client_cert`, and the header does not say that the client's certificate was verified.
     CertRequired = "cert-required", false;
-    /// Waited longest for its header when `max_pending` were waiting.
+    /// It had waited longest for its header when more than `max_pending` waited.
     PendingOverflow = "pending-overflow", false;
 }
 

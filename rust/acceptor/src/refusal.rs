@@ -299,10 +299,10 @@ pub(crate) mod tests {
                 ),
             ),
             (
-                Cause::PendingOverflow { most: 1 },
+                Cause::PendingOverflow { max_pending: 1 },
                 b"",
                 "pending-overflow",
-                "it had waited longest of 1 that wait for their header, and one more came. Raise Options::max_pending, lower \
+                "it had waited longest for its header when more than 1 waited. Raise Options::max_pending, lower \
                  Options::header_timeout, or set Options::trusted",
             ),
             (

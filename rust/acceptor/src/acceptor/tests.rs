@@ -162,6 +162,13 @@ impl Bench {
         self.backlog.show(true);
     }
 
+    /// Puts a connection whose header has begun into the kernel's queue, and gives its peer.
+    fn begin(&self) -> UnixStream {
+        let (connection, peer) = saying(b"PROXY TC");
+        self.next(connection);
+        peer
+    }
+
     fn count(&self, outcome: Outcome) -> u64 {
         self.shared.counters.snapshot().find(|(other, _)| *other == outcome).unwrap().1
     }
@@ -263,12 +270,7 @@ fn a_turn_is_bounded_by_time_too() {
 fn deadlines_are_taken_in_batches() {
     let count = 5 * MOST;
     let mut bench = Bench::new("A", &Journal::default());
-    let mut peers = Vec::new();
-    for _ in 0..count {
-        let (connection, peer) = saying(b"PROXY TC");
-        bench.next(connection);
-        peers.push(peer);
-    }
+    let _peers: Vec<_> = (0..count).map(|_| bench.begin()).collect();
     bench.turns();
     assert_eq!(bench.shared.late().len(), count);
     pass(Duration::from_secs(5));
@@ -276,6 +278,32 @@ fn deadlines_are_taken_in_batches() {
     assert_eq!(bench.count(Outcome::Timeout), MOST as u64);
     bench.turns();
     assert_eq!(bench.count(Outcome::Timeout), count as u64);
+}
+
+#[test]
+fn with_less_room_those_who_are_too_many_go_in_batches() {
+    let mut bench = Bench::new("A", &Journal::default());
+    let _peers: Vec<_> = (0..100).map(|_| bench.begin()).collect();
+    bench.turns();
+    bench.shared.set_options(Options::default().max_pending(50));
+    for waiting in [84, 68, 52, 50] {
+        bench.acceptor.turn();
+        assert_eq!(bench.shared.late().len(), waiting);
+    }
+    let _one_more = bench.begin();
+    bench.turns();
+    assert_eq!((bench.shared.late().len(), bench.count(Outcome::PendingOverflow)), (50, 51));
+}
+
+#[test]
+fn whoever_closes_a_listener_closes_its_late_connections() {
+    let mut bench = Bench::new("A", &Journal::default());
+    let _peers: Vec<_> = (0..100).map(|_| bench.begin()).collect();
+    bench.turns();
+    assert_eq!(bench.shared.late().len(), 100);
+    bench.shared.close();
+    assert_eq!(bench.shared.late().len(), 0, "left to the thread");
+    assert_eq!(bench.acceptor.turn(), Turn::Over);
 }
 
 #[test]
@@ -306,18 +334,12 @@ fn connections_gather_until_what_is_ready_has_been_taken() {
 #[test]
 fn out_of_descriptors_the_longest_waiting_make_room_at_once() {
     let mut bench = Bench::new("A", &Journal::default());
-    let mut peers = Vec::new();
-    for _ in 0..2 * MOST {
-        let (connection, peer) = saying(b"P");
-        bench.next(connection);
-        peers.push(peer);
-    }
+    let _peers: Vec<_> = (0..2 * MOST).map(|_| bench.begin()).collect();
     bench.turns();
     let exhausted = || Next::Error(End::Exhausted(io::Error::from_raw_os_error(libc::EMFILE)));
     bench.next(exhausted());
-    let (good, peer) = saying(V1);
+    let (good, _peer) = saying(V1);
     bench.next(good);
-    peers.push(peer);
     bench.turns();
     assert_eq!(bench.count(Outcome::PendingOverflow), MOST as u64);
     assert_eq!(bench.count(Outcome::V1), 1, "the good connection came in without a pause");
