@@ -59,6 +59,21 @@ pub enum Detail {
     /// The client id is empty. MQTT 3.1 does not know that.
     NoClientId,
 
+    /// It is another packet than the one that is due.
+    WrongType {
+        /// The type that is due.
+        expected: PacketType,
+        /// The type of the packet.
+        packet_type: PacketType,
+    },
+    /// A CONNACK refuses and tells of a session (MQTT-3.2.2-4).
+    SessionOfRefused,
+    /// The packet cannot have this code.
+    Code {
+        /// The code.
+        code: u8,
+    },
+
     /// A property that MQTT 5 does not define.
     UnknownProperty {
         /// Its identifier.
@@ -139,6 +154,12 @@ impl fmt::Display for Detail {
             Self::WillTopic => f.write_str("the will topic is empty or holds a wildcard"),
             Self::EmptyClientId => f.write_str("an empty client id needs a clean session"),
             Self::NoClientId => f.write_str("an empty client id"),
+
+            Self::WrongType { expected, packet_type } => {
+                write!(f, "packet type {} where {expected} is due", packet_type as u8)
+            }
+            Self::SessionOfRefused => f.write_str("a CONNACK that refuses and has a session"),
+            Self::Code { code } => write!(f, "code {code:#04x}, which this packet cannot have"),
 
             Self::UnknownProperty { id } => write!(f, "property {id:#04x} is not defined"),
             Self::WrongProperty { id, field } => write!(f, "property {id:#04x} does not belong to {field}"),

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::reader::Wrong;
 use crate::{Detail, Reason};
 
 /// Why a packet ends its session, and at which byte.
@@ -16,6 +17,10 @@ pub struct Fault {
 }
 
 impl Fault {
+    pub(crate) const fn malformed(wrong: Wrong) -> Self {
+        Self::new(Reason::MalformedPacket, wrong.detail, wrong.offset)
+    }
+
     pub(crate) const fn new(reason: Reason, detail: Detail, offset: usize) -> Self {
         Self { reason, detail, offset }
     }

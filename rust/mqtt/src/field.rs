@@ -6,6 +6,8 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Field {
+    /// The fixed header.
+    FixedHeader,
     /// What follows the fixed header.
     Body,
     /// The name of the protocol, `MQTT` or `MQIsdp`.
@@ -16,6 +18,8 @@ pub enum Field {
     Flags,
     /// The keep-alive.
     KeepAlive,
+    /// The code that a packet answers with.
+    Code,
     /// The properties of the packet.
     Properties,
     /// The client id.
@@ -38,11 +42,13 @@ pub enum Field {
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match *self {
+            Self::FixedHeader => "the fixed header",
             Self::Body => "the body",
             Self::ProtocolName => "the protocol name",
             Self::ProtocolLevel => "the protocol level",
             Self::Flags => "the flags",
             Self::KeepAlive => "the keep-alive",
+            Self::Code => "the code",
             Self::Properties => "the properties",
             Self::ClientId => "the client id",
             Self::WillProperties => "the will properties",

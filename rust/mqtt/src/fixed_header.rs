@@ -1,5 +1,7 @@
 //! The fixed header: the first two to five bytes of every packet.
 
+use core::fmt;
+
 use crate::Detail;
 
 /// The types of packets. No other is valid (MQTT 3.1.1, section 2.2.1).
@@ -82,6 +84,29 @@ impl PacketType {
     }
 }
 
+/// The name in MQTT: `CONNACK`.
+impl fmt::Display for PacketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "CONNECT",
+            Self::Connack => "CONNACK",
+            Self::Publish => "PUBLISH",
+            Self::Puback => "PUBACK",
+            Self::Pubrec => "PUBREC",
+            Self::Pubrel => "PUBREL",
+            Self::Pubcomp => "PUBCOMP",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::Suback => "SUBACK",
+            Self::Unsubscribe => "UNSUBSCRIBE",
+            Self::Unsuback => "UNSUBACK",
+            Self::Pingreq => "PINGREQ",
+            Self::Pingresp => "PINGRESP",
+            Self::Disconnect => "DISCONNECT",
+            Self::Auth => "AUTH",
+        })
+    }
+}
+
 /// What the first bytes of a packet say: its type, its flags and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FixedHeader {
@@ -159,6 +184,7 @@ mod tests {
     fn the_number_of_a_type_is_in_the_high_bits_of_the_first_byte() {
         for (packet_type, number) in PacketType::ALL.into_iter().zip(1..) {
             assert_eq!(packet_type as u8, number);
+            assert_eq!(packet_type.to_string(), format!("{packet_type:?}").to_uppercase());
             for flags in 0..16 {
                 assert_eq!(PacketType::of(number << 4 | flags), Some(packet_type));
             }

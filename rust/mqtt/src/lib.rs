@@ -3,8 +3,9 @@
 //! ## Where to look
 //!
 //! [`Connect::read`] reads the packet of a client that logs in, or gives the [`Refusal`]. [`Connect::change`]
-//! writes it anew. [`Framing`] finds the packets in a stream that arrives in pieces. A [`Fault`] ends a
-//! session, and its [`Reason`] has a row in the one table of codes and answers.
+//! writes it anew. [`Connack`] is the answer, [`Disconnect`] the end, and [`Auth`] what may be in between.
+//! [`Framing`] finds the packets in a stream that arrives in pieces. A [`Fault`] ends a session, and its
+//! [`Reason`] has a row in the one table of codes and answers.
 //!
 //! ## The rules
 //!
@@ -17,6 +18,14 @@
 
 extern crate alloc;
 
+mod auth;
+pub use auth::Auth;
+
+mod code;
+
+mod connack;
+pub use connack::Connack;
+
 mod connect;
 pub use connect::{Connect, Will};
 
@@ -27,6 +36,9 @@ pub use connect_encode::Change;
 
 mod detail;
 pub use detail::Detail;
+
+mod disconnect;
+pub use disconnect::Disconnect;
 
 mod encode_error;
 pub use encode_error::EncodeError;

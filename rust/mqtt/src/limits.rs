@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::fixed_header::Length;
-use crate::{Detail, Fault, FixedHeader, PacketType, Reason, Version};
+use crate::reader::{Reader, Wrong};
+use crate::{Detail, Fault, Field, FixedHeader, PacketType, Reason, Version};
 
 /// One of the two sides of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +91,19 @@ impl Limits {
             FixedHeader { packet_type, flags: first & 0x0f, len: 2, remaining: u32::from(remaining) };
         let next = rest.get(usize::from(remaining)..)?;
         (self.may_send(first) && header.size() <= self.max_packet_size).then_some((header, next))
+    }
+
+    /// A reader behind the fixed header of one packet, of which all bytes are here and nothing else.
+    pub(crate) fn body(self, packet: &[u8], expected: PacketType) -> Result<Reader<'_>, Fault> {
+        let cut = |field| Fault::malformed(Wrong::new(Detail::EndsInside(field), packet.len()));
+        let header = self.fixed_header(packet)?.ok_or(cut(Field::FixedHeader))?;
+        let packet_type = header.packet_type();
+        if packet_type != expected {
+            return Err(Fault::malformed(Wrong::new(Detail::WrongType { expected, packet_type }, 0)));
+        }
+        let whole = packet.get(..header.size() as usize).ok_or(cut(Field::Body))?;
+        Reader::new(packet, whole.len()).finish().map_err(Fault::malformed)?;
+        Ok(Reader::new(whole, usize::from(header.len)))
     }
 
     #[inline]

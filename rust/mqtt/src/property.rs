@@ -1,7 +1,10 @@
 //! The properties of MQTT 5: which packets have them, what values they have, and a view of them.
 
+use alloc::vec::Vec;
+
 use crate::reader::{Reader, Span, Wrong};
-use crate::{Detail, Field};
+use crate::writer::{push_binary, push_length};
+use crate::{Detail, EncodeError, Field};
 
 /// A property: its identifier and its value (MQTT 5, section 2.2.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +197,33 @@ pub(crate) fn read_block(reader: &mut Reader<'_>, field: Field, block: Block) ->
         Some(at) if !method => Err(Wrong::new(Detail::AuthenticationDataAlone, at)),
         _ => Ok(Span::new(start, reader.at())),
     }
+}
+
+/// Adds properties, with their length in front.
+pub(crate) fn push_properties<'a>(
+    packet: &mut Vec<u8>,
+    properties: impl Iterator<Item = Property<'a>>,
+) -> Result<(), EncodeError> {
+    let mut block = Vec::new();
+    for Property { id, value } in properties {
+        let field = Field::Property(id);
+        block.push(id);
+        match value {
+            Value::Byte(number) => block.push(number),
+            Value::Two(number) => block.extend(number.to_be_bytes()),
+            Value::Four(number) => block.extend(number.to_be_bytes()),
+            Value::Varint(number) => push_length(&mut block, number as usize)?,
+            Value::Text(text) => push_binary(&mut block, text.as_bytes(), field)?,
+            Value::Binary(data) => push_binary(&mut block, data, field)?,
+            Value::Pair(name, value) => {
+                push_binary(&mut block, name.as_bytes(), field)?;
+                push_binary(&mut block, value.as_bytes(), field)?;
+            }
+        }
+    }
+    push_length(packet, block.len())?;
+    packet.extend(block);
+    Ok(())
 }
 
 /// What the value of a property is, and which values are not allowed.

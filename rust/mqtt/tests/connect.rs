@@ -1,4 +1,4 @@
-//! Every CONNECT of `tests/vectors/mqtt_connects.json`: whole, each prefix, with another packet behind it; and
+//! Every CONNECT of `tests/vectors/mqtt_connects.json`: whole, each prefix, with a packet behind it; and
 //! what a front changes in it.
 
 #![expect(
