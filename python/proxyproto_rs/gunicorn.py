@@ -18,13 +18,16 @@ middleware of `proxyproto_rs.wsgi` or `proxyproto_rs.asgi`.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
+import os
 import select
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import Listener
+from . import Listener, ProxiedSocket
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,7 +69,27 @@ def hooks(**options: Any) -> tuple[Hook, Hook]:
 
 
 class WorkerListener(Listener):
-    """A Listener with the two names that gunicorn's own sockets have beside those of a socket."""
+    """A Listener for a worker's loop, with the two names that gunicorn's own sockets have beside those of a socket."""
+
+    _has_drained = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to accept."""
+        return self._has_drained or self.fileno() < 0
+
+    def accept(self) -> tuple[ProxiedSocket, Any]:
+        """Do what `Listener.accept` does, but a drained Listener is as one to which nobody connects.
+
+        Loops that poll it log every other error. `is_over` tells.
+        """
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno != errno.EBADF or self.fileno() < 0:
+                raise
+            self._has_drained = True
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
     @property
     def sock(self) -> Self:
@@ -85,9 +108,14 @@ def _prepare(worker: Any) -> None:
         _prepare_gevent(worker)
     elif _is(worker, "gunicorn.workers.gthread"):
         _prepare_threads(worker)
-    elif not _is(worker, "gunicorn.workers.sync") and not _is(worker, "gunicorn.workers.gtornado"):
-        _prepare_uvicorn(worker)
+    elif _is(worker, "gunicorn.workers.gtornado"):
+        _prepare_tornado(worker)
+    elif _is(worker, "gunicorn.workers.gasgi"):
         _prepare_uvloop()
+        _prepare_asgi(worker)
+    elif not _is(worker, "gunicorn.workers.sync"):
+        _prepare_uvloop()
+        _prepare_uvicorn(worker)
 
 
 def _prepare_threads(worker: Any) -> None:
@@ -101,6 +129,37 @@ def _prepare_threads(worker: Any) -> None:
                 _serve_rest(listener, worker.accept)
 
     worker.set_accept_enabled = set_and_serve
+
+
+def _prepare_tornado(worker: Any) -> None:
+    """Let a worker stop its server when there is nothing more to accept."""
+    heartbeat = worker.heartbeat  # runs once in a second
+
+    def drain_and_stop() -> None:
+        if not worker.alive and worker.server_alive:
+            for listener in worker.sockets:
+                listener.drain()
+            if not all(listener.is_over for listener in worker.sockets):
+                return
+        heartbeat()
+
+    worker.heartbeat = drain_and_stop
+
+
+def _prepare_asgi(worker: Any) -> None:
+    """Let a worker close its servers when there is nothing more to accept."""
+    shutdown = worker._shutdown
+
+    async def drain_and_shut_down() -> None:
+        for listener in worker.sockets:
+            listener.drain()
+        while not worker._quick_shutdown and not all(  # noqa: ASYNC110 - gunicorn's sockets and flags set no event
+            listener.is_over for listener in worker.sockets
+        ):
+            await asyncio.sleep(_TICK)
+        await shutdown()
+
+    worker._shutdown = drain_and_shut_down
 
 
 def _prepare_uvicorn(worker: Any) -> None:
@@ -154,8 +213,8 @@ def _prepare_gevent(worker: Any) -> None:
 
 
 def _serve_rest(
-    listener: Listener,
-    accept: Callable[[Listener], object],
+    listener: WorkerListener,
+    accept: Callable[[WorkerListener], object],
     wait_readable: Callable[[int], object] | None = None,
 ) -> None:
     """Accept what has been taken from the kernel already; a late header has its time.
@@ -166,16 +225,10 @@ def _serve_rest(
         wait_readable: Waits until the fd is readable.
     """
     listener.drain()
-    while (fd := listener.fileno()) >= 0:
-        (wait_readable or _wait_readable)(fd)
-        try:
+    while not listener.is_over:
+        (wait_readable or _wait_readable)(listener.fileno())
+        with contextlib.suppress(BlockingIOError):
             accept(listener)
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            if error.errno != errno.EBADF:
-                raise
-            return
 
 
 def _wait_readable(fd: int) -> None:
@@ -188,5 +241,7 @@ def _is(worker: Any, module: str) -> bool:
     """Whether the worker's class is that of the module, or is made of it."""
     return any(base.__module__ == module for base in type(worker).__mro__)
 
+
+_TICK = 0.01
 
 post_fork, worker_exit = hooks()

@@ -110,6 +110,22 @@ class Server(uvicorn.Server):
     and gives to those it has accepted the time to say what they want.
     """
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; a Listener serves by itself, on every loop, since only then does its server know when it has drained."""
+        loop: Any = asyncio.get_running_loop()
+        create_server = loop.create_server
+
+        async def serve(*arguments: Any, sock: Any = None, **keywords: Any) -> asyncio.AbstractServer:
+            if isinstance(sock, Listener):
+                return await sock.create_server(*arguments, ssl=keywords.get("ssl"))
+            return await create_server(*arguments, sock=sock, **keywords)  # type: ignore[no-any-return]
+
+        loop.create_server = serve
+        try:
+            await super().startup(sockets)
+        finally:
+            del loop.create_server
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, once what was accepted has been served."""
         if sockets:
@@ -118,17 +134,12 @@ class Server(uvicorn.Server):
 
     async def _finish_accepting(self, sockets: list[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        ours: list[Any] = []
         servers: list[Any] = self.servers
+        ours: list[Any] = []
         for server, listener in zip(servers, sockets, strict=False):
-            if not isinstance(listener, Listener):
-                continue
-            if isinstance(server, asyncio.Server):
-                # It has been given the socket, and would report the end of a drained Listener as an error.
-                loop.remove_reader(listener)
-            else:
-                ours.append(server)
+            if isinstance(listener, Listener):
                 listener.drain()
+                ours.append(server)
         deadline = loop.time() + _GRACE
 
         def waits() -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from integrations.asking import WITH_TLS, connection, get
+from integrations.asking import WITH_TLS, Connection, connection, get
 from peers import Peer
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ APPS = {
     "gevent_pywsgi": WSGI,
     "tornado": TORNADO,
     "asgi": ASGI,
+    "asgi --asgi-loop asyncio": ASGI,
     UVICORN: ASGI,
     UVICORN_ON_ASYNCIO: ASGI,
 }
@@ -93,7 +94,9 @@ class Gunicorn:
 
 
 @contextlib.contextmanager
-def running(directory: Path, worker: str, *arguments: str, conf: str = CONF) -> Iterator[Gunicorn]:
+def running(
+    directory: Path, worker: str, *arguments: str, conf: str = CONF, passed: tuple[int, ...] = ()
+) -> Iterator[Gunicorn]:
     (directory / "gunicorn.conf.py").write_text(conf)
     (directory / "app.py").write_text(APPS[worker])
     with (
@@ -104,9 +107,18 @@ def running(directory: Path, worker: str, *arguments: str, conf: str = CONF) -> 
         command = [sys.executable, "-m", "gunicorn", "app:app", "--bind", f"fd://{fd}", "--no-control-socket"]
         process = subprocess.Popen(
             # A worker that is told to stop while it starts does not hear it; gunicorn then waits 30 s by default.
-            [*command, "--worker-class", worker, "--workers", "2", "--graceful-timeout", "2", *arguments],
+            [
+                *command,
+                "--worker-class",
+                *worker.split(),
+                "--workers",
+                "2",
+                "--graceful-timeout",
+                "2",
+                *arguments,
+            ],
             cwd=directory,
-            pass_fds=[fd],
+            pass_fds=[fd, *passed],
             stderr=log,
         )
         try:
@@ -180,6 +192,39 @@ def test_restarts_lose_nothing(worker: str, tmp_path: Path) -> None:
             gunicorn.process.send_signal(signal.SIGHUP)
             load.wait_for_processes(2)
         assert load.failures == []
+
+
+# A worker writes a byte there when it takes no more connections.
+TELLS = """
+import os
+from proxyproto_rs import Listener
+
+def telling(method):
+    def call(self):
+        method(self)
+        os.write({fd}, b"!")
+    return call
+
+Listener.drain, Listener.close = telling(Listener.drain), telling(Listener.close)
+"""
+
+
+@EVERY_WORKER
+def test_a_header_that_is_late_when_its_worker_ends_has_its_time(worker: str, tmp_path: Path) -> None:
+    told, tells = os.pipe()
+    with (
+        open(told, "rb", buffering=0) as ended,
+        open(tells, "wb"),
+        running(
+            tmp_path, worker, "--workers", "1", conf=CONF + TELLS.format(fd=tells), passed=(tells,)
+        ) as gunicorn,
+        Peer(gunicorn.listening.getsockname(), WITH_TLS.raw[:20]) as late,
+    ):
+        get(gunicorn.listening)  # the worker has taken the connection before this one, then
+        gunicorn.process.send_signal(signal.SIGHUP)
+        assert ended.read(1) == b"!"
+        late.send(WITH_TLS.raw[20:])
+        assert Connection(late.sock).get(Connection="close").startswith("192.0.2.1 ")
 
 
 def test_nobody_waits_behind_a_busy_worker(tmp_path: Path) -> None:

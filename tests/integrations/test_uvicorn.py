@@ -183,7 +183,7 @@ async def test_a_connection_that_is_accepted_at_the_end_is_served(listener: List
             assert await asyncio.to_thread(Connection(peer.sock).get) == "ok"
 
 
-@pytest.mark.asyncio(loop_factories=["proxyproto_rs.uvloop"])
+@both_loops
 async def test_a_header_that_is_late_at_the_end_has_its_time(listener: Listener) -> None:
     with Peer(listener.getsockname(), V2[:20]) as peer:
         async with serving(listener) as server:
