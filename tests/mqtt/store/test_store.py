@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sqlite3
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -292,6 +293,54 @@ async def test_a_store_that_another_process_holds_fails_with_a_word(
     other.close()
     await store.upsert_unauthorized([row()])
     assert await found(store) == [("dev-7", "203.0.113.7")]
+    await store.close()
+
+
+ANOTHER = """
+import asyncio, sys
+from proxyproto_rs.mqtt.model.records import UnauthorizedClient, UnauthorizedQuery
+from proxyproto_rs.mqtt.store.sqlite.store import SqliteStore
+
+async def main(path, times):
+    store = SqliteStore(path)
+    row = UnauthorizedClient(client_id="dev-7", ip_address="203.0.113.7", ts=1, reason_code="x", listener="tcp")
+    for _ in range(int(times)):
+        await store.upsert_unauthorized([row])
+    print(sum(row.attempts for row in (await store.find_unauthorized(UnauthorizedQuery())).data))
+    await store.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def another_process(path: str, times: int) -> int:
+    """Count one row so many times in another process. Return the attempts that it then finds."""
+    arguments = (sys.executable, "-c", ANOTHER, path, str(times))
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return int(said)
+
+
+async def test_a_second_process_that_ends_takes_nothing_away(tmp_path: Path) -> None:
+    path = str(tmp_path / "broker.db")
+    store = SqliteStore(path)
+    await store.upsert_unauthorized([row()])
+    assert await another_process(path, 1) == 2
+    await store.upsert_unauthorized([row()])
+    assert await another_process(path, 0) == 3
+    await store.close()
+    assert await another_process(path, 0) == 3
+
+
+async def test_two_processes_write_at_the_same_time(tmp_path: Path) -> None:
+    path = str(tmp_path / "broker.db")
+    store = SqliteStore(path)
+    others = [asyncio.create_task(another_process(path, 60)) for _ in range(2)]
+    while not all(other.done() for other in others):
+        await store.upsert_unauthorized([row(attempts=0)])
+    await asyncio.gather(*others)
+    assert await another_process(path, 0) == 120
     await store.close()
 
 
