@@ -44,7 +44,7 @@ impl<'a> Auth<'a> {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Result<(u8, Span), Wrong> {
+pub(crate) fn read(reader: &mut Reader<'_>) -> Result<(u8, Span), Wrong> {
     // The shortest form means success (MQTT 5, section 3.15.2.1).
     if reader.is_at_end() {
         return Ok((0, Span::default()));

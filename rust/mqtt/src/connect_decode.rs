@@ -9,6 +9,7 @@ use crate::connect::{
 use crate::fixed_header::Length;
 use crate::property::{Block, read_block};
 use crate::reader::{Reader, Span, Wrong};
+use crate::topic::has_wildcard;
 use crate::{Connect, Detail, Field, Reason, Refusal, Start, Status, Version, Versions};
 
 impl<'a> Connect<&'a [u8]> {
@@ -186,7 +187,7 @@ fn read_will(reader: &mut Reader<'_>, version: Version) -> Result<WillSpans, Wro
     };
     let topic = reader.text(Field::WillTopic)?;
     let message = reader.binary(Field::WillMessage)?;
-    if topic.is_empty() || reader.bytes(topic).iter().any(|byte| matches!(byte, b'#' | b'+')) {
+    if topic.is_empty() || has_wildcard(reader.bytes(topic)) {
         return Err(Wrong::new(Detail::WillTopic, topic.start()));
     }
     Ok(WillSpans { properties, topic, message })

@@ -74,6 +74,34 @@ pub enum Detail {
         code: u8,
     },
 
+    /// A packet that ends with its fixed header has more.
+    HasBody {
+        /// The type.
+        packet_type: PacketType,
+    },
+    /// An acknowledgement does not consist of one packet id that is not 0 (MQTT-2.3.1-1).
+    NotOnePacketId {
+        /// The type.
+        packet_type: PacketType,
+    },
+    /// The packet id is missing, or is 0 (MQTT-2.3.1-1).
+    NoPacketId,
+    /// A PUBLISH with QoS 3 (MQTT-3.3.1-4).
+    PublishQos,
+    /// A PUBLISH with DUP and QoS 0 (MQTT-3.3.1-2).
+    PublishDup,
+    /// A PUBLISH to a topic with a wildcard (MQTT-3.3.2-2).
+    PublishWildcard,
+    /// A PUBLISH to a topic that starts with `$` (MQTT-4.7.2-1).
+    PublishToBroker,
+    /// A topic or a filter is empty (MQTT-4.7.3-1) or holds a NUL (MQTT-4.7.3-2).
+    EmptyOrNul(Field),
+    /// A SUBSCRIBE or an UNSUBSCRIBE without a filter (MQTT-3.8.3-3, MQTT-3.10.3-2).
+    NoFilter,
+    /// A SUBSCRIBE whose filter has no QoS of 0 to 2 (MQTT-3-8.3-4), or in MQTT 5 options that are not
+    /// defined.
+    FilterQos,
+
     /// A property that MQTT 5 does not define.
     UnknownProperty {
         /// Its identifier.
@@ -160,6 +188,19 @@ impl fmt::Display for Detail {
             }
             Self::SessionOfRefused => f.write_str("a CONNACK that refuses and has a session"),
             Self::Code { code } => write!(f, "code {code:#04x}, which this packet cannot have"),
+
+            Self::HasBody { packet_type } => write!(f, "packet type {} with a body", packet_type as u8),
+            Self::NotOnePacketId { packet_type } => {
+                write!(f, "packet type {} without exactly one packet id", packet_type as u8)
+            }
+            Self::NoPacketId => f.write_str("no packet id, or packet id 0"),
+            Self::PublishQos => f.write_str("PUBLISH with QoS 3"),
+            Self::PublishDup => f.write_str("PUBLISH with DUP and QoS 0"),
+            Self::PublishWildcard => f.write_str("a wildcard in a PUBLISH"),
+            Self::PublishToBroker => f.write_str("topics with $ are the broker's own"),
+            Self::EmptyOrNul(field) => write!(f, "{field} is empty or holds a NUL"),
+            Self::NoFilter => f.write_str("no topic filter"),
+            Self::FilterQos => f.write_str("a topic filter without a QoS of 0 to 2"),
 
             Self::UnknownProperty { id } => write!(f, "property {id:#04x} is not defined"),
             Self::WrongProperty { id, field } => write!(f, "property {id:#04x} does not belong to {field}"),

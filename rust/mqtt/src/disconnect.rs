@@ -86,10 +86,9 @@ impl<B: AsRef<[u8]>> Disconnect<B> {
     }
 }
 
-fn read(reader: &mut Reader<'_>, version: Version, sender: Sender) -> Result<(u8, Span), Wrong> {
+pub(crate) fn read(reader: &mut Reader<'_>, version: Version, sender: Sender) -> Result<(u8, Span), Wrong> {
     if version != Version::Mqtt5 || reader.is_at_end() {
-        reader.finish()?;
-        return Ok((0, Span::default()));
+        return reader.end_of(PacketType::Disconnect).map(|()| (0, Span::default()));
     }
     let (block, carrier) = match sender {
         Sender::Client => (Block::Disconnect, Carrier::Disconnect),

@@ -34,6 +34,10 @@ pub enum Field {
     Username,
     /// The password.
     Password,
+    /// The topic of a PUBLISH.
+    Topic,
+    /// A filter of a SUBSCRIBE or of an UNSUBSCRIBE.
+    TopicFilter,
     /// One property, by its identifier.
     Property(u8),
 }
@@ -56,6 +60,8 @@ impl fmt::Display for Field {
             Self::WillMessage => "the will message",
             Self::Username => "the user name",
             Self::Password => "the password",
+            Self::Topic => "the topic",
+            Self::TopicFilter => "the topic filter",
             Self::Property(id) => return write!(f, "property {id:#04x}"),
         })
     }

@@ -4,8 +4,11 @@
 //!
 //! [`Connect::read`] reads the packet of a client that logs in, or gives the [`Refusal`]. [`Connect::change`]
 //! writes it anew. [`Connack`] is the answer, [`Disconnect`] the end, and [`Auth`] what may be in between.
-//! [`Framing`] finds the packets in a stream that arrives in pieces. A [`Fault`] ends a session, and its
-//! [`Reason`] has a row in the one table of codes and answers.
+//!
+//! [`Framing`] finds the packets in a stream that arrives in pieces, for a relay. [`Strict`] checks each
+//! packet of a client once it is whole, for a broker that does not. A [`Fault`] ends a session.
+//!
+//! [`Reason`] is the one table of codes and answers.
 //!
 //! ## The rules
 //!
@@ -74,6 +77,11 @@ pub use start::Start;
 
 mod status;
 pub use status::Status;
+
+mod strict;
+pub use strict::Strict;
+
+mod topic;
 
 mod version;
 pub use version::Version;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::reader::{Reader, Span, Wrong};
+use crate::topic::has_wildcard;
 use crate::writer::{push_binary, push_length};
 use crate::{Detail, EncodeError, Field};
 
@@ -287,9 +288,7 @@ fn read(reader: &mut Reader<'_>) -> Result<(u8, Raw), Wrong> {
         (Kind::Switch, Raw::Byte(byte)) => *byte <= 1,
         (Kind::TwoNotZero, Raw::Two(number)) => *number != 0,
         (Kind::FourNotZero, Raw::Four(number)) | (Kind::VarintNotZero, Raw::Varint(number)) => *number != 0,
-        (Kind::Topic, Raw::Text(topic)) => {
-            !reader.bytes(*topic).iter().any(|byte| matches!(byte, b'+' | b'#'))
-        }
+        (Kind::Topic, Raw::Text(topic)) => !has_wildcard(reader.bytes(*topic)),
         _ => true,
     };
     if is_allowed { Ok((id, value)) } else { Err(Wrong::new(Detail::PropertyValue { id }, at)) }

@@ -1,7 +1,7 @@
 //! Reads typed fields off a packet. A field that is cut or wrong gives the [`Detail`] that names it.
 
 use crate::fixed_header::Length;
-use crate::{Detail, Field};
+use crate::{Detail, Field, PacketType};
 
 /// What is wrong with a packet, and at which byte of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,12 +135,17 @@ impl<'a> Reader<'a> {
         Ok(Self { packet, at: span.start() })
     }
 
-    /// Nothing may follow.
+    /// No byte may follow.
     pub(crate) const fn finish(&self) -> Result<(), Wrong> {
         match self.packet.len() - self.at {
             0 => Ok(()),
             count => Err(Wrong::new(Detail::BytesBehind { count }, self.at)),
         }
+    }
+
+    /// The packet must end with its fixed header.
+    pub(crate) fn end_of(&self, packet_type: PacketType) -> Result<(), Wrong> {
+        self.finish().map_err(|wrong| Wrong { detail: Detail::HasBody { packet_type }, ..wrong })
     }
 
     fn array<const N: usize>(&mut self, field: Field) -> Result<[u8; N], Wrong> {

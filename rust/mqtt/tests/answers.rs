@@ -208,7 +208,7 @@ fn a_disconnect_may_leave_out_what_says_nothing() {
 fn a_wrong_disconnect_is_refused_at_its_byte() {
     let (client, server) = (Sender::Client, Sender::Server);
     let table: [(Version, Sender, &[u8], &str, usize); 7] = [
-        (V311, client, b"\xe0\x01\x00", "1 bytes behind the last field", 2),
+        (V311, client, b"\xe0\x01\x00", "packet type 14 with a body", 2),
         (V311, server, b"\xe0\x00", "packet type 14 is not for servers to send", 0),
         (V5, client, b"\xe0\x01\x8b", "code 0x8b, which this packet cannot have", 2),
         (V5, server, b"\xe0\x01\x04", "code 0x04, which this packet cannot have", 2),
