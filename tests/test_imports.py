@@ -13,13 +13,15 @@ PACKAGE = Path(__file__).parents[1] / "python" / "proxyproto_rs"
 # The rooms of the face from top to bottom. A file imports from lower lines only.
 ROOMS = """
 __init__
+_several_hosts
 _get_header _listener
 _loops.serve
 _loops.selector _loops.starting _loops.wrapped
 _loops.transport _loops.server
 _loops.facts
 _listening_socket
-_connect _proxied_socket _reports _options _wake_fd _systemd _loops.which
+_options
+_connect _proxied_socket _reports _wake_fd _systemd _loops.which
 exceptions
 _core
 _annotations _enums _loops.__init__

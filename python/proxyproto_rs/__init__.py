@@ -22,6 +22,7 @@ from ._loops.server import Server
 from ._options import ListenerOptions
 from ._proxied_socket import ProxiedSocket
 from ._reports import ListenerStats, OnRefused, Refusal
+from ._several_hosts import create_server, start_server
 from .exceptions import IncompleteHeader, InvalidHeader, ProxyProtocolError
 
 __all__ = [
@@ -45,11 +46,13 @@ __all__ = [
     "Transport",
     "__version__",
     "create_connection",
+    "create_server",
     "get_header",
     "open_connection",
     "open_streams",
     "parse",
     "parse_datagram",
+    "start_server",
 ]
 
 _annotations.move_to(__name__, [globals()[_name] for _name in __all__])

@@ -38,7 +38,7 @@ class Listener(ListeningSocket):
 
     Args:
         host: An address, or a name, of which the first address counts; "" or None for every address of both
-            families.
+            families. `start_server` and `create_server` of this package take several.
         port: 0 lets the system choose; `getsockname()` tells.
         backlog: How many connections may wait in the kernel, and how many may be ready to be accepted.
         ahead: How many connections are taken from the kernel before they are accepted; None: `backlog`, and 0
@@ -277,7 +277,8 @@ class Listener(ListeningSocket):
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        return StartingServer(serve.create_server(self, protocol_factory, security, start_serving))
+        coroutine = serve.create_server([self], protocol_factory, security, start_serving)
+        return StartingServer(coroutine, Listener.create_server)
 
     def start_server(
         self,
@@ -319,7 +320,8 @@ class Listener(ListeningSocket):
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        return StartingServer(serve.start_server(self, client_connected_cb, limit, security, start_serving))
+        coroutine = serve.start_server([self], client_connected_cb, limit, security, start_serving)
+        return StartingServer(coroutine, Listener.start_server)
 
     async def __aenter__(self) -> Self:
         return self
@@ -352,6 +354,11 @@ class Listener(ListeningSocket):
 
 def _resolve(host: str | None, port: int, dualstack: bool | None) -> tuple[Any, bool]:
     """Return the address to bind, and whether it is to serve both families."""
+    if not (host is None or isinstance(host, str)):
+        raise TypeError(
+            f"host must be a str or None, not {type(host).__name__}: a Listener is one socket. "
+            "proxyproto_rs.start_server() and create_server() serve several hosts"
+        )
     if not isinstance(port, int):
         raise TypeError(f"port must be an int, not {type(port).__name__}")
     if not isinstance(dualstack, bool | None):

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, TypeAlias, TypedDict
 
 from ._core import AddressSet, ClientLimits
+from ._reports import OnRefused
 
 __all__ = ["ListenerOptions"]
 
@@ -73,17 +74,28 @@ class ListenerOptions(TypedDict, total=False):
     """Accept a header whose TLVs are malformed. A wrong checksum stays an error."""
 
 
-def check_names(function: Callable[..., object], options: Mapping[str, object]) -> None:
-    """Raise a TypeError as Python 3.13 does, if there is an option that `function` does not have."""
-    known = ListenerOptions.__annotations__
+class BindOptions(ListenerOptions, total=False):
+    """What the constructor of `Listener` takes as keywords, for functions that pass them on."""
+
+    backlog: int
+    ahead: int | None
+    reuse_port: bool
+    dualstack: bool | None
+    on_refused: OnRefused | None
+
+
+def check_names(
+    function: Callable[..., object], options: Mapping[str, object], known: type = ListenerOptions
+) -> None:
+    """Raise a TypeError as Python 3.13 does, if there is an option that is not in `known`, a TypedDict."""
     for name in options:
-        if name in known:
+        if name in known.__annotations__:
             continue
         import difflib
 
         parameters = inspect.signature(function).parameters.values()
         keywords = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-        near = difflib.get_close_matches(name, [*keywords, *known], n=1)
+        near = difflib.get_close_matches(name, [*keywords, *known.__annotations__], n=1)
         suggestion = f". Did you mean {near[0]!r}?" if near else ""
         called = function.__qualname__.removesuffix(".__init__")
         raise TypeError(f"{called}() got an unexpected keyword argument {name!r}{suggestion}")

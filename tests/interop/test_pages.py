@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import contextlib
 import inspect
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 import proxyproto_rs
-from interop.pages import DOCS, examples, read, run_example, text
+from interop.pages import DOCS, example, examples, read, run_example, text
 from interop.test_servers import SERVERS
+from peers import CLIENT, V2, connected
 from proxyproto_rs import (
     AddressSet,
     Decoder,
@@ -22,10 +25,12 @@ from proxyproto_rs import (
     ListenerOptions,
     ListenerStats,
     Refusal,
+    Server,
     SslInfo,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 ROOT = DOCS.parent
@@ -87,6 +92,7 @@ def test_blocks_are_what_they_say(page: str) -> None:
 def test_every_server_that_is_shown_is_run() -> None:
     run = {(server.page, name) for server in SERVERS for name in server.examples.split()}
     run |= {("howto/stdlib.md", "socketserver-tls"), ("howto/trio.md", "twisted")}
+    run |= {("howto/asyncio.md", "asyncio-several")}
     run |= {("howto/web.md", "gunicorn-conf"), ("howto/web.md", "gunicorn-app")}
     pages = ("howto/asyncio.md", "howto/web.md", "howto/stdlib.md", "howto/trio.md")
     assert run == {(page, name) for page in pages for name in examples(page)}
@@ -133,6 +139,32 @@ def test_examples_of_topics_run(page: str, names: list[str], listener: Listener)
         for value in namespace.values():
             if isinstance(value, Listener):
                 value.close()
+
+
+async def test_the_server_on_several_addresses_runs() -> None:
+    hosts = {
+        '["10.0.0.1", "fd00::1"], 8000': '["127.0.0.1", "127.0.0.2"], 0',
+        '"10.0.0.0/8", "fd00::/8"': '"127.0.0.0/8"',
+    }
+    code = example("howto/asyncio.md", "asyncio-several", hosts)
+    served: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
+
+    @contextlib.asynccontextmanager
+    async def start_server(*given: Any, **options: Any) -> AsyncIterator[Server]:
+        async with proxyproto_rs.start_server(*given, **options) as server:
+            served.set_result(server)
+            yield server
+
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    exec(code, namespace)
+    namespace["start_server"] = start_server
+    task = asyncio.create_task(namespace["main"]())
+    for sock in (await served).sockets:
+        async with connected(sock.getsockname(), V2) as (reader, _):
+            assert await reader.read() == f"{CLIENT[0]}\n".encode()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_the_line_of_the_start_is_that_of_the_code(caplog: pytest.LogCaptureFixture) -> None:

@@ -104,7 +104,7 @@ def test_asyncio_runs_it(start: Start) -> None:
 
 
 async def test_it_warns_when_nobody_awaits_it(listener: Listener, start: Start) -> None:
-    with pytest.warns(RuntimeWarning, match=f"coroutine '{start.__name__}' was never awaited"):
+    with pytest.warns(RuntimeWarning, match=f"coroutine 'Listener.{start.__name__}' was never awaited"):
         start(listener)  # nothing keeps it
     assert not listener.stats().open
     assert listener.try_accept() is None

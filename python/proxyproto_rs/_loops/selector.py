@@ -12,7 +12,7 @@ from .server import Server
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from .._core import Connection
     from .._listening_socket import ListeningSocket
@@ -69,12 +69,12 @@ class SelectorServer(Server):
 
     def __init__(
         self,
-        listener: ListeningSocket,
+        listeners: Iterable[ListeningSocket],
         loop: asyncio.AbstractEventLoop,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         tls: Tls | None,
     ) -> None:
-        super().__init__(listener, loop)
+        super().__init__(listeners, loop)
         self._protocol_factory = protocol_factory
         self._tls = tls
         # Transports say when they come and go; up to Python 3.12 they do not say which they are.
@@ -122,7 +122,7 @@ class SelectorServer(Server):
             self._anonymous_clients -= 1
         else:
             self._known_clients.discard(transport)
-        if self._listener is None:
+        if self._closed:
             self._wake_up_if_done()
 
     def _has_clients(self) -> bool:

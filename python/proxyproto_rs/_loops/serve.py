@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ssl as tls
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from .._listening_socket import ListeningSocket
 from .._proxied_socket import ProxiedSocket
@@ -72,22 +72,25 @@ async def open_streams(
 
 
 async def create_server(
-    listener: ListeningSocket, protocol_factory: ProtocolFactory, security: Tls | None, start_serving: bool
+    listeners: Iterable[ListeningSocket],
+    protocol_factory: ProtocolFactory,
+    security: Tls | None,
+    start_serving: bool,
 ) -> Server:
     """Make the server for the running loop."""
     loop = _running_loop(security)
     server: Server
     if which.is_selector_loop(loop):
-        server = selector.SelectorServer(listener, loop, protocol_factory, security)
+        server = selector.SelectorServer(listeners, loop, protocol_factory, security)
     else:
         server = wrapped.WrappedServer(
-            listener, loop, lambda sock: wrapped.Introduction(protocol_factory(), sock), security
+            listeners, loop, lambda sock: wrapped.Introduction(protocol_factory(), sock), security
         )
     return await _started(server, start_serving)
 
 
 async def start_server(
-    listener: ListeningSocket,
+    listeners: Iterable[ListeningSocket],
     connected: ClientConnected,
     limit: int,
     security: Tls | None,
@@ -98,11 +101,11 @@ async def start_server(
     server: Server
     if which.is_selector_loop(loop):
         server = selector.SelectorServer(
-            listener, loop, lambda: _stream_protocol(loop, connected, limit), security
+            listeners, loop, lambda: _stream_protocol(loop, connected, limit), security
         )
     else:
         server = wrapped.WrappedServer(
-            listener, loop, lambda sock: _wrapped_stream_protocol(loop, connected, limit, sock), security
+            listeners, loop, lambda sock: _wrapped_stream_protocol(loop, connected, limit, sock), security
         )
     return await _started(server, start_serving)
 

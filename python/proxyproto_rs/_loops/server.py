@@ -1,4 +1,4 @@
-"""The server that `Listener.create_server` and `start_server` return: asyncio's Server, over a Listener.
+"""The server that `create_server` and `start_server` return: asyncio's Server, over one or more Listeners.
 
 And the TLS of a server: what asyncio lets one say about it.
 """
@@ -12,7 +12,7 @@ import ssl
 import sys
 from abc import abstractmethod
 from asyncio.trsock import TransportSocket
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +29,21 @@ _BATCH = 100
 
 
 class Server(asyncio.AbstractServer):
-    """Serves the connections of a Listener on one event loop.
+    """Serves the connections of a Listener, or of several, on one event loop.
 
-    Closing it closes the Listener, as `asyncio` closes what its servers got as ``sock``; closing the Listener
-    closes it.
+    Closing it closes the Listeners, as `asyncio` closes what its servers got as ``sock``. When all Listeners are
+    closed, it closes.
+
+    Attributes:
+        listeners: The Listeners, also when they are closed.
     """
 
-    def __init__(self, listener: ListeningSocket, loop: asyncio.AbstractEventLoop) -> None:
-        self._listener: ListeningSocket | None = listener
+    def __init__(self, listeners: Iterable[ListeningSocket], loop: asyncio.AbstractEventLoop) -> None:
+        self.listeners: tuple[Any, ...] = tuple(listeners)
         self._loop = loop
-        self._wake_fd: WakeFd | None = None
+        self._closed = False
+        # By the Listeners that are served, while they are.
+        self._wake_fds: dict[ListeningSocket, WakeFd] = {}
         self._serving_forever: asyncio.Future[None] | None = None
         self._closed_waiters: list[asyncio.Future[None]] | None = []
 
@@ -47,8 +52,8 @@ class Server(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[TransportSocket, ...]:
-        """The Listener, as asyncio shows its sockets; empty once the server is closed."""
-        return () if self._listener is None else (TransportSocket(self._listener),)
+        """The Listeners, as asyncio shows its sockets; empty once the server is closed."""
+        return () if self._closed else tuple(map(TransportSocket, self.listeners))
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop it serves on."""
@@ -56,7 +61,7 @@ class Server(asyncio.AbstractServer):
 
     def is_serving(self) -> bool:
         """Whether it accepts connections."""
-        return self._wake_fd is not None
+        return bool(self._wake_fds)
 
     async def start_serving(self) -> None:
         """Begin to accept connections; nothing happens if it already does.
@@ -88,17 +93,19 @@ class Server(asyncio.AbstractServer):
         finally:
             self._serving_forever = None
 
+    def drain(self) -> None:
+        """Call `Listener.drain` of each Listener; the server closes when they have nothing left to accept."""
+        for listener in self.listeners:
+            listener.drain()
+
     def close(self) -> None:
-        """Stop accepting and close the Listener. Connections that were accepted go on."""
-        if self._listener is None:
+        """Stop accepting and close the Listeners. Connections that were accepted go on."""
+        if self._closed:
             return
-        listener, self._listener = self._listener, None
-        if self._wake_fd is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self._wake_fd.fileno())
-            self._wake_fd.close()
-            self._wake_fd = None
-        listener.close()
+        self._closed = True
+        for listener in self.listeners:
+            self._stop(listener)
+            listener.close()
         if self._serving_forever is not None:
             self._serving_forever.cancel()
         self._wake_up_if_done()
@@ -108,7 +115,7 @@ class Server(asyncio.AbstractServer):
         if self._closed_waiters is None:
             return
         # asyncio had it so before (gh-79033), and who wrote for that would wait for his clients now.
-        if sys.version_info < (3, 12) and self._listener is None:
+        if sys.version_info < (3, 12) and self._closed:
             return
         waiter = self._loop.create_future()
         self._closed_waiters.append(waiter)
@@ -150,13 +157,27 @@ class Server(asyncio.AbstractServer):
         """Return the transports of open connections; asked from Python 3.13 on."""
 
     def _start(self) -> None:
-        if self._listener is None:
+        if self._closed:
             raise RuntimeError(f"server {self!r} is closed")
-        if self._wake_fd is None:
-            # An fd of its own: others on this loop may wait for the same Listener, and anybody may close
-            # that.
-            self._wake_fd = self._listener.dup_wake_fd()
-            self._loop.add_reader(self._wake_fd.fileno(), self._accept, self._listener)
+        if self._wake_fds:
+            return
+        try:
+            for listener in self.listeners:
+                # An fd of its own: others on this loop may wait for the same Listener, and anybody may close that.
+                wake_fd = self._wake_fds[listener] = listener.dup_wake_fd()
+                self._loop.add_reader(wake_fd.fileno(), self._accept, listener)
+        except BaseException:
+            for listener in self.listeners:
+                self._stop(listener)
+            raise
+
+    def _stop(self, listener: ListeningSocket) -> None:
+        """Serve this one no more."""
+        wake_fd = self._wake_fds.pop(listener, None)
+        if wake_fd is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(wake_fd.fileno())
+            wake_fd.close()
 
     def _accept(self, listener: ListeningSocket) -> None:
         """Runs once in each turn of the loop in which the Listener is readable."""
@@ -164,21 +185,25 @@ class Server(asyncio.AbstractServer):
             for sock in listener.take_up_to(_BATCH, self._make_socket):
                 # What one connection leaves in its context is not for the next one.
                 contextvars.copy_context().run(self._serve_in_context, sock)
-                if self._listener is None:
+                if self._closed:
                     # A protocol factory has closed it; with the Listener goes what else was ready.
                     break
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
             # Closed by somebody, or drained and empty.
-            self.close()
+            self._stop(listener)
+            if self._wake_fds:
+                listener.close()
+            else:
+                self.close()
 
     def _serve_in_context(self, sock: Any) -> None:
         serving.set(sock.connection)
         self._serve(sock)
 
     def _wake_up_if_done(self) -> None:
-        if self._listener is not None or self._has_clients():
+        if not self._closed or self._has_clients():
             return
         waiters, self._closed_waiters = self._closed_waiters, None
         for waiter in waiters or ():

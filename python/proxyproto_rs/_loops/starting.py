@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, cast
 
 from .server import Server
 
@@ -18,9 +18,12 @@ class StartingServer(Coroutine[Any, Any, Server]):
 
     _server: Server
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Server]) -> None:
-        """Start what `coroutine` returns. If nobody awaits this, `coroutine` warns."""
+    def __init__(self, coroutine: Coroutine[Any, Any, Server], called: Callable[..., object]) -> None:
+        """Start what `coroutine` returns. If nobody awaits this, `coroutine` warns under the name of `called`."""
         self._coroutine = coroutine
+        # Type checkers do not know these of a coroutine.
+        named = cast("Any", coroutine)
+        named.__name__, named.__qualname__ = called.__name__, called.__qualname__
 
     def __await__(self) -> Generator[Any, Any, Server]:
         return self._coroutine.__await__()

@@ -16,7 +16,7 @@ from .transport import SocketStandIn, WrappedTransport
 from .which import runs_uvloop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from .._core import Connection
     from .._listening_socket import ListeningSocket
@@ -75,12 +75,12 @@ class WrappedServer(Server):
 
     def __init__(
         self,
-        listener: ListeningSocket,
+        listeners: Iterable[ListeningSocket],
         loop: asyncio.AbstractEventLoop,
         make_protocol: Callable[[AcceptedSocket], asyncio.BaseProtocol],
         tls: Tls | None,
     ) -> None:
-        super().__init__(listener, loop)
+        super().__init__(listeners, loop)
         self._socket_class: type[Served] = SocketStandIn if runs_uvloop() else ServedSocket
         self._make_protocol = make_protocol
         self._keywords = _tls_keywords(tls)
@@ -141,7 +141,7 @@ class WrappedServer(Server):
 
     def _ended(self, sock: Served) -> None:
         self._open.discard(sock)
-        if self._listener is None:
+        if self._closed:
             self._wake_up_if_done()
 
     def _failed(self, sock: Served, error: BaseException) -> None:
