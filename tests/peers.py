@@ -117,7 +117,10 @@ class TlsPeer:
                 result = operation()
             except ssl.SSLWantReadError:
                 self._peer.send(self._outgoing.read())
-                self._incoming.write(self._peer.sock.recv(65536))
+                if received := self._peer.sock.recv(65536):
+                    self._incoming.write(received)
+                else:
+                    self._incoming.write_eof()
             else:
                 self._peer.send(self._outgoing.read())
                 return result

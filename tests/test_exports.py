@@ -20,7 +20,7 @@ PACKAGE = Path(inspect.getfile(proxyproto_rs)).parent
 # Renaming or removing one of these breaks whoever uses it.
 PROMISED = {
     *("Listener", "ProxiedSocket", "AddressSet", "ClientLimits", "get_header", "open_streams"),
-    *("Server", "ListenerOptions", "OnRefused"),
+    *("Server", "ListenerOptions", "OnRefused", "ProxiedConnection", "ProxiedSSLSocket"),
     *("create_connection", "open_connection", "create_server", "start_server"),
     *("Header", "Command", "Family", "Transport", "SslInfo", "Decoder", "parse", "parse_datagram"),
     *("ProxyProtocolError", "IncompleteHeader", "InvalidHeader", "Refusal", "ListenerStats"),

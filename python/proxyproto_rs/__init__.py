@@ -20,7 +20,7 @@ from ._listener import Listener
 from ._loops.serve import open_streams
 from ._loops.server import Server
 from ._options import ListenerOptions
-from ._proxied_socket import ProxiedSocket
+from ._proxied_socket import ProxiedConnection, ProxiedSocket, ProxiedSSLSocket
 from ._reports import ListenerStats, OnRefused, Refusal
 from ._several_hosts import create_server, start_server
 from .exceptions import IncompleteHeader, InvalidHeader, ProxyProtocolError
@@ -38,6 +38,8 @@ __all__ = [
     "ListenerOptions",
     "ListenerStats",
     "OnRefused",
+    "ProxiedConnection",
+    "ProxiedSSLSocket",
     "ProxiedSocket",
     "ProxyProtocolError",
     "Refusal",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 from ._core import Header
 from ._loops.transport import ClientSocket
-from ._proxied_socket import ProxiedSocket, serving
+from ._proxied_socket import ProxiedConnection, serving
 
 __all__ = ["get_header"]
 
@@ -22,20 +22,19 @@ def get_header(x: object, default: Any = None, /) -> Any:
     """Return the header of a connection, whatever it has been wrapped in.
 
     Args:
-        x: A `ProxiedSocket`; a socket, a transport or a `asyncio.StreamWriter` that asyncio made of one, with
-            or without TLS; a WebSocket connection of `websockets`; anything with `get_extra_info` or a
-            `transport` like these; what the modules `trio`, `anyio` and `gevent` of this package make of
-            connections. The scope of an ASGI application, the environ of a WSGI application that
-            has the middleware of `proxyproto_rs.wsgi`, or a request that has one of these as an attribute.
+        x: A `ProxiedSocket` or `ProxiedSSLSocket`; a socket, a transport or an `asyncio.StreamWriter` that asyncio made
+            of one, with or without TLS; a WebSocket connection of `websockets`; anything with `get_extra_info` or a
+            `transport` like these; what the modules `trio`, `anyio` and `gevent` of this package make of connections. The
+            scope of an ASGI application, or the environ of a WSGI application that has the middleware of
+            `proxyproto_rs.wsgi`. A request or a handler that has one of these as an attribute.
         default: What to return where `x` is no connection of a Listener.
 
     Returns:
         The header, or None where the connection has none.
     """
-    # From a WebSocket connection to its transport, to the transport's socket, to ours: there is no longer
-    # way.
-    for _ in range(4):
-        if isinstance(x, (ProxiedSocket, ClientSocket)):
+    # The longest way: from a handler of Tornado to its request, connection, stream and socket.
+    for _ in range(5):
+        if isinstance(x, (ProxiedConnection, ClientSocket)):
             return x.header
         if hasattr(x, "proxy_peername"):  # what a module of ours has made of a connection
             return getattr(x, "header", None)
@@ -65,16 +64,17 @@ _INSIDE = (
     "socket",  # of `websockets.sync`, which has threads in place of a transport, and of Tornado's streams
     "scope",  # of requests of Starlette, Quart and Django
     "environ",  # of requests of Werkzeug and Django
-    "connection",  # of Tornado's requests
+    "connection",  # of Tornado's requests, and of handlers of socketserver and http.server
     "stream",  # of Tornado's connections
+    "request",  # of handlers of socketserver and Tornado
 )
 
 
 def _of_request(request: dict[str, Any], default: Any) -> Any:
     """Answer for an ASGI scope or a WSGI environ, into which a middleware of ours has put the header.
 
-    Without that, the context in which an ASGI server runs is the connection's. Where the scope names another client,
-    somebody else's request has been started there.
+    Without a middleware the context of an ASGI server's task tells the connection. A scope with another client is of a
+    request that this connection's context started for somebody else.
     """
     if "proxyproto.header" in request:
         return request["proxyproto.header"]

@@ -1,48 +1,45 @@
-"""ProxiedSocket: a connection whose two ends are the client and the address the client connected to.
+"""Accepted connections: `ProxiedSocket`, and `ProxiedSSLSocket` with TLS.
 
-The TCP connection's own ends, the proxy and this server, stand beside them.
+Their two ends are the client and the address the client connected to. The TCP connection's own ends, the proxy and
+this server, have names of their own.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
+import ssl
+import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._core import Connection, Header
 
-__all__ = ["ProxiedSocket"]
+if TYPE_CHECKING:
+    from types import FrameType
+
+    _Socket = socket.socket
+else:
+    _Socket = object
+
+__all__ = ["ProxiedConnection", "ProxiedSSLSocket", "ProxiedSocket"]
 
 serving: ContextVar[Connection] = ContextVar("proxyproto_rs.serving")
-"""The connection in whose context an event loop runs its protocol, and all that this starts."""
+"""The connection that an event loop serves in this context: its protocol runs here, and all that this starts."""
 
 
-class ProxiedSocket(socket.socket):
-    """An accepted connection; a `Listener` makes it.
+class ProxiedConnection(_Socket):
+    """What every accepted connection has, with TLS and without: the header, the addresses and the client's place.
 
-    What a `socket.socket` can do it does in the same way, but for `getpeername()` and `getsockname()`, which
-    answer from the header. Closing, detaching or collecting it gives the client's place among its connections
-    back.
+    `ProxiedSocket`, `ProxiedSSLSocket` and `proxyproto_rs.gevent.GeventSocket` put it before a socket class.
     """
 
-    __slots__ = ("_proxy_sockname", "_reads_much", "connection", "family")
+    __slots__ = ()
 
+    connection: Connection
     _proxy_sockname: Any
-
-    # Event loops ask for both, and the socket module makes the enum member anew each time, which takes 0.4 us.
-    family: socket.AddressFamily
-    type = socket.SOCK_STREAM
-
-    def __init__(self, connection: Connection, proto: int) -> None:
-        """Become the socket of `connection`, non-blocking. Listeners call this; the signature may change."""
-        # Told so, the socket module costs one system call and 1.2 us; asked to find out by itself, four and
-        # 2.3 us.
-        connection.initialize_socket(_initialize, self, _NON_BLOCKING_STREAM, proto)
-        self.family = _FAMILIES[connection.family]
-        self.connection = connection
-        self._reads_much = False
 
     @property
     def header(self) -> Header | None:
@@ -61,7 +58,7 @@ class ProxiedSocket(socket.socket):
         Raises:
             OSError: The socket was closed before this was asked for the first time.
         """
-        # A system call for what hardly anybody asks, so not before somebody does.
+        # It costs a system call, and few callers ask. So the first one pays for it.
         try:
             return self._proxy_sockname
         except AttributeError:
@@ -74,7 +71,7 @@ class ProxiedSocket(socket.socket):
         Raises:
             OSError: The socket is closed.
         """
-        if _fileno(self) < 0:
+        if self.fileno() < 0:
             raise _closed()
         peername = self.connection.peername
         return self.connection.proxy_peername if peername is None else peername
@@ -86,10 +83,112 @@ class ProxiedSocket(socket.socket):
         Raises:
             OSError: The socket is closed.
         """
-        if _fileno(self) < 0:
+        if self.fileno() < 0:
             raise _closed()
         sockname = self.connection.sockname
         return self.proxy_sockname if sockname is None else sockname
+
+    def close(self) -> None:
+        """Close the socket, once the files that `makefile()` made of it are closed."""
+        super().close()
+        if self.fileno() < 0:
+            self.give_back()
+
+    def detach(self, *, keep_place: bool = False) -> int:
+        """Return the fd, which the caller owns from now on, and give the client's place back.
+
+        Args:
+            keep_place: Keep the client's place until `close()`. It is for a caller that hands the fd to another
+                library: limits hold while that serves the client. The header stays here. The addresses do not.
+        """
+        tls = None if keep_place else _tls_socket_on(self.fileno(), sys._getframe(1))
+        fd = super().detach()
+        if tls is not None:
+            tls.__class__ = _proxied(tls.__class__)
+            tls.connection = self.connection.move_place()
+        elif not keep_place:
+            self.give_back()
+        return fd
+
+    def give_back(self) -> None:
+        """Give the client's place among the open connections back, after the fd."""
+        self.connection.release()
+
+
+class ProxiedSocket(ProxiedConnection, socket.socket):
+    """An accepted connection; a `Listener` makes it.
+
+    It does what a `socket.socket` does, in the same way, except that `getpeername()` and `getsockname()` answer from
+    the header. Closing, detaching or collecting it gives the client's place among its connections back.
+    """
+
+    __slots__ = ("_proxy_sockname", "_reads_much", "connection", "family")
+
+    _proxy_sockname: Any
+
+    # Event loops ask for both, and the socket module makes the enum member anew each time, which takes 0.4 us.
+    family: socket.AddressFamily
+    type = socket.SOCK_STREAM
+
+    def __init__(self, connection: Connection, proto: int) -> None:
+        """Become the socket of `connection`, non-blocking. Listeners call this; the signature may change."""
+        # With all of this the socket module makes one system call and takes 1.2 us. It would make four and take
+        # 2.3 us to find out by itself.
+        connection.initialize_socket(_initialize, self, _NON_BLOCKING_STREAM, proto)
+        self.family = _FAMILIES[connection.family]
+        self.connection = connection
+        self._reads_much = False
+
+    def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = True,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ProxiedSSLSocket:
+        """Do what ``context.wrap_socket(self, ...)`` does, as a server unless told otherwise.
+
+        The socket it returns takes over the fd, the timeout and the client's place, so this one is closed. A handshake
+        that fails closes the connection and gives the place back.
+
+        Typical use, in a thread of the connection's own::
+
+            conn.settimeout(60)                # seconds for the whole handshake
+            with conn.start_tls(context) as tls:
+                tls.settimeout(None)
+                serve(tls, tls.getpeername())  # the client's address
+
+        Args:
+            context: Its keys and rules.
+            server_side: As in `ssl.SSLContext.wrap_socket`, where the default is the other one.
+            do_handshake_on_connect: As in `ssl.SSLContext.wrap_socket`: make the handshake at once. A non-blocking
+                socket needs False here, and calls of `do_handshake()`.
+            suppress_ragged_eofs: As in `ssl.SSLContext.wrap_socket`.
+            server_hostname: As in `ssl.SSLContext.wrap_socket`.
+            session: As in `ssl.SSLContext.wrap_socket`.
+
+        Raises:
+            OSError: The handshake failed, as `ssl.SSLError`, `TimeoutError` and others.
+            ValueError: The arguments do not fit each other, or the handshake cannot be made at once.
+            TypeError: The context's ``sslsocket_class`` does not make its sockets as `ssl.SSLSocket` does. The connection
+                is closed.
+        """
+        tls = context.wrap_socket(
+            self,
+            server_side=server_side,
+            do_handshake_on_connect=do_handshake_on_connect,
+            suppress_ragged_eofs=suppress_ragged_eofs,
+            server_hostname=server_hostname,
+            session=session,
+        )
+        if not isinstance(tls, ProxiedConnection):
+            tls.close()
+            raise TypeError(f"the context has made a {type(tls).__name__} that takes the proxy for its peer")
+        # gevent's own kind of SSLSocket has the same methods.
+        return tls  # type: ignore[return-value]
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Receive what is there, up to `bufsize` bytes; up to 120 KiB where the last read gave less than that.
@@ -111,27 +210,39 @@ class ProxiedSocket(socket.socket):
         copy.settimeout(self.gettimeout())
         return copy
 
-    def close(self) -> None:
-        """Close the socket, once the files that `makefile()` made of it are closed."""
-        super().close()
-        if self.fileno() < 0:
-            self.give_back()
 
-    def detach(self, *, keep_place: bool = False) -> int:
-        """Return the fd, which is the caller's from now on, and give the client's place back.
+class ProxiedSSLSocket(ProxiedConnection, ssl.SSLSocket):
+    """An accepted connection with TLS; `ProxiedSocket.start_tls` or ``context.wrap_socket(conn)`` makes it.
 
-        Args:
-            keep_place: Keep the client's place until `close()`, for who hands the fd to another library: limits
-                hold while that serves the client. The header is still here, and the addresses are not.
-        """
-        fd = super().detach()
-        if not keep_place:
-            self.give_back()
-        return fd
+    It does what an `ssl.SSLSocket` does, and has the header, the addresses and the client's place of the
+    `ProxiedSocket`.
+    """
 
-    def give_back(self) -> None:
-        """Give the client's place among the open connections back; the fd is gone already."""
-        self.connection.release()
+
+def _tls_socket_on(fd: int, caller: FrameType) -> Any:
+    """Return the TLS socket that is taking over this fd where `detach()` was called; None if another caller did.
+
+    `SSLContext.wrap_socket` makes its socket from the number of the fd, and calls `detach()` before it asks for the
+    peer and makes the handshake. It offers no other way in. Its plain `SSLSocket` would name the proxy as its peer,
+    and the client's place would be free from here on.
+    """
+    # Those of the modules ssl and gevent.ssl. Other callers need not have their locals looked at.
+    kind: type[ssl.SSLSocket] | None = caller.f_globals.get("SSLSocket")
+    if not isinstance(kind, type):
+        return None
+    taker = caller.f_locals.get("self")
+    return taker if isinstance(taker, kind) and taker.fileno() == fd else None
+
+
+@functools.cache
+def _proxied(kind: type[ssl.SSLSocket]) -> type[ssl.SSLSocket]:
+    """Return the class of those TLS sockets of this kind that know their client."""
+    if issubclass(ProxiedSSLSocket, kind):
+        return ProxiedSSLSocket
+    if issubclass(kind, ProxiedConnection):
+        return kind
+    first = ProxiedSSLSocket if issubclass(kind, _SSLSocket) else ProxiedConnection
+    return type(f"Proxied{kind.__name__}", (first, kind), {})
 
 
 def _closed() -> OSError:
@@ -141,10 +252,10 @@ def _closed() -> OSError:
 _FAMILIES = {int(family): family for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)}
 _NON_BLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
-# asyncio offers each read 256 KiB. What is larger than 128 KiB gets a mapping of its own from malloc, given back
-# after the read: three system calls and page faults, 16 us of a short connection's 64 (CPython 3.11, glibc). Who
-# has more to read is better off with it.
+# asyncio offers each read 256 KiB. For more than 128 KiB malloc makes a mapping of its own, and gives it back after the
+# read: with three system calls and page faults that takes 16 us of a short connection's 64 (CPython 3.11, glibc). Only
+# a connection with more to read gains from it.
 _READ_SIZE = 120 * 1024
+_SSLSocket = ssl.SSLSocket
 _recv = socket.socket.recv
-_fileno = socket.socket.fileno
 _initialize = socket.socket.__init__

@@ -11,7 +11,6 @@ Both are gevent's, but for the sockets that handlers get: these know the header 
 from __future__ import annotations
 
 import errno
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -21,7 +20,7 @@ try:
 except ImportError as missing:
     raise ImportError("proxyproto_rs.gevent needs gevent: pip install gevent", name="gevent") from missing
 
-from . import Header, ProxiedSocket
+from . import ProxiedConnection, ProxiedSocket
 
 if TYPE_CHECKING:
     _Server = gevent.server.StreamServer
@@ -31,40 +30,16 @@ else:
 __all__ = ["AcceptsFromListener", "GeventSocket", "StreamServer", "WSGIServer"]
 
 
-class GeventSocket(gevent.socket.socket):
-    """A connection as a socket of gevent's: `getpeername()` is the client, as in a `ProxiedSocket`.
+class GeventSocket(ProxiedConnection, gevent.socket.socket):
+    """A connection as a socket of gevent's, which knows the header and the client as a `ProxiedSocket` does.
 
-    Attributes:
-        header: The `Header`; None where the peer was served without one.
-        proxy_peername: The TCP connection's other end, which is the proxy.
-        proxy_sockname: The TCP connection's own end.
+    TLS begins as on any other socket: ``context.wrap_socket(sock, server_side=True)`` knows them too.
     """
-
-    header: Header | None
 
     def __init__(self, conn: ProxiedSocket) -> None:
         """Take over a connection."""
-        self.header, self.proxy_peername = conn.header, conn.proxy_peername
-        self.proxy_sockname = conn.proxy_sockname
-        self._peername, self._sockname = conn.getpeername(), conn.getsockname()
-        self._conn = conn
         super().__init__(conn.family, conn.type, conn.proto, fileno=conn.detach(keep_place=True))
-
-    def getpeername(self) -> Any:
-        """Return the client's address."""
-        super().getpeername()  # raises what it raises
-        return self._peername
-
-    def getsockname(self) -> Any:
-        """Return the address the client connected to."""
-        super().getsockname()
-        return self._sockname
-
-    def close(self) -> None:
-        """Close it, and give the client's place back, once the files that `makefile()` made of it are closed."""
-        super().close()
-        if self.fileno() < 0:
-            self._conn.close()
+        self.connection = conn.connection.move_place()
 
 
 class AcceptsFromListener(_Server):
@@ -84,15 +59,6 @@ class AcceptsFromListener(_Server):
             return None
         sock = GeventSocket(conn)
         return sock, sock.getpeername()
-
-    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
-        """Negotiate TLS, and keep what is known of the client, and its place."""
-        server: Any = self
-        sockname = client_socket.getsockname()
-        with closing(client_socket), server.wrap_socket(client_socket, **server.ssl_args) as secure:
-            secure.header, secure.proxy_peername = client_socket.header, client_socket.proxy_peername
-            secure.getpeername, secure.getsockname = lambda: address, lambda: sockname
-            return self.handle(secure, address)
 
 
 class StreamServer(AcceptsFromListener, gevent.server.StreamServer):

@@ -127,6 +127,51 @@ def test_tls_begins_behind_the_header(patched: str, tmp_path: Path) -> None:
 
 
 @PATCHED
+def test_a_handler_may_begin_tls(patched: str, tmp_path: Path) -> None:
+    """The socket used to name the proxy from then on, which many programs trust."""
+    _, client_context = make_contexts(tmp_path)
+    code = """
+    from gevent.ssl import SSLContext
+    context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2])
+    def handle_tls(sock, address):
+        handle(context.wrap_socket(sock, server_side=True), address)
+    serve(StreamServer(listener, handle_tls))
+    """
+    with run(ECHO + code, patched, str(tmp_path / "server.pem")) as server:
+        with Peer(address_of(server)) as peer:
+            tls = TlsPeer(peer, client_context, before=WITH_TLS.raw)
+            tls.send(b"ping\n")
+            assert tls.receive() == f"{CLIENT} shop.example ping\n".encode()
+        assert finish(server) == ""
+
+
+@PATCHED
+@pytest.mark.parametrize("kind", ["ssl", "gevent.ssl"])
+def test_start_tls_takes_a_context_of_either_kind(kind: str, patched: str, tmp_path: Path) -> None:
+    _, client_context = make_contexts(tmp_path)
+    code = """
+    import gevent.ssl
+    context = {"ssl": ssl, "gevent.ssl": gevent.ssl}[sys.argv[3]].SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2])
+    print(*listener.getsockname(), flush=True)
+    conn, address = listener.accept()
+    tls = conn.start_tls(context)
+    assert type(tls).__name__ == "ProxiedSSLSocket"
+    assert isinstance(tls, context.sslsocket_class)
+    handle(tls, address)
+    assert listener.stats().open == 0
+    listener.close()
+    """
+    with run(ECHO + code, patched, str(tmp_path / "server.pem"), kind) as server:
+        with Peer(address_of(server)) as peer:
+            tls = TlsPeer(peer, client_context, before=WITH_TLS.raw)
+            tls.send(b"ping\n")
+            assert tls.receive() == f"{CLIENT} shop.example ping\n".encode()
+        assert finish(server) == ""
+
+
+@PATCHED
 def test_pywsgi_tells_the_application(patched: str) -> None:
     code = """
     def app(environ, start_response):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from integrations.asking import WITH_TLS, Connection, connection, get
-from peers import Peer
+from integrations.asking import TLVS, WITH_TLS, Connection, connection, get
+from peers import CLIENT, SERVER, Peer, TlsPeer, make_contexts, until
+from proxyproto_rs import Header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +139,36 @@ def test_the_application_is_told_what_the_header_says(worker: str, tmp_path: Pat
     with running(tmp_path, worker) as gunicorn:
         answers = {get(gunicorn.listening).rpartition(" ")[0] for _ in range(4)}
     assert answers == {"192.0.2.1 https shop.example"}
+
+
+LIMITED = CONF.replace("hooks(", "hooks(max_connections_per_client=1, ")
+
+
+@EVERY_WORKER
+def test_tls_in_gunicorn_hides_no_client_and_lifts_no_limit(worker: str, tmp_path: Path) -> None:
+    """`wrap_socket` used to give the client's place back, and to hide the header."""
+    _, client_context = make_contexts(tmp_path)
+    pem, header = str(tmp_path / "server.pem"), Header.v2(CLIENT, SERVER, tlvs=TLVS[:3]).raw
+    tls = ["--certfile", pem, "--keyfile", pem, "--workers", "1"]
+    with running(tmp_path, worker, *tls, conf=LIMITED) as gunicorn:
+        address = gunicorn.listening.getsockname()
+        with connection(gunicorn.listening, header, client_context) as proxied:
+            # Tornado's own application asks the header alone.
+            scheme = "http" if worker == "tornado" else "https"
+            assert proxied.get().startswith(f"192.0.2.1 {scheme} shop.example ")
+            # This worker serves no second client, limit or not.
+            if worker != "sync":
+                with Peer(address, header) as second:
+                    assert second.sees_the_end()
+
+        def is_served() -> bool:
+            with contextlib.suppress(OSError), Peer(address) as peer:
+                another = TlsPeer(peer, client_context, before=header)
+                another.send(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                return another.receive().startswith(b"HTTP/1.")
+            return False
+
+        until(is_served)
 
 
 class Load:

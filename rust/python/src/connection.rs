@@ -102,6 +102,17 @@ impl Connection {
         })
     }
 
+    /// Return the same connection without an fd, and with the place: `release` of this one does nothing from now on.
+    fn move_place(&self, py: Python<'_>) -> Self {
+        Self {
+            fd: Mutex::new(None),
+            given: AtomicI32::new(-1),
+            header: self.header(py),
+            peer: self.peer.clone(),
+            permit: Mutex::new(lock(&self.permit).take()),
+        }
+    }
+
     /// The address family, as the socket module numbers it.
     #[getter]
     fn family(&self) -> i32 {
