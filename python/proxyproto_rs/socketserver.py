@@ -6,19 +6,21 @@ Typical use::
         pass
 
     with Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"]) as listener:
-        Server(listener, Handler).serve_forever()
+        Server(listener, Handler).serve_forever()          # with TLS: Server(listener, Handler, ssl=context)
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socketserver
+import ssl as tls
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import Command, Listener, ProxiedSocket, get_header
+from . import Command, Listener, ProxiedSocket, ProxiedSSLSocket, get_header
 
 if TYPE_CHECKING:
     _Server = socketserver.TCPServer
@@ -33,30 +35,42 @@ logger = logging.getLogger("proxyproto_rs.socketserver")
 class ListenerMixIn(_Server):
     """Put before `TCPServer`, `HTTPServer`, `WSGIServer` or a subclass of these, it makes them serve a `Listener`.
 
-    Handlers get the client's address as ``self.client_address``, and a `ProxiedSocket` as ``self.request``, whose
-    ``header`` is the header.
+    Handlers get the client's address as ``self.client_address``, and a `ProxiedSocket` as ``self.request``. With TLS that
+    is a `ProxiedSSLSocket`. Its ``header`` is the header. A `WSGIServer` with TLS tells its applications so in
+    ``environ["HTTPS"]`` and ``environ["wsgi.url_scheme"]``.
 
-    With `ForkingMixIn` a client's place among the open connections is kept until the child is done with it.
+    The TLS handshake takes place where the handler runs: in the connection's thread with `ThreadingMixIn`, in its child
+    with `ForkingMixIn`. Without either the server serves one client at a time, and waits for its handshake. A handshake
+    that fails is logged at DEBUG, because strangers can cause any number of them.
+
+    With `ForkingMixIn` a client keeps its place among the open connections until the child has ended.
     """
 
     def __init__(
         self,
         listener: Listener,
         RequestHandlerClass: Callable[..., Any],
+        *,
+        ssl: tls.SSLContext | None = None,
+        ssl_handshake_timeout: float = 60.0,
     ) -> None:
         """Serve a Listener, which belongs to the server from now on.
 
         Args:
             listener: It is closed with the server.
             RequestHandlerClass: As in `socketserver.BaseServer`.
+            ssl: Serve with TLS, which begins behind the header.
+            ssl_handshake_timeout: How long the whole handshake may take, in seconds.
         """
         super().__init__(listener.getsockname(), RequestHandlerClass, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self._listener = listener
+        self._ssl = ssl
+        self._ssl_handshake_timeout = ssl_handshake_timeout
         # The connections that children serve, by process id; the parent's own descriptors of them are closed.
         self._forked: dict[int, ProxiedSocket] = {}
-        self._being_forked: ProxiedSocket | None = None
+        self._being_forked: Any = None
         self._name_server()
 
     def get_request(self) -> tuple[ProxiedSocket, Any]:
@@ -72,7 +86,7 @@ class ListenerMixIn(_Server):
         return conn, conn.getpeername()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Do what the server does with a connection; if that is to fork, keep the client's place for the child."""
+        """Do what the server does with a connection. If that is a fork, keep the client's place for the child."""
         if not isinstance(self, socketserver.ForkingMixIn):
             super().process_request(request, client_address)
             return
@@ -85,10 +99,29 @@ class ListenerMixIn(_Server):
         for process_id in frozenset(self.active_children or ()) - others:
             self._forked[process_id] = request
 
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Make the TLS handshake, if there is to be TLS, and let the handler serve the client."""
+        if self._ssl is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(self._ssl_handshake_timeout)
+        try:
+            secure = request.start_tls(self._ssl)
+        except OSError as error:
+            logger.debug("%s: the TLS handshake failed: %s", client_address, error)
+            return
+        try:
+            secure.settimeout(None)
+            super().finish_request(secure, client_address)
+        finally:
+            _end_tls(secure)
+            # The caller shuts down `request`, which has given its fd away.
+            self.shutdown_request(secure)
+
     def close_request(self, request: Any) -> None:
         """Close the connection."""
-        if self._being_forked is not None and request is self._being_forked:
-            os.close(self._being_forked.detach(keep_place=True))
+        if request is self._being_forked and request.fileno() >= 0:
+            os.close(request.detach(keep_place=True))
         else:
             super().close_request(request)
 
@@ -100,7 +133,7 @@ class ListenerMixIn(_Server):
             self._forked.pop(process_id).close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print the traceback, as socketserver does, but for health checks that have gone."""
+        """Print the traceback, as socketserver does, unless a health check has ended its connection."""
         if isinstance(sys.exc_info()[1], ConnectionError) and _is_health_check(request):
             logger.debug("%s has closed its health check", client_address)
         else:
@@ -113,6 +146,16 @@ class ListenerMixIn(_Server):
         vars(self).update(server_name=host, server_port=port)
         if (setup_environ := getattr(self, "setup_environ", None)) is not None:
             setup_environ()
+            if self._ssl is not None:
+                vars(self)["base_environ"]["HTTPS"] = "on"  # from which wsgiref takes wsgi.url_scheme
+
+
+def _end_tls(secure: ProxiedSSLSocket) -> None:
+    """Tell the client that nothing follows. Do not wait for its answer, which may never come."""
+    # The client may have gone, or the handler may have ended TLS.
+    with contextlib.suppress(OSError, ValueError):
+        secure.settimeout(0)
+        secure.unwrap()
 
 
 def _is_health_check(request: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socketserver
 import struct
@@ -14,14 +15,17 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import pytest
 
-from integrations.asking import WITH_TLS, get
-from peers import CLIENT, LOCAL, V2, Peer, until, wait_readable
+from integrations.asking import WITH_TLS, connection, get
+from peers import CLIENT, LOCAL, V2, Peer, TlsPeer, until, wait_readable
 from proxyproto_rs import Listener, get_header
 from proxyproto_rs.socketserver import ListenerMixIn
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
+
+    Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -29,9 +33,21 @@ class Echo(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         for line in self.rfile:
-            header = get_header(self.request)
-            assert header is not None
-            self.wfile.write(f"{self.client_address} {header.authority} ".encode() + line)
+            self.answer(line)
+
+    def answer(self, line: bytes) -> None:
+        header = get_header(self)
+        assert header is not None
+        assert header == get_header(self.request)
+        assert self.client_address == self.request.getpeername()
+        self.wfile.write(f"{self.client_address} {header.authority} ".encode() + line)
+
+
+class Once(Echo):
+    """Answers one line."""
+
+    def handle(self) -> None:
+        self.answer(self.rfile.readline())
 
 
 class ThreadingServer(ListenerMixIn, socketserver.ThreadingTCPServer):
@@ -58,7 +74,10 @@ def running(server: socketserver.TCPServer) -> Iterator[None]:
         server.server_close()
 
 
-@pytest.mark.parametrize("kind", [PlainServer, ThreadingServer, ForkingServer])
+EVERY_KIND = pytest.mark.parametrize("kind", [PlainServer, ThreadingServer, ForkingServer])
+
+
+@EVERY_KIND
 def test_handlers_see_the_client(kind: type[Any], listener: Listener) -> None:
     address = listener.getsockname()
     with running(kind(listener, Echo)), Peer(address, WITH_TLS.raw, b"ping\n") as peer:
@@ -127,6 +146,106 @@ def test_wsgiref(listener: Listener) -> None:
     _, port = listener.getsockname()
     with running(server):
         assert get(listener) == f"192.0.2.1 {port}"
+
+
+@pytest.mark.parametrize("base", [HTTPServer, ThreadingHTTPServer])
+def test_http_server_with_tls(base: type[Any], listener: Listener, tls_contexts: Contexts) -> None:
+    class Server(ListenerMixIn, base):  # type: ignore[misc] # a type that is not known before it runs
+        pass
+
+    server_context, client_context = tls_contexts
+    with (
+        running(Server(listener, Hello, ssl=server_context)),
+        connection(listener, WITH_TLS.raw, client_context) as proxied,
+    ):
+        assert proxied.get() == "192.0.2.1 shop.example"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_wsgiref_tells_whether_there_is_tls(scheme: str, listener: Listener, tls_contexts: Contexts) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']} {environ.get('HTTPS')}".encode()]
+
+    server_context, client_context = tls_contexts if scheme == "https" else (None, None)
+    server = WebServer(listener, QuietHandler, ssl=server_context)
+    server.set_app(app)
+    with running(server), connection(listener, V2, client_context) as proxied:
+        assert proxied.get() == f"192.0.2.1 {scheme} {'on' if scheme == 'https' else None}"
+
+
+@EVERY_KIND
+def test_tls_begins_and_ends_behind_the_header(
+    kind: type[Any], listener: Listener, tls_contexts: Contexts, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listener.update(max_connections_per_client=1)
+    server_context, client_context = tls_contexts
+    address = listener.getsockname()
+    with running(kind(listener, Once, ssl=server_context)):
+        with Peer(address) as peer:
+            tls = TlsPeer(peer, client_context, before=WITH_TLS.raw)
+            assert listener.stats().open == 1
+            if kind is not PlainServer:
+                with Peer(address, V2) as second:
+                    assert second.sees_the_end()
+                assert listener.stats()["too-many-from-client"] == 1
+            tls.send(b"ping\n")
+            assert tls.receive() == f"{CLIENT} shop.example ping\n".encode()
+            assert tls.receive() == b"", "the end comes as TLS tells it"
+        until(lambda: listener.stats().open == 0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", [ThreadingServer, ForkingServer])
+def test_a_slow_handshake_holds_up_nobody(
+    kind: type[Any], listener: Listener, tls_contexts: Contexts
+) -> None:
+    server_context, client_context = tls_contexts
+    address = listener.getsockname()
+    with running(kind(listener, Echo, ssl=server_context)):
+        with Peer(address, V2) as slow, Peer(address) as peer:
+            until(lambda: listener.stats().open == 1)
+            tls = TlsPeer(peer, client_context, before=WITH_TLS.raw)
+            tls.send(b"ping\n")
+            assert tls.receive() == f"{CLIENT} shop.example ping\n".encode()
+            slow.end()
+            peer.end()
+        until(lambda: listener.stats().open == 0)
+
+
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.0\r\n\r\n"], ids=["silent", "plain text"])
+def test_a_handshake_that_fails_is_told_in_debug_mode_only(
+    first: bytes,
+    listener: Listener,
+    tls_contexts: Contexts,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "proxyproto_rs.socketserver")
+    server = ThreadingServer(listener, Echo, ssl=tls_contexts[0], ssl_handshake_timeout=30 if first else 0.01)
+    with running(server), Peer(listener.getsockname(), V2, first) as peer:
+        peer.receive()
+        until(lambda: listener.stats().open == 0)
+    assert capfd.readouterr().err == ""
+    (record,) = caplog.records
+    assert record.levelno == logging.DEBUG
+    assert record.getMessage().startswith(f"{CLIENT}: the TLS handshake failed: ")
+
+
+class Fails(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        raise LookupError("the handler is to blame")
+
+
+@EVERY_KIND
+def test_a_handler_that_fails_ends_tls(
+    kind: type[Any], listener: Listener, tls_contexts: Contexts, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server_context, client_context = tls_contexts
+    with running(kind(listener, Fails, ssl=server_context)), Peer(listener.getsockname()) as peer:
+        assert TlsPeer(peer, client_context, before=V2).receive() == b""
+        until(lambda: listener.stats().open == 0)
+    assert "the handler is to blame" in capfd.readouterr().err
 
 
 class Waits(socketserver.BaseRequestHandler):

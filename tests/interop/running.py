@@ -20,12 +20,12 @@ Loop = str
 @contextlib.contextmanager
 def running(namespace: dict[str, Any], loop: Loop, listener: Listener, tls: dict[str, Any]) -> Iterator[None]:
     """Run an example's ``main`` or ``make_server``, and stop it at the end. If it failed, its error is raised here."""
-    make_server = namespace.get("make_tls_server" if tls else "make_server")
+    make_server = namespace.get("make_server")
     if make_server is not None:
         with running_server(make_server(listener, **tls)):
             yield
     elif loop == "threads":
-        with running_thread(namespace["main"], listener):
+        with running_thread(namespace["main_with_tls" if tls else "main"], listener, tls):
             yield
     else:
         with running_loop(namespace["main"], loop, listener, tls):
@@ -64,9 +64,9 @@ def running_server(server: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running_thread(main: Callable[[Listener], None], listener: Listener) -> Iterator[None]:
+def running_thread(main: Callable[..., None], listener: Listener, tls: dict[str, Any]) -> Iterator[None]:
     """Run an accept loop that ends when its Listener is closed."""
-    thread = threading.Thread(target=main, args=(listener,))
+    thread = threading.Thread(target=main, args=(listener,), kwargs=tls)
     thread.start()
     try:
         yield

@@ -43,7 +43,7 @@ def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_curl_sends_its_own_address(listener: Listener) -> None:
-    with serving(listener, "socketserver", "http-server") as replacements:
+    with serving(listener, "http-server") as replacements:
         _, *arguments = shlex.split(example(PAGE, "curl", replacements))
         assert curl(*arguments).stdout == "127.0.0.1 None\n"
 
@@ -53,7 +53,7 @@ def test_curl_sends_the_address_it_is_told(listener: Listener) -> None:
         [find_program("curl"), "--help", "all"], text=True
     ):
         pytest.skip("this curl has no --haproxy-clientip (8.2.0)")
-    with serving(listener, "socketserver", "http-server") as replacements:
+    with serving(listener, "http-server") as replacements:
         _, *arguments = shlex.split(example(PAGE, "curl-clientip", replacements))
         assert curl(*arguments).stdout == "192.0.2.1 None\n"
 
@@ -61,7 +61,7 @@ def test_curl_sends_the_address_it_is_told(listener: Listener) -> None:
 def test_curl_without_a_header_is_told_nothing_and_the_log_everything(
     listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with serving(listener, "socketserver", "http-server") as replacements:
+    with serving(listener, "http-server") as replacements:
         failed = curl(f"http://{replacements['127.0.0.1:8000']}/")
     assert failed.stdout == ""
     assert "Empty reply from server" in failed.stderr or "Connection reset by peer" in failed.stderr

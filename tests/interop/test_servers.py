@@ -44,7 +44,6 @@ class Server(NamedTuple):
 
 TLS: dict[str, Callable[[Certificates], dict[str, Any]]] = {
     "context": lambda certs: {"ssl": certs.server_context()},
-    "mixin": lambda certs: {"ssl": certs.server_context()},
     "files": lambda certs: {"certfile": str(certs.server), "keyfile": str(certs.server)},
     "ssl-files": lambda certs: {"ssl_certfile": certs.server, "ssl_keyfile": certs.server},
 }
@@ -66,11 +65,11 @@ SERVERS = [
     Server(WEB, "aiohttp-uvloop", "asyncio", ask_in_http, "context"),
     Server(WEB, "aiohttp-uvloop", "uvloop", ask_in_http, "context"),
     Server(WEB, "websockets", "asyncio", ask_in_websocket, "context"),
-    Server(WEB, "websockets-threads", "threads", ask_in_websocket, None),
-    Server(STDLIB, "threads", "threads", ask_in_lines, None),
-    Server(STDLIB, "socketserver socketserver-echo", "threads", ask_in_lines, "mixin"),
-    Server(STDLIB, "socketserver http-server", "threads", ask_in_http, "mixin"),
-    Server(STDLIB, "socketserver wsgiref", "threads", ask_in_http, "mixin"),
+    Server(WEB, "websockets-threads", "threads", ask_in_websocket, "context"),
+    Server(STDLIB, "threads threads-tls", "threads", ask_in_lines, "context"),
+    Server(STDLIB, "socketserver", "threads", ask_in_lines, "context"),
+    Server(STDLIB, "http-server", "threads", ask_in_http, "context"),
+    Server(STDLIB, "wsgiref", "threads", ask_in_http, "context"),
     Server(TRIO, "trio", "trio", ask_in_lines, "context"),
     Server(TRIO, "anyio", "asyncio", ask_in_lines, "context"),
     Server(TRIO, "anyio", "uvloop", ask_in_lines, "context"),
@@ -96,8 +95,7 @@ def test_client_is_seen(server: Server, listener: Listener) -> None:
 def test_client_is_seen_with_tls_behind_the_header(
     server: Server, listener: Listener, certs: Certificates
 ) -> None:
-    mixin = ["socketserver-tls"] if server.tls == "mixin" else []
-    namespace = run_example(server.page, *server.examples.split(), *mixin)
+    namespace = run_example(server.page, *server.examples.split())
     with running(namespace, server.loop, listener, TLS[server.tls or ""](certs)):
         answer = server.ask(listener.getsockname(), certs.client_context())
     assert answer == (ANSWER_WITHOUT_HEADER if server.name == "hypercorn" else ANSWER)
