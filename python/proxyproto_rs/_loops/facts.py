@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .._core import Connection
     from .._proxied_socket import ProxiedSocket
-
-PROXY_FACTS = ("proxy_header", "proxy_peername", "proxy_sockname")
-
-
-def proxy_fact(connection: Connection, name: str, default: Any) -> Any:
-    """Return one of the first two `PROXY_FACTS`, or the default where there is no such thing."""
-    fact = connection.header if name == "proxy_header" else connection.proxy_peername
-    return default if fact is None else fact
 
 
 class ExtraInfo(dict[str, Any]):
-    """The `extra` of an asyncio transport, of which it asks nothing but `get`.
+    """The `extra` of an asyncio transport, which calls only `get`.
 
-    The facts are made when they are asked for: most connections live and end without it.
+    It makes the facts when somebody asks for them. Most connections end without that.
     """
 
     __slots__ = ("sock",)
@@ -28,16 +19,21 @@ class ExtraInfo(dict[str, Any]):
     sock: ProxiedSocket
 
     def get(self, name: str, default: Any = None) -> Any:
-        if name not in PROXY_FACTS:
+        fact: Any
+        if name == "proxy_header":
+            fact = self.sock.header
+        elif name == "proxy_peername":
+            fact = self.sock.proxy_peername
+        elif name == "proxy_sockname":
+            fact = proxy_sockname(self.sock)
+        else:
             return super().get(name, default)
-        if name == "proxy_sockname":
-            return proxy_sockname(self.sock, default)
-        return proxy_fact(self.sock.connection, name, default)
+        return default if fact is None else fact
 
 
-def proxy_sockname(sock: ProxiedSocket, default: Any) -> Any:
-    """Return the TCP connection's own end, or the default where that is not known any more."""
+def proxy_sockname(sock: ProxiedSocket) -> Any:
+    """Return the TCP connection's own end; None if nobody asked for it before the socket was closed."""
     try:
         return sock.proxy_sockname
-    except OSError:  # asked for the first time when the socket was closed
-        return default
+    except OSError:
+        return None

@@ -8,7 +8,7 @@ from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any
 
 from .._proxied_socket import ProxiedSocket
-from .facts import PROXY_FACTS, proxy_fact, proxy_sockname
+from .facts import proxy_sockname
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -173,32 +173,42 @@ class ClientSocket:
 
 def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str, default: Any) -> Any:
     """Answer for `transport`, from the header where that says more than the kernel."""
-    if name in ("peername", "sockname"):
-        address = getattr(sock.connection, name)
-        return _kernels(transport, name, default) if address is None else address
-    if name == "proxy_sockname":
-        if isinstance(sock, ProxiedSocket):
-            return proxy_sockname(sock, default)
-        return _kernels(transport, "sockname", default)
-    if name in PROXY_FACTS:
-        return proxy_fact(sock.connection, name, default)
-    if name == "socket":
-        if isinstance(sock, ProxiedSocket):
-            return TransportSocket(sock)
-        bare = transport.get_extra_info("socket")
-        if bare is None:  # asked for the first time when the connection is closed
-            return default
-        # Not a `socket.socket`, but all that a TransportSocket wants of one.
-        client: Any = ClientSocket(bare, sock.connection)
-        return TransportSocket(client)
-    if name == "wrapped_transport":
-        return transport
-    return transport.get_extra_info(name, default)
-
-
-def _kernels(transport: asyncio.BaseTransport, name: str, default: Any) -> Any:
-    """Return an address as the loop has it from the kernel."""
-    try:
+    connection = sock.connection
+    info: Any
+    if name == "peername":
+        info = _kernels(transport, name) if connection.peername is None else connection.peername
+    elif name == "sockname":
+        info = _kernels(transport, name) if connection.sockname is None else connection.sockname
+    elif name == "proxy_header":
+        info = connection.header
+    elif name == "proxy_peername":
+        info = connection.proxy_peername
+    elif name == "proxy_sockname":
+        info = proxy_sockname(sock) if isinstance(sock, ProxiedSocket) else _kernels(transport, "sockname")
+    elif name == "socket":
+        info = _socket(transport, sock)
+    elif name == "wrapped_transport":
+        info = transport
+    else:
         return transport.get_extra_info(name, default)
-    except (AttributeError, OSError, ValueError):  # uvloop, of a UNIX socket that is closed
-        return default
+    return default if info is None else info
+
+
+def _socket(transport: asyncio.BaseTransport, sock: AcceptedSocket) -> TransportSocket | None:
+    """Return the socket as asyncio shows it; None if nobody asked for it before the connection was closed."""
+    if isinstance(sock, ProxiedSocket):
+        return TransportSocket(sock)
+    bare = transport.get_extra_info("socket")
+    if bare is None:
+        return None
+    # No `socket.socket`, but it has what a TransportSocket calls.
+    client: Any = ClientSocket(bare, sock.connection)
+    return TransportSocket(client)
+
+
+def _kernels(transport: asyncio.BaseTransport, name: str) -> Any:
+    """Return an address as the loop has it from the kernel; None if uvloop cannot tell."""
+    try:
+        return transport.get_extra_info(name)
+    except (AttributeError, OSError, ValueError):  # of a UNIX socket that is closed
+        return None
