@@ -298,6 +298,31 @@ BROKEN = [
         'listeners:\n  tcp: {bind: "127.0.0.1:1883"}\n  other: {type: tcp, bind: "127.0.0.1:1883"}\n',
         ["broker.yaml:3: listeners.other.bind: 127.0.0.1:1883 is listeners.tcp.bind already"],
     ),
+    (
+        "a-path-without-a-slash",
+        "listeners: {ws: {ws: {path: mqtt}}}\n",
+        ['broker.yaml:1: listeners.ws.ws.path: must start with a slash (got "mqtt")'],
+    ),
+    (
+        "a-rule-for-no-listener",
+        "listeners: {tcp: {}, internal: {type: tcp, bind: 1884}}\n"
+        "access:\n"
+        "  - {listeners: [tcp, int*], action: allow}\n"
+        "  - {listeners: [internal,\n"
+        "                 tpc], action: deny}\n"
+        "  - {listeners: [], action: deny}\n",
+        [
+            'broker.yaml:5: access[1].listeners[1]: names no listener (got "tpc"; there are internal, tcp)',
+            "broker.yaml:6: access[2].listeners: names no listener (there are internal, tcp)",
+        ],
+    ),
+    (
+        "a-rule-for-a-broken-listener",
+        "listeners: {tcp: {bind: x}}\naccess:\n  - {listeners: [tcp], action: allow}\n",
+        [
+            'broker.yaml:1: listeners.tcp.bind: must be "host:port", ":port", "[IPv6]:port" or a port (got "x")'
+        ],
+    ),
     # everything at once
     (
         "all-at-once",
@@ -345,10 +370,16 @@ def test_a_file_that_is_not_utf_8_is_one_line(tmp_path: Path, monkeypatch: pytes
 
 
 def test_keywords_are_held_to_the_same_rules_as_a_file() -> None:
-    config = BrokerConfig.model_validate({"listeners": {"tcp": {"bind": 0, "proxy_protocol": "optional"}}})
+    config = BrokerConfig.model_validate(
+        {
+            "listeners": {"tcp": {"bind": 0, "proxy_protocol": "optional"}},
+            "access": [{"listeners": ["ssl"], "action": "deny"}],
+        }
+    )
     with pytest.raises(ConfigError) as caught:
         refuse_unusable(config)
     assert [problem.path for problem in caught.value.problems] == [
         ("listeners", "tcp", "proxy", "trusted"),
         ("amqtt", "plugins"),
+        ("access", 0, "listeners", 0),
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxyproto_rs.mqtt.config import BrokerConfig, ConfigError, Loaded, load
+from proxyproto_rs.mqtt.config.broker import refuse_unusable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,6 +184,13 @@ def test_an_override_is_said_with_the_line_that_lost(tmp_path: Path) -> None:
         f"LISTENER_WS_ENABLED=false closes listeners.ws ({file}:4)",
     )
     assert list(loaded.config.listeners) == ["tcp"]
+
+
+def test_an_access_rule_may_name_a_listener_that_a_variable_closes(tmp_path: Path) -> None:
+    text = "listeners: {tcp: {}, ws: {}}\naccess: [{listeners: [ws], action: deny}]\n"
+    loaded = _load(tmp_path, text, LISTENER_WS_ENABLED="no")
+    assert list(loaded.config.listeners) == ["tcp"]
+    refuse_unusable(loaded.config)
 
 
 def test_references_in_texts(tmp_path: Path) -> None:

@@ -164,12 +164,16 @@ def load(
     """
     overlay = read(path, os.environ if environ is None else environ, allow_anonymous=allow_anonymous)
     config = validate(BrokerConfig, overlay.source, usable=usable)
-    config._loaded_from = LoadedFrom(path, environ, allow_anonymous)  # pydantic wants the underscore
+    if usable:
+        config._loaded_from = LoadedFrom(path, environ, allow_anonymous)  # pydantic wants the underscore
     return Loaded(config, overlay.source.origins, tuple(overlay.warnings))
 
 
 def refuse_unusable(config: BrokerConfig) -> None:
-    """Check a configuration that was not loaded from a file. Raises ConfigError with every broken rule."""
-    findings = list(check(config.listeners.values(), config.amqtt))
+    """Check a configuration that was made in code. Raises ConfigError with every broken rule."""
+    if config.loaded_from is not None:
+        return  # `load` has checked it, and knows what the variables have closed
+    access = enumerate(config.access)
+    findings = list(check(config.listeners.values(), config.amqtt, access, config.listeners))
     if findings:
         raise ConfigError(Problem("", finding.path, finding.text) for finding in findings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .section import Section
 from .sections import IdentityConfig, Secret
@@ -67,6 +67,13 @@ class WebSocketConfig(Section):
     subprotocols: tuple[str, ...] = ("mqtt", "mqttv3.1")
     origins: tuple[str, ...] | None = None
     forwarded: ForwardedConfig | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _is_absolute(cls, path: str) -> str:
+        if not path.startswith("/"):
+            raise ValueError("must start with a slash")
+        return path
 
 
 class ListenerConfig(Section):

@@ -13,7 +13,7 @@ from .inheritance import resolve
 from .listener import ListenerConfig
 from .messages import text_of
 from .rules import ANONYMOUS, Finding, check
-from .sections import AmqttConfig
+from .sections import AccessRule, AmqttConfig
 from .source import Source, read_yaml
 from .variables import Overlay
 
@@ -55,7 +55,7 @@ def validate(model: type[Model], source: Source, *, usable: bool) -> Model:
             source.problem(error["loc"], text_of(error, model)) for error in wrong.errors(include_url=False)
         ]
     if usable:
-        problems += [source.problem(finding.path, finding.text) for finding in _check_parts(source.tree)]
+        problems += [source.problem(finding.path, finding.text) for finding in _check_parts(source)]
     if problems or config is None:
         raise ConfigError(problems)
     return config
@@ -85,13 +85,21 @@ def _let_everybody_in(tree: dict[str, Any]) -> list[str]:
     return ["--allow-anonymous: no auth plugin is configured, so everybody may log in under any name"]
 
 
-def _check_parts(tree: Mapping[str, Any]) -> list[Finding]:
+def _check_parts(source: Source) -> list[Finding]:
     """Judge the valid parts, even if the whole is not valid, so that one run reports all errors."""
-    resolved = resolve(tree)
-    trees = resolved.get("listeners")
-    parts = [_valid(ListenerConfig, tree) for tree in trees.values()] if isinstance(trees, dict) else []
-    amqtt = _valid(AmqttConfig, resolved.get("amqtt") or {})
-    return list(check([part for part in parts if part is not None], amqtt))
+    resolved = resolve(source.tree)
+    trees, rules = resolved.get("listeners"), resolved.get("access")
+    names = [*trees, *source.closed] if isinstance(trees, dict) else []
+    listeners = [_valid(ListenerConfig, tree) for tree in trees.values()] if isinstance(trees, dict) else []
+    access = [_valid(AccessRule, tree) for tree in rules] if isinstance(rules, list) and names else []
+    return list(
+        check(
+            [listener for listener in listeners if listener is not None],
+            _valid(AmqttConfig, resolved.get("amqtt") or {}),
+            [(position, rule) for position, rule in enumerate(access) if rule is not None],
+            names,
+        )
+    )
 
 
 def _valid(model: type[Model], tree: Any) -> Model | None:

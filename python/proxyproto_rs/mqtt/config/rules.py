@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..model.patterns import compile_globs
 from .errors import Path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .listener import ListenerConfig
-    from .sections import AmqttConfig
+    from .sections import AccessRule, AmqttConfig
 
 ANONYMOUS = "amqtt.plugins.authentication.AnonymousAuthPlugin"
 OURS = "proxyproto_rs.mqtt.PasswordFile"
@@ -26,8 +28,17 @@ class Finding:
     text: str
 
 
-def check(listeners: Iterable[ListenerConfig], amqtt: AmqttConfig | None) -> Iterator[Finding]:
-    """Yield every broken rule. `amqtt` is None if that section is not valid anyway."""
+def check(
+    listeners: Iterable[ListenerConfig],
+    amqtt: AmqttConfig | None,
+    access: Iterable[tuple[int, AccessRule]],
+    names: Iterable[str],
+) -> Iterator[Finding]:
+    """Yield every broken rule.
+
+    `amqtt` is None if that section is not valid anyway. `access` are the valid rules with their positions,
+    `names` the listeners that may be named, also those that are not valid or closed.
+    """
     listeners = list(listeners)
     for listener in listeners:
         yield from _belief(listener)
@@ -36,6 +47,7 @@ def check(listeners: Iterable[ListenerConfig], amqtt: AmqttConfig | None) -> Ite
     yield from _ports(listeners)
     if amqtt is not None:
         yield from _plugins(listeners, amqtt)
+    yield from _access(access, sorted(names))
 
 
 def _belief(listener: ListenerConfig) -> Iterator[Finding]:
@@ -110,6 +122,18 @@ def _ports(listeners: list[ListenerConfig]) -> Iterator[Finding]:
                 ("listeners", listener.name, "bind"), f"{where} is listeners.{taken[where]}.bind already"
             )
         taken.setdefault(where, listener.name)
+
+
+def _access(access: Iterable[tuple[int, AccessRule]], names: list[str]) -> Iterator[Finding]:
+    there_are = f"there are {', '.join(names)}"
+    for position, rule in access:
+        path: Path = ("access", position, "listeners")
+        if rule.listeners == ():
+            yield Finding(path, f"names no listener ({there_are})")
+        for index, glob in enumerate(rule.listeners or ()):
+            pattern = compile_globs((glob,))
+            if not any(pattern.fullmatch(name) for name in names):
+                yield Finding((*path, index), f"names no listener (got {json.dumps(glob)}; {there_are})")
 
 
 def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Finding]:

@@ -32,6 +32,8 @@ class Source:
     tree: dict[str, Any] = field(default_factory=dict)
     origins: dict[Path, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    """The listeners of the file that a variable closes. They are no longer in the tree."""
 
     def origin(self, path: Path) -> str:
         """Return the origin of the value, or of the nearest section that contains it."""

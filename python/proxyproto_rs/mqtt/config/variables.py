@@ -67,6 +67,7 @@ class Overlay:
             return
         if enabled is False:
             del listeners[name]
+            self.source.closed.append(name)
             self.warnings.append(
                 f"LISTENER_{upper}_ENABLED=false closes listeners.{name} ({self.source.origin(path)})"
             )
