@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from proxyproto_rs import Header, create_connection
 from .peers import connack, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -170,6 +171,90 @@ def test_a_bad_password_file_is_one_line(directory: Path) -> None:
         )
 
 
+def _no_folder(directory: Path) -> None:
+    configure(directory, more="node_id: x\n")
+    text = (directory / "broker.yaml").read_text()
+    (directory / "broker.yaml").write_text(text.replace("/audit.log", "/gone/audit.log"))
+
+
+def _file_as_folder(directory: Path) -> None:
+    text = (directory / "broker.yaml").read_text()
+    (directory / "broker.yaml").write_text(text.replace("/broker.db", "/users.txt/broker.db"))
+
+
+def _newer(directory: Path) -> None:
+    with contextlib.closing(sqlite3.connect(directory / "broker.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+FILES = [
+    (
+        "store-is-a-directory",
+        lambda directory: (directory / "broker.db").mkdir(),
+        "store {directory}/broker.db cannot be opened: Is a directory",
+        3,
+    ),
+    (
+        "store-is-no-database",
+        lambda directory: (directory / "broker.db").write_bytes(b"x" * 4096),
+        "store {directory}/broker.db cannot be opened: file is not a database",
+        3,
+    ),
+    (
+        "store-is-newer",
+        _newer,
+        "store {directory}/broker.db cannot be opened: was written by a newer version (schema 99, this one knows 1)",
+        3,
+    ),
+    (
+        "store-in-a-file",
+        _file_as_folder,
+        "store {directory}/users.txt/broker.db cannot be opened: Not a directory",
+        3,
+    ),
+    (
+        "audit-is-a-directory",
+        lambda directory: (directory / "audit.log").mkdir(),
+        "audit.file: {directory}/audit.log: Is a directory",
+        4,
+    ),
+    (
+        "audit-in-no-directory",
+        _no_folder,
+        "audit.file: {directory}/gone/audit.log: No such file or directory",
+        4,
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said", "line"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
+def test_check_and_start_tell_the_same_of_files(
+    spoil: Callable[[Path], None], said: str, line: int, directory: Path
+) -> None:
+    spoil(directory)
+    before = sorted(directory.iterdir())
+    done = run(directory, "--config", "broker.yaml", "--check")
+    text = said.format(directory=directory)
+    with_key = text.replace("store /", "store: /")
+    assert done.stderr == f"proxyproto-rs broker: broker.yaml:{line}: {with_key}\n"
+    assert done.returncode == 2
+    assert sorted(directory.iterdir()) == before
+    done = run(directory, "--config", "broker.yaml")
+    assert (done.returncode, done.stderr) == (2, f"proxyproto-rs broker: {text}\n")
+
+
+def test_check_beside_a_running_broker_changes_nothing(directory: Path) -> None:
+    with running(directory) as broker:
+        assert broker.log_in("wrong") == connack(5)
+        done = run(directory, "--config", "broker.yaml", "--check")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (directory / "broker.db-wal").exists()
+        broker.signal(signal.SIGTERM)
+        assert broker.wait() == 0
+    with contextlib.closing(sqlite3.connect(directory / "broker.db")) as db:
+        assert db.execute("SELECT count(*) FROM unauthorized_client").fetchone() == (1,)
+
+
 def test_a_port_in_use_is_one_line(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -180,22 +265,6 @@ def test_a_port_in_use_is_one_line(directory: Path) -> None:
     assert line.startswith(
         f"proxyproto-rs broker: listeners.tcp.bind: 127.0.0.1:{port}: Address already in use"
     )
-
-
-def test_a_store_that_cannot_be_written_is_one_line(directory: Path) -> None:
-    (directory / "broker.db").mkdir()
-    done = run(directory, "--config", "broker.yaml")
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"proxyproto-rs broker: store {directory}/broker.db cannot be opened: Is a directory\n"
-    )
-
-
-def test_an_audit_file_that_cannot_be_opened_is_one_line(directory: Path) -> None:
-    (directory / "audit.log").mkdir()
-    done = run(directory, "--config", "broker.yaml")
-    assert done.returncode == 2
-    assert done.stderr == f"proxyproto-rs broker: audit.file: {directory}/audit.log: Is a directory\n"
 
 
 def test_without_a_file_only_showing_works(directory: Path) -> None:

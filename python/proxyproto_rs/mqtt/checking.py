@@ -1,4 +1,4 @@
-"""Checks whether the broker would start with a configuration, without opening a port or the store."""
+"""Checks whether the broker would start with a configuration, without opening a port or making a file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 from .backend.amqtt.shared import broker_of
 from .config import ConfigError, Problem
 from .listening import context_of
+from .store.protocol import StoreError
+from .store.sqlite.file import check_file, sqlite_path
+from .telling.audit import check_audit_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .config import BrokerConfig
 
 
 async def check(config: BrokerConfig) -> None:
-    """Load every certificate and build every plugin. Raises ConfigError with everything that is wrong."""
+    """Load every certificate, build every plugin, and look at the store and the audit file.
+
+    Raises ConfigError with everything that is wrong.
+    """
     problems: list[Problem] = []
     for listener in config.listeners.values():
         try:
@@ -26,5 +34,18 @@ async def check(config: BrokerConfig) -> None:
         problems += wrong.problems
     else:
         await broker.plugins_manager.close()
+    problems += _files(config)
     if problems:
         raise ConfigError(problems)
+
+
+def _files(config: BrokerConfig) -> Iterator[Problem]:
+    try:
+        check_file(sqlite_path(config.store))
+    except StoreError as wrong:
+        yield Problem("", ("store",), str(wrong).removeprefix("store "))
+    if (audit := config.audit.file) is not None:
+        try:
+            check_audit_file(audit)
+        except OSError as wrong:
+            yield Problem("", ("audit", "file"), f"{audit}: {wrong.strerror}")

@@ -27,7 +27,7 @@ from .policy.access import AccessRules
 from .policy.checks import Checks
 from .policy.passwords import reread_password_files
 from .store.protocol import Store
-from .store.sqlite.location import sqlite_path
+from .store.sqlite.file import sqlite_path
 from .store.sqlite.store import SqliteStore
 from .tables.blocks.auto_block import AutoBlock
 from .tables.blocks.blocked import Blocked

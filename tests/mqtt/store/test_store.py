@@ -12,7 +12,7 @@ import pytest
 
 from proxyproto_rs.mqtt.model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
 from proxyproto_rs.mqtt.store.protocol import Store, StoreError
-from proxyproto_rs.mqtt.store.sqlite.location import sqlite_path
+from proxyproto_rs.mqtt.store.sqlite.file import sqlite_path
 from proxyproto_rs.mqtt.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:

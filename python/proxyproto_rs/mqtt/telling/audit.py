@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import queue
 import threading
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -182,6 +184,17 @@ class AuditLog:
         if not self._failing:  # log it once, not for each line
             self._failing = True
             _logger.error("audit file cannot be %s, lines are dropped: %s", what, wrong)
+
+
+def check_audit_file(path: str | os.PathLike[str]) -> None:
+    """Check that an audit log can be written there, and make no file. Raises OSError."""
+    file = Path(path)
+    if file.exists():
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+    else:
+        os.stat(file.parent)
+        if not os.access(file.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _open(path: str | os.PathLike[str]) -> int:

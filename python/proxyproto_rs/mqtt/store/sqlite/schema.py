@@ -103,8 +103,13 @@ def block_of(row: Sequence[Any]) -> BlockedClient:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables that are missing. Raises ValueError for a file of a newer version."""
+    refuse_newer(connection)
+    connection.executescript(SCHEMA)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def refuse_newer(connection: sqlite3.Connection) -> None:
+    """Raise ValueError for a file of a newer version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise ValueError(f"was written by a newer version (schema {version}, this one knows {VERSION})")
-    connection.executescript(SCHEMA)
-    connection.execute(f"PRAGMA user_version = {VERSION}")

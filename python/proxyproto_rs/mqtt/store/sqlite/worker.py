@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import sqlite3
 import threading
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..protocol import StoreError
 from . import schema
+from .file import make_file, not_opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _BATCH = 1000  # operations in one transaction
-_USED = os.R_OK | os.W_OK
 _BUSY = 5.0  # seconds to wait for another process that writes the same file
 
 
@@ -36,7 +33,7 @@ class SqliteWorker:
         try:
             self._db = _connect(path)
         except (OSError, sqlite3.Error, ValueError) as wrong:
-            raise StoreError(f"store {path} cannot be opened: {_said(wrong)}") from None
+            raise not_opened(path, wrong) from None
         self._path = path
         self._begin = begin
         self._ready = threading.Condition()
@@ -128,8 +125,7 @@ def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
 
 def _connect(path: str) -> sqlite3.Connection:
     if path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        _make(os.path.realpath(path))
+        make_file(path)
     db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
@@ -139,26 +135,3 @@ def _connect(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _make(path: str) -> None:
-    """Make the file if there is none. Raises OSError if it cannot be made, read or written.
-
-    A file that is there is not opened. This process may have it open already, and closing it would drop SQLite's
-    locks (sqlite.org/howtocorrupt.html, 2.2): the next process that ends would take itself for the last one, and
-    delete the log that we write to.
-    """
-    try:
-        # Only the owner may read names and addresses. SQLite gives its other files the mode of this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        for unusable, code in (
-            (Path(path).is_dir(), errno.EISDIR),
-            (not os.access(path, _USED), errno.EACCES),
-        ):
-            if unusable:
-                raise OSError(code, os.strerror(code)) from None
-
-
-def _said(wrong: Exception) -> str:
-    return wrong.strerror or str(wrong) if isinstance(wrong, OSError) else str(wrong)
