@@ -21,7 +21,7 @@ PACKAGE = Path(inspect.getfile(proxyproto_rs)).parent
 PROMISED = {
     *("Listener", "ProxiedSocket", "AddressSet", "ClientLimits", "get_header", "open_streams"),
     *("Server", "ListenerOptions", "OnRefused", "ProxiedConnection", "ProxiedSSLSocket"),
-    *("create_connection", "open_connection", "create_server", "start_server"),
+    *("create_connection", "open_connection", "open_unix_connection", "create_server", "start_server"),
     *("Header", "Command", "Family", "Transport", "SslInfo", "Decoder", "parse", "parse_datagram"),
     *("ProxyProtocolError", "IncompleteHeader", "InvalidHeader", "Refusal", "ListenerStats"),
     "__version__",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _annotations
-from ._connect import create_connection, open_connection
+from ._connect import create_connection, open_connection, open_unix_connection
 from ._core import (
     AddressSet,
     ClientLimits,
@@ -52,6 +52,7 @@ __all__ = [
     "get_header",
     "open_connection",
     "open_streams",
+    "open_unix_connection",
     "parse",
     "parse_datagram",
     "start_server",

@@ -1,20 +1,25 @@
-"""Connecting with a header: the functions of these names in `socket` and `asyncio`, the header written first.
+"""Connecting with a header: what the functions of these names in `socket` and `asyncio` do, with the header first.
 
-The header is one write, before anything else and before TLS (S1).
+One write sends the header, before anything else and before TLS (S1).
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import socket
 import ssl as tls
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._core import Header
 
-__all__ = ["create_connection", "open_connection"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
-# Of asyncio.open_connection, these concern TLS alone; the handshake takes them once the header is out.
+__all__ = ["create_connection", "open_connection", "open_unix_connection"]
+
+# Those keywords of asyncio.open_connection that concern TLS alone: the handshake takes them, after the header.
 _HANDSHAKE_OPTIONS = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 
 _DEFAULT_TIMEOUT: Any = object()
@@ -28,7 +33,7 @@ def create_connection(
     header: Header,
     **options: Any,
 ) -> socket.socket:
-    """Do what `socket.create_connection` does, and send the header. TLS, if any, is wrapped around the result.
+    """Do what `socket.create_connection` does, and send the header. For TLS, wrap the result.
 
     Args:
         address: As in `socket.create_connection`.
@@ -63,7 +68,7 @@ async def open_connection(
     server_hostname: str | None = None,
     **options: Any,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Do what `asyncio.open_connection` does, sending the header first, before TLS.
+    """Do what `asyncio.open_connection` does, and send the header first, before TLS.
 
     Args:
         host: As in `asyncio.open_connection`.
@@ -79,23 +84,68 @@ async def open_connection(
         ValueError: `server_hostname` does not go with `ssl` and `host`.
         OSError: The connection or the handshake failed. The connection is closed, as it is by cancellation.
     """
+    if ssl and server_hostname is None:
+        server_hostname = host or None
+    connect = functools.partial(asyncio.get_running_loop().create_connection, host=host, port=port)
+    return await _open(connect, header, limit, ssl, server_hostname, options)
+
+
+async def open_unix_connection(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    header: Header,
+    limit: int = 2**16,
+    ssl: tls.SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    **options: Any,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Do what `asyncio.open_unix_connection` does, and send the header first, before TLS.
+
+    Args:
+        path: As in `asyncio.open_unix_connection`.
+        header: What the receiver shall believe of this connection.
+        limit: The buffer of the reader, in bytes, as in `asyncio.open_unix_connection`.
+        ssl: As in `asyncio.open_unix_connection`.
+        server_hostname: The name the certificate must have; `ssl` needs it.
+        options: The other keywords of `asyncio.open_unix_connection`.
+
+    Raises:
+        TypeError: `header` is not a Header.
+        ValueError: `server_hostname` does not go with `ssl`, or `path` with the options.
+        OSError: The connection or the handshake failed. The connection is closed, as it is by cancellation.
+    """
+    path = None if path is None else os.fspath(path)
+    connect = functools.partial(asyncio.get_running_loop().create_unix_connection, path=path)
+    return await _open(connect, header, limit, ssl, server_hostname, options)
+
+
+async def _open(
+    connect: Callable[..., Awaitable[tuple[Any, asyncio.BaseProtocol]]],
+    header: Header,
+    limit: int,
+    ssl: tls.SSLContext | bool | None,
+    server_hostname: str | None,
+    options: dict[str, Any],
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Make streams of what `connect` connects, a method of the loop, and send the header before anything else."""
     _check_header(header)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    options.update(host=host, port=port)
     if ssl:
+        if server_hostname is None:
+            raise ValueError("server_hostname must be given when ssl is used without a host")
         handshake = {name: options.pop(name) for name in _HANDSHAKE_OPTIONS if name in options}
-        handshake["server_hostname"] = _server_hostname(host, server_hostname)
-        context = ssl if isinstance(ssl, tls.SSLContext) else _default_context(handshake["server_hostname"])
-        plain, _ = await loop.create_connection(asyncio.Protocol, **options)
+        handshake["server_hostname"] = server_hostname
+        context = ssl if isinstance(ssl, tls.SSLContext) else _default_context(server_hostname)
+        plain, _ = await connect(asyncio.Protocol, **options)
         _send(plain, header)
         transport = await _start_tls(loop, plain, protocol, context, handshake)
     else:
         # asyncio has its own errors for TLS options without TLS.
         if server_hostname is not None:
             options["server_hostname"] = server_hostname
-        transport, _ = await loop.create_connection(lambda: protocol, ssl=ssl, **options)
+        transport, _ = await connect(lambda: protocol, ssl=ssl, **options)
         _send(transport, header)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
@@ -106,25 +156,17 @@ def _check_header(header: object) -> None:
 
 
 def _send(transport: asyncio.WriteTransport, header: Header) -> None:
-    """Write the header; nobody else has the transport yet, so it is first."""
+    """Write the header. It comes first, because nobody else has the transport yet."""
     if not transport.is_closing():
         transport.write(header.encode())
-    # The transport tells its protocol of a failed write, and who called us has no protocol to hear it.
+    # The transport tells its protocol of a failed write. Our caller has no protocol that would hear it.
     if transport.is_closing():
         transport.abort()
         raise ConnectionResetError("the peer closed the connection before the PROXY header was sent")
 
 
-def _server_hostname(host: str | None, server_hostname: str | None) -> str:
-    if server_hostname is not None:
-        return server_hostname
-    if not host:
-        raise ValueError("server_hostname must be given when ssl is used without a host")
-    return host
-
-
 def _default_context(server_hostname: str) -> tls.SSLContext:
-    """Give what asyncio makes of ``ssl=True``."""
+    """Make what asyncio makes of ``ssl=True``."""
     context = tls.create_default_context()
     if not server_hostname:
         context.check_hostname = False
@@ -141,11 +183,11 @@ async def _start_tls(
     try:
         transport = await loop.start_tls(plain, protocol, context, **handshake)
     except BaseException:
-        # start_tls closes gracefully, which waits for a peer that does not read.
+        # start_tls closes gracefully, and so waits for a peer that may not read.
         plain.abort()
         raise
     if transport is None:
         raise ConnectionResetError("the peer closed the connection during the TLS handshake")
-    # start_tls takes the protocol for one that has been connected before.
+    # start_tls does not call this: it expects a protocol that has been connected before.
     protocol.connection_made(transport)
     return transport

@@ -1,4 +1,7 @@
-"""`create_connection` and `open_connection` send the header first, then TLS. If they fail, they leave nothing open."""
+"""`create_connection`, `open_connection` and `open_unix_connection` send the header first, then TLS.
+
+If they fail, they leave nothing open.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proxyproto_rs import Header, Listener, create_connection, open_connection
+from proxyproto_rs import Header, Listener, create_connection, open_connection, open_unix_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import TypeVar
 
     Result = TypeVar("Result")
@@ -34,7 +38,13 @@ def serve_one(
     serve: Callable[[socket.socket], Result], host: str = "127.0.0.1"
 ) -> Iterator[tuple[tuple[str, int], Future[Result]]]:
     """Yield the address of a server that serves one connection in a thread, and a future of what it returned."""
-    with socket.create_server((host, 0)) as server, ThreadPoolExecutor(1) as executor:
+    with socket.create_server((host, 0)) as server, serve_one_of(server, serve) as served:
+        yield server.getsockname()[:2], served
+
+
+@contextlib.contextmanager
+def serve_one_of(server: socket.socket, serve: Callable[[socket.socket], Result]) -> Iterator[Future[Result]]:
+    with ThreadPoolExecutor(1) as executor:
 
         def accept() -> Result:
             conn, _ = server.accept()
@@ -43,7 +53,7 @@ def serve_one(
 
         served = executor.submit(accept)
         try:
-            yield server.getsockname()[:2], served
+            yield served
         finally:
             # End an accept() to which nobody has connected.
             with contextlib.suppress(OSError):
@@ -65,9 +75,9 @@ def receive_exactly(conn: socket.socket, size: int) -> bytes:
     return received
 
 
-def echo(conn: socket.socket) -> bytes:
+def echo(conn: socket.socket, expected: Header = HEADER) -> bytes:
     """Read the header, then send back everything that follows it."""
-    header = receive_exactly(conn, len(HEADER.raw))
+    header = receive_exactly(conn, len(expected.raw))
     while chunk := conn.recv(65536):
         conn.sendall(chunk)
     return header
@@ -327,6 +337,90 @@ class TestOpenConnectionWithTls:
             with pytest.raises(asyncio.CancelledError):
                 await connecting
             await asyncio.wrap_future(received)  # the server has seen the end
+
+
+@pytest.fixture
+def unix_server(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        yield server
+
+
+class TestOpenUnixConnection:
+    @pytest.mark.parametrize("header", [HEADER, LONG_HEADER], ids=["short", "long"])
+    @pytest.mark.parametrize("kind", ["str", "Path"])
+    async def test_header_comes_first(
+        self, unix_server: socket.socket, tmp_path: Path, kind: str, header: Header
+    ) -> None:
+        path = tmp_path / "socket" if kind == "Path" else unix_server.getsockname()
+        with serve_one_of(unix_server, lambda conn: echo(conn, header)) as received:
+            reader, writer = await open_unix_connection(path, header=header)
+            writer.write(b"data")
+            writer.write_eof()
+            assert await reader.read() == b"data"
+            writer.close()
+            await writer.wait_closed()
+            assert await asyncio.wrap_future(received) == header.raw
+
+    async def test_header_comes_before_the_handshake(
+        self, unix_server: socket.socket, tls_contexts: Contexts
+    ) -> None:
+        server_context, client_context = tls_contexts
+        with serve_one_of(unix_server, handshake_with(server_context)) as result:
+            _, writer = await open_unix_connection(
+                unix_server.getsockname(), header=HEADER, ssl=client_context, server_hostname="localhost"
+            )
+            assert writer.get_extra_info("peercert")
+            writer.close()
+            await writer.wait_closed()
+            assert await asyncio.wrap_future(result) == "done"
+
+    async def test_a_certificate_of_another_name(
+        self, unix_server: socket.socket, tls_contexts: Contexts
+    ) -> None:
+        server_context, client_context = tls_contexts
+        with serve_one_of(unix_server, handshake_with(server_context)) as result:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await open_unix_connection(
+                    unix_server.getsockname(),
+                    header=HEADER,
+                    ssl=client_context,
+                    server_hostname="other.example",
+                )
+            assert await asyncio.wrap_future(result) == "failed"
+
+    async def test_tls_needs_a_name(self, unix_server: socket.socket, tls_contexts: Contexts) -> None:
+        with pytest.raises(
+            ValueError, match=r"^server_hostname must be given when ssl is used without a host$"
+        ):
+            await open_unix_connection(unix_server.getsockname(), header=HEADER, ssl=tls_contexts[1])
+
+    async def test_a_listener_believes_it(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "listener")
+        with Listener.unix(path) as listener:
+            reader, writer = await open_unix_connection(path, header=HEADER, limit=1024)
+            with await anext(listener) as conn:
+                assert conn.header == HEADER
+                assert conn.getpeername() == HEADER.source
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+
+    async def test_nobody_listens(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            await open_unix_connection(str(tmp_path / "none"), header=HEADER)
+
+    @pytest.mark.parametrize("header", [None, HEADER.raw], ids=["None", "bytes"])
+    async def test_header_of_another_type(self, header: Any, unix_server: socket.socket) -> None:
+        unix_server.setblocking(False)
+        with pytest.raises(TypeError, match=f"^header must be a Header, not {type(header).__name__}$"):
+            await open_unix_connection(unix_server.getsockname(), header=header)
+        with pytest.raises(BlockingIOError):
+            unix_server.accept()
+
+    def test_takes_what_the_function_of_asyncio_takes(self) -> None:
+        assert positional(open_unix_connection) == positional(asyncio.open_unix_connection)
 
 
 def handshake_with(context: ssl.SSLContext) -> Callable[[socket.socket], str]:
