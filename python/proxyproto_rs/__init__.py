@@ -1,4 +1,16 @@
-"""The PROXY protocol for Python servers: a listening socket whose accept() has already read the header."""
+"""The PROXY protocol for Python servers: a listening socket whose accept() has already read the header.
+
+Typical use::
+
+    async def handle(reader, writer):
+        host, port = writer.get_extra_info("peername")[:2]  # the client, not the load balancer
+        ...
+
+    async def main():
+        listener = Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"])
+        async with listener.start_server(handle) as server:
+            await server.serve_forever()
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # So that mypy takes them for names of this module.
+    # mypy exports an import only under a name that is given with "as".
     from typing_extensions import Self as Self  # noqa: PLC0414
     from typing_extensions import Unpack as Unpack  # noqa: PLC0414
 elif sys.version_info >= (3, 11):

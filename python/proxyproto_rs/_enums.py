@@ -1,7 +1,7 @@
-"""What a header says in its fixed part: command, family, transport.
+"""The fixed part of a header: command, family, transport.
 
-These are plain enums, not IntEnums: their values are the protocol's own numbers, and a comparison such as
-``header.family == socket.AF_INET`` would be true for INET6.
+The values are the protocol's own numbers. They are not those of the `socket` module, so these are plain enums: as an
+IntEnum, ``Family.INET6`` would equal `socket.AF_INET`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ __all__ = ["Command", "Family", "Transport"]
 
 @unique
 class Command(Enum):
-    """Whom the sender speaks for. The values are the command nibble of version 2."""
+    """For whom the sender speaks. The values are those of version 2."""
 
     LOCAL = 0
-    """The proxy itself, as in a health check: the connection's own endpoints apply (R23)."""
+    """For itself, as in a health check. The connection's own endpoints apply (R23)."""
     PROXY = 1
-    """A client, whose addresses the header carries (R24); so is every header of version 1."""
+    """For a client, whose addresses the header carries (R24). Every header of version 1 has this command."""
 
 
 @unique
 class Family(Enum):
-    """The kind of addresses in the header. The values are the family nibble of version 2."""
+    """The kind of addresses in the header. The values are those of version 2."""
 
     UNSPEC = 0
-    """No addresses: LOCAL, ``PROXY UNKNOWN``, or a family the sender cannot name (R10, R23, R26)."""
+    """None: the command is LOCAL, the line is ``PROXY UNKNOWN``, or the sender cannot name the family (R10, R23, R26)."""
     INET = 1
     """IPv4."""
     INET6 = 2
@@ -37,10 +37,10 @@ class Family(Enum):
 
 @unique
 class Transport(Enum):
-    """The kind of socket the client used. The values are the transport nibble of version 2."""
+    """The kind of the client's socket. The values are those of version 2."""
 
     UNSPEC = 0
-    """Not said."""
+    """The header does not say."""
     STREAM = 1
     """TCP, or a UNIX stream socket."""
     DGRAM = 2

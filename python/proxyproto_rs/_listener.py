@@ -29,29 +29,39 @@ _LARGEST_PORT = 65535
 
 
 class Listener(ListeningSocket):
-    """A listening socket that hands over connections whose PROXY header has been read.
+    """A listening socket. It hands over connections whose PROXY header has been read.
 
-    It is used like any listening `socket.socket`: with threads, `selectors` and socketserver, and as the
-    ``sock`` of `asyncio.start_server`, `loop.create_server` and the servers built on them. On uvloop, which
-    asks the kernel behind a socket's back, and where speed matters, use `create_server` and `start_server`.
-    Elsewhere, wait until it is readable and `try_accept()`.
+    Typical use::
+
+        listener = Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"])
+        async with listener.start_server(handle) as server:
+            await server.serve_forever()
+
+        with Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"]) as listener:  # without asyncio
+            conn, address = listener.accept()
+
+    Use it like any listening `socket.socket`: with threads, `selectors` and socketserver, and as the ``sock`` of
+    `asyncio.start_server`, `loop.create_server` and the servers that call these. `create_server` and
+    `start_server` are faster, and they work on uvloop, which accepts from the kernel if it is given a ``sock``.
+    Elsewhere, wait until the Listener is readable and call `try_accept`.
 
     Args:
-        host: An address, or a name, of which the first address counts; "" or None for every address of both
-            families. `start_server` and `create_server` of this package take several.
-        port: 0 lets the system choose; `getsockname()` tells.
+        host: An address, or a name; of a name it binds the first address. "" or None binds every address of both
+            families. `proxyproto_rs.start_server` and `create_server` bind several.
+        port: 0 lets the system choose; `getsockname` tells the port.
         backlog: How many connections may wait in the kernel, and how many may be ready to be accepted.
-        ahead: How many connections are taken from the kernel before they are accepted; None: `backlog`, and 0
-            with `reuse_port`. With 0, `accept` takes each from the kernel itself. What one process has taken
-            and does not serve yet, no other process can serve, so 0 is right wherever several share a port.
-        reuse_port: Let other sockets bind the same address; the kernel spreads connections over them.
-        dualstack: Whether an IPv6 socket serves IPv4 too. None: where no host is given.
-        on_refused: Called with a `Refusal` for connections that were refused, in the thread that accepts.
-        options: See `ListenerOptions`.
+        ahead: How many connections the Listener takes from the kernel before you accept them. None is `backlog`,
+            or 0 with `reuse_port`. With 0, `accept` takes each connection from the kernel. If several processes
+            share a port, 0 is right: a connection that one of them has taken cannot be served by another.
+        reuse_port: Let other sockets bind the same address. The kernel spreads the connections over them.
+        dualstack: Whether an IPv6 socket serves IPv4 too. None does so if `host` is "" or None.
+        on_refused: A function that is called with a `Refusal` for connections that were refused, in the thread that
+            accepts.
+        options: Those of `ListenerOptions`.
 
     Raises:
-        TypeError: An unknown option, or a value of a wrong type.
-        ValueError: A value that is not allowed; the text names option and value.
+        TypeError: An option is unknown, or a value has a wrong type.
+        ValueError: A value is not allowed. The text names the option and the value.
         OverflowError: `port` is not a port.
         OSError: The address cannot be resolved, bound or listened on.
     """
@@ -82,7 +92,7 @@ class Listener(ListeningSocket):
                 options={**options},
             )
         except OSError as error:
-            # As socket.create_server has it.
+            # The text of socket.create_server.
             text = f"{error.strerror} (while attempting to bind on address {address!r})"
             raise OSError(error.errno, text) from None
         self._begin(acceptor, on_refused)
@@ -98,19 +108,25 @@ class Listener(ListeningSocket):
         on_refused: OnRefused | None = None,
         **options: Unpack[ListenerOptions],
     ) -> Self:
-        """Listen on a UNIX socket, whose peers count as trusted.
+        """Listen on a UNIX socket. All its peers are trusted.
 
-        The file of a socket that nobody serves any more is replaced; closing the Listener removes the file.
+        If nobody serves the file of an old socket, it is replaced. Closing the Listener removes the file.
+
+        Typical use::
+
+            listener = Listener.unix("/run/app.sock", mode=0o660)
 
         Args:
-            path: Where; a leading NUL makes it an abstract name.
-            mode: The permissions of the file; None for what the umask leaves.
-            backlog: As for the class, like all that follow.
-            on_refused: See there.
-            options: See there.
+            path: The path of the socket. If it begins with a NUL, it is an abstract name.
+            mode: The permissions of the file, such as 0o660; None leaves them to the umask.
+            backlog: As for `Listener`, and so `ahead`, `on_refused` and `options`.
+            ahead: How many connections the Listener takes before you accept them; None is `backlog`.
+            on_refused: A function that is called with a `Refusal`.
+            options: Those of `ListenerOptions`.
 
         Raises:
-            OSError: The path cannot be bound; EADDRINUSE if it is served, or is no socket.
+            OSError: The path cannot be bound. The errno is EADDRINUSE if somebody serves the path, or if it is not a
+                socket.
         """
         check_names(Listener.unix, options)
         try:
@@ -131,19 +147,24 @@ class Listener(ListeningSocket):
         on_refused: OnRefused | None = None,
         **options: Unpack[ListenerOptions],
     ) -> Self:
-        """Take over a socket that listens already, such as one that was made before forking.
+        """Take over a socket that listens already, such as one that was made before a fork.
+
+        Typical use::
+
+            sock = socket.create_server(("0.0.0.0", 8000))  # in the parent
+            listener = Listener.adopt(sock, trusted=["10.0.0.0/8"])  # in each worker
 
         Args:
-            sock: The Listener's from now on, which closes it. Its options stay, but it is made non-blocking.
+            sock: The Listener owns it from now on, and closes it. Its options stay, but it becomes non-blocking.
             backlog: How many connections may be ready to be accepted.
-            ahead: How many connections are taken from the kernel before they are accepted. None: 0, so that
-                whoever shares the socket serves what this process has no time for.
-            on_refused: As for the class, like `options`.
-            options: See there.
+            ahead: How many connections the Listener takes from the kernel before you accept them. None is 0, so that
+                a process takes only what it serves, and leaves the rest to the others that share the socket.
+            on_refused: A function that is called with a `Refusal`.
+            options: Those of `ListenerOptions`.
 
         Raises:
-            TypeError: `sock` is not a socket, or is a Listener.
-            OSError: It does not listen, or is no stream socket. It stays the caller's.
+            TypeError: `sock` is not a socket, or it is a Listener.
+            OSError: The socket does not listen, or is not a stream socket. Then it still belongs to the caller.
         """
         check_names(Listener.adopt, options)
         if not isinstance(sock, (socket.socket, StdlibSocket)) or isinstance(sock, Listener):
@@ -166,19 +187,19 @@ class Listener(ListeningSocket):
         """Serve a socket that systemd has passed to this service (sd_listen_fds(3)).
 
         Args:
-            name: Its FileDescriptorName; needed if there are several.
+            name: The FileDescriptorName of the socket. It is needed if systemd has passed several.
             backlog: How many connections may be ready to be accepted.
             ahead: As in `adopt`.
-            on_refused: As for the class, like `options`.
-            options: See there.
+            on_refused: A function that is called with a `Refusal`.
+            options: Those of `ListenerOptions`.
 
         Raises:
             RuntimeError: systemd has passed nothing to this process.
-            ValueError: There is no socket of this name, or several.
-            OSError: It does not listen, or is no stream socket.
+            ValueError: No socket has this name, or several have it.
+            OSError: The socket does not listen, or is not a stream socket.
         """
         check_names(Listener.from_systemd, options)
-        # It stays open, as systemd holds it open too: a Listener may come after this one.
+        # Closing the Listener leaves this fd open, because another Listener may take it later.
         fd = _systemd.find_fd(name)
         os.set_inheritable(fd, False)
         return cls._of(Acceptor.adopt(fd, backlog=backlog, ahead=ahead, options={**options}), on_refused)
@@ -190,47 +211,49 @@ class Listener(ListeningSocket):
         return listener
 
     def close(self) -> None:
-        """Close for good, and what was not accepted with it. Whoever waits for a connection learns of it."""
+        """Close the socket, and the connections that nobody has accepted. Waiting threads and tasks get an OSError."""
         super().close()
         if self._adopted is not None:
             self._adopted.close()
 
     def update(self, **options: Unpack[ListenerOptions]) -> None:
-        """Replace options while it runs, for the connections that come from now on: all that are given, or
-        none.
+        """Replace options, for the connections that come from now on. If one is wrong, none is replaced.
+
+        Typical use::
+
+            listener.update(deny=["192.0.2.0/24"], max_connections_per_client=20)
 
         Raises:
-            TypeError: An unknown option, or a value of a wrong type.
-            ValueError: A value that is not allowed.
+            TypeError: An option is unknown, or a value has a wrong type.
+            ValueError: A value is not allowed.
             OSError: The Listener is closed (EBADF).
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         check_names(Listener.update, options)
-        self.listen()  # it would change nothing in a forked child
+        self.listen()  # raises in a forked child, where an update would change nothing
         self._acceptor.update({**options})
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The options in force; a copy."""
+        """A copy of the options in force."""
         return MappingProxyType(self._acceptor.options())
 
     def stats(self) -> ListenerStats:
-        """Return what became of its connections; also when it is closed."""
+        """Return how many connections met each outcome, also when the Listener is closed."""
         return ListenerStats(*self._acceptor.stats())
 
     def drain(self) -> None:
-        """Take no more connections from the kernel. Those it has can be accepted still; after the last it is
-        as if closed.
+        """Take no more connections from the kernel. You can still accept those that the Listener has.
 
-        Then `accept` raises OSError (EBADF), ``async for`` ends, and the servers of `create_server` and
-        `start_server` close, so that ``await server.wait_closed()`` tells. A server that was given the
-        Listener as ``sock`` cannot know: asyncio's logs the error once, and is still to be closed.
+        After the last one `accept` raises OSError (EBADF), ``async for`` ends, and the servers of `create_server` and
+        `start_server` close, so that ``await server.wait_closed()`` returns. A server that got the Listener as
+        ``sock`` does not learn of it: asyncio's logs the error once, and you have to close it.
         """
         self._acceptor.drain()
 
     @property
     def on_refused(self) -> OnRefused | None:
-        """What is called with a `Refusal`; may be replaced."""
+        """The function that is called with a `Refusal`; you can replace it."""
         return self._refusals.on_refused
 
     @on_refused.setter
@@ -239,7 +262,7 @@ class Listener(ListeningSocket):
 
     @property
     def refusals_dropped(self) -> int:
-        """Of how many refused connections ``on_refused`` has not heard, because too many came at once."""
+        """How many refused connections ``on_refused`` was not told of, because too many came at once."""
         return self._refusals.dropped
 
     def create_server(
@@ -251,8 +274,7 @@ class Listener(ListeningSocket):
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
     ) -> StartingServer:
-        """Serve on the running loop, as `loop.create_server` does, faster than with ``sock`` and on uvloop
-        too.
+        """Serve on the running loop, asyncio's or uvloop, as `loop.create_server` does.
 
         Typical use::
 
@@ -261,15 +283,14 @@ class Listener(ListeningSocket):
 
         ``server = await listener.create_server(Protocol)`` works too.
 
-        Transports answer `get_extra_info` for "proxy_header", "proxy_peername" and "proxy_sockname" too. On
-        uvloop they are wrapped: `loop.start_tls` takes ``transport.get_extra_info("wrapped_transport")``
-        there.
+        Transports know three more names in `get_extra_info`: "proxy_header", "proxy_peername" and "proxy_sockname".
+        On uvloop they are wrapped: give `loop.start_tls` what ``get_extra_info("wrapped_transport")`` returns.
 
         Args:
-            protocol_factory: As in `loop.create_server`, like all that follow.
-            ssl: TLS is negotiated behind the header.
-            ssl_handshake_timeout: In seconds; the loop's own, 60, if None.
-            ssl_shutdown_timeout: In seconds; the loop's own, 30, if None. asyncio has it from Python 3.11 on.
+            protocol_factory: As in `loop.create_server`.
+            ssl: If given, the TLS handshake follows the header.
+            ssl_handshake_timeout: Seconds for the handshake; None is 60.
+            ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
             start_serving: False waits for `Server.start_serving`.
 
         Raises:
@@ -290,8 +311,7 @@ class Listener(ListeningSocket):
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
     ) -> StartingServer:
-        """Serve on the running loop, as `asyncio.start_server` does, faster than with ``sock`` and on uvloop
-        too.
+        """Serve on the running loop, asyncio's or uvloop, as `asyncio.start_server` does.
 
         Typical use::
 
@@ -304,16 +324,16 @@ class Listener(ListeningSocket):
 
         ``server = await listener.start_server(handle)`` works too.
 
-        Writers answer `get_extra_info` as the transports of `create_server` do. Their `start_tls` works on
-        uvloop too.
+        Writers know the same three names in `get_extra_info` as the transports of `create_server`. Their `start_tls`
+        works on uvloop too.
 
         Args:
             client_connected_cb: As in `asyncio.start_server`.
             limit: The buffer of each reader, in bytes.
-            ssl: As in `create_server`, like all that follow.
-            ssl_handshake_timeout: See there.
-            ssl_shutdown_timeout: See there.
-            start_serving: See there.
+            ssl: If given, the TLS handshake follows the header.
+            ssl_handshake_timeout: Seconds for the handshake; None is 60.
+            ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
+            start_serving: False waits for `Server.start_serving`.
 
         Raises:
             OSError: The Listener is closed (EBADF).
@@ -333,12 +353,12 @@ class Listener(ListeningSocket):
         return self
 
     async def __anext__(self) -> ProxiedSocket:
-        """Wait for a connection, which will be non-blocking; end when the Listener is closed or drained.
+        """Wait for a connection, which is non-blocking. It ends when the Listener is closed or drained.
 
-        On asyncio, uvloop and trio.
+        It runs on asyncio, uvloop and trio.
         """
-        # However fast connections come, others get their turn; before one is taken, so that cancelling loses
-        # none.
+        # Other tasks get their turn, however fast connections come. They get it before a connection is taken, so that
+        # cancelling loses none.
         await serve.checkpoint()
         while True:
             try:
@@ -353,7 +373,7 @@ class Listener(ListeningSocket):
 
 
 def _resolve(host: str | None, port: int, dualstack: bool | None) -> tuple[Any, bool]:
-    """Return the address to bind, and whether it is to serve both families."""
+    """Return the address to bind, and whether its socket serves both families."""
     if not (host is None or isinstance(host, str)):
         raise TypeError(
             f"host must be a str or None, not {type(host).__name__}: a Listener is one socket. "
@@ -368,7 +388,7 @@ def _resolve(host: str | None, port: int, dualstack: bool | None) -> tuple[Any, 
     if not host:
         if dualstack is not False and socket.has_dualstack_ipv6():
             return ("::", port, 0, 0), True
-        return ("0.0.0.0", port), False  # noqa: S104 - no host means all, as in asyncio
+        return ("0.0.0.0", port), False  # noqa: S104 - no host means every address, as in asyncio
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     if dualstack and family != socket.AF_INET6:
         raise ValueError(f"dualstack needs an IPv6 address, and {host!r} is {address[0]}")

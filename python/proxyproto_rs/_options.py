@@ -1,7 +1,4 @@
-"""The keyword options of a Listener, for readers and type checkers.
-
-The acceptor has the defaults and checks what is given.
-"""
+"""The options of a Listener, for readers and type checkers. The acceptor knows the defaults and checks the values."""
 
 from __future__ import annotations
 
@@ -19,63 +16,76 @@ Networks: TypeAlias = AddressSet | Iterable[str | IPv4Address | IPv6Address | IP
 
 
 class ListenerOptions(TypedDict, total=False):
-    """What every constructor of `Listener` and `Listener.update` take."""
+    """The options of a Listener: keywords of its constructors and of `Listener.update`.
+
+    A network is an address or a CIDR: a str, or an object of `ipaddress`. An `AddressSet` can be shared and changed.
+    """
 
     proxy_protocol: Literal["required", "optional", "off"]
-    """Whether connections begin with a header (R3); "required" by default. "optional" needs `trusted`, and
-    waits for the peer's first byte, so a protocol in which the server speaks first does not fit. "off"
-    refuses headers."""
+    """Whether a connection begins with a header (R3). "required" is the default. "optional" needs `trusted`, and
+    waits for the first byte, so it does not fit protocols in which the server speaks first. "off" refuses
+    headers."""
     trusted: Networks | None
-    """The proxies that are believed (R4): addresses and CIDRs. None, the default, believes every peer. A
-    link-local proxy needs its interface ("fe80::1%eth0"): without one the entry is no peer's."""
+    """The networks of the proxies whose headers are believed (R4). None, the default, believes every peer. A
+    link-local address needs its interface ("fe80::1%eth0"). Without one it matches no peer."""
     untrusted: Literal["refuse", "direct"]
-    """What becomes of other peers: closed, as by default, or served as clients, whatever they send."""
+    """What happens to other peers. "refuse", the default, closes them. "direct" serves them as clients, and does not
+    look for a header in what they send."""
 
     versions: Iterable[int]
-    """The versions of the protocol that are allowed; (1, 2) by default."""
+    """The versions of the protocol to accept: 1, 2 or both. (1, 2) is the default."""
     max_header_size: int
-    """The longest header in bytes; 4096 by default."""
+    """The longest header to accept, in bytes: 16 to 65551. 4096 is the default."""
     header_timeout: float
-    """Seconds a connection has for its whole header; 5 by default (R2 recommends at least 3)."""
+    """How long a connection may take for its whole header, in seconds: more than 0, at most 3600. 5 is the default.
+    R2 recommends at least 3."""
     max_pending: int
-    """How many connections may wait for their header; 4096 by default. One more closes the one that
-    has waited longest."""
+    """How many connections may wait for their header: at least 1. 4096 is the default. One more closes the one that has
+    waited longest. All Listeners together use at most half of the file descriptors of the process."""
     defer_accept: bool | None
-    """Whether the kernel keeps a connection until it has sent something. None, the default: where a header is
-    required of everybody, on sockets we have bound."""
+    """Whether the kernel keeps a connection until its first bytes are there (TCP_DEFER_ACCEPT). None, the default,
+    does so on sockets that we have bound, if every peer must send a header."""
     health_checks: Literal["deliver", "close"]
-    """What becomes of connections in which the proxy itself speaks (LOCAL, UNKNOWN): served, as by
-    default, or closed."""
+    """What happens to connections of the proxy itself (LOCAL, UNKNOWN). "deliver", the default, serves them. "close"
+    counts and closes them."""
 
     allow: Networks | None
-    """The clients that are served; None, the default, for all."""
+    """The networks of the clients to serve. None, the default, serves all."""
     deny: Networks | None
-    """The clients that are not, whatever `allow` says. A link-local entry without an interface is for all of them."""
+    """The networks of the clients to refuse, even if `allow` has them. A link-local address without an interface is
+    denied on all of them."""
     max_connections: int | None
-    """How many connections of clients may be open; None, the default, for no limit."""
+    """How many connections of clients may be open: at least 1. None, the default, sets no limit."""
     max_connections_per_client: int | None
-    """How many of them one client may have; an IPv6 client is its /64."""
+    """How many connections one client may have open: at least 1. None, the default, sets no limit. All IPv6 addresses of
+    a /64 are one client."""
     max_rate_per_client: float | None
-    """How many one client may open in a second, in the long run."""
+    """How many connections one client may open per second, in the long run: 1e-9 to 1e9. None, the default, sets no
+    limit."""
     burst_per_client: int | None
-    """How many of these it may open at once."""
+    """How many of them one client may open at once: at least 1. None, the default, is `max_rate_per_client`, rounded
+    up."""
     client_limits: ClientLimits | None
-    """In place of the three `..._per_client`: limits that several Listeners share."""
+    """The three limits above for several Listeners together. Give either this or those."""
     require_tls: bool
-    """Refuse clients of which the header does not say that they used TLS."""
+    """Whether to refuse clients whose header does not say that they use TLS. False is the default."""
     require_client_cert: bool
-    """Refuse clients of which the header does not say that their certificate was verified."""
+    """Whether to refuse clients whose header does not say that the proxy has verified their certificate. False is the
+    default."""
 
     allow_mixed_families: bool
-    """Accept a source and a destination of different families in version 1, as nginx's realip sends them."""
+    """Whether a header of version 1 may have a source and a destination of different families, as nginx writes it
+    behind its realip module (bends R13). False is the default."""
     reject_unspec: bool
-    """Refuse headers that name nobody (R26 leaves it open)."""
+    """Whether to refuse headers of the command PROXY that name no client: UNKNOWN and UNSPEC (R10 and R26 permit
+    both). False is the default."""
     ignore_malformed_tlvs: bool
-    """Accept a header whose TLVs are malformed. A wrong checksum stays an error."""
+    """Whether to accept a header with malformed TLVs, and to keep those before the first malformed one. A wrong
+    checksum stays an error (R34). False is the default."""
 
 
 class BindOptions(ListenerOptions, total=False):
-    """What the constructor of `Listener` takes as keywords, for functions that pass them on."""
+    """All keywords of the constructor of `Listener`, for functions that pass them on."""
 
     backlog: int
     ahead: int | None

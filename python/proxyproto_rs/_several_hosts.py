@@ -32,30 +32,30 @@ def create_server(
     start_serving: bool = True,
     **options: Unpack[BindOptions],
 ) -> StartingServer:
-    """Listen on every address of a host, or of several, and serve on the running loop.
+    """Listen on every address of one host or of several, and serve them all on the running loop.
 
     Typical use::
 
         async with create_server(Protocol, ["10.0.0.1", "fd00::1"], 8000, trusted=["10.0.0.0/8"]) as server:
             await server.serve_forever()
 
-    It makes a `Listener` for each address, which are in `Server.listeners`. They share `trusted`, `allow` and `deny`;
-    limits hold for each of them, but a `ClientLimits` counts a client over all.
+    It makes a `Listener` for each address; `Server.listeners` holds them. They share the lists `trusted`, `allow` and
+    `deny`. Limits hold for each Listener alone, but a `ClientLimits` counts a client over all of them.
 
     Args:
-        protocol_factory: As in `Listener.create_server`.
-        host: An address, a name, or several of them. Of a name, the addresses that this machine lacks are left out.
-            "" or None is every address of both families.
+        protocol_factory: As in `loop.create_server`.
+        host: An address, a name, or several of these. "" or None is every address of both families. A name may have
+            addresses that this machine lacks; they are left out.
         port: 0 lets the system choose a port for each address.
-        ssl: As in `Listener.create_server`, like the next three.
-        ssl_handshake_timeout: In seconds.
-        ssl_shutdown_timeout: In seconds.
+        ssl: If given, the TLS handshake follows the header.
+        ssl_handshake_timeout: Seconds for the handshake; None is 60.
+        ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
         start_serving: False waits for `Server.start_serving`.
         options: The keywords of `Listener`.
 
     Raises:
-        TypeError: An unknown option, or a value of a wrong type.
-        ValueError: A value that is not allowed, or no host.
+        TypeError: An option is unknown, or a value has a wrong type.
+        ValueError: A value is not allowed, or there is no host.
         OverflowError: `port` is not a port.
         OSError: A name cannot be resolved, or an address cannot be bound. Then nothing is left open.
     """
@@ -80,7 +80,7 @@ def start_server(
     start_serving: bool = True,
     **options: Unpack[BindOptions],
 ) -> StartingServer:
-    """Do what `create_server` does, with streams.
+    """Do what `create_server` does, with streams in place of protocols.
 
     Typical use::
 
@@ -92,19 +92,19 @@ def start_server(
             await server.serve_forever()
 
     Args:
-        client_connected_cb: As in `Listener.start_server`.
-        host: As in `create_server`, like all that follow.
+        client_connected_cb: As in `asyncio.start_server`.
+        host: An address, a name, or several of these, as in `create_server`.
         port: 0 lets the system choose a port for each address.
         limit: The buffer of each reader, in bytes.
-        ssl: As in `Listener.create_server`, like the next three.
-        ssl_handshake_timeout: In seconds.
-        ssl_shutdown_timeout: In seconds.
+        ssl: If given, the TLS handshake follows the header.
+        ssl_handshake_timeout: Seconds for the handshake; None is 60.
+        ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
         start_serving: False waits for `Server.start_serving`.
         options: The keywords of `Listener`.
 
     Raises:
-        TypeError: As `create_server` raises it, and so the others.
-        ValueError: A value that is not allowed, or no host.
+        TypeError: An option is unknown, or a value has a wrong type.
+        ValueError: A value is not allowed, or there is no host.
         OverflowError: `port` is not a port.
         OSError: A name cannot be resolved, or an address cannot be bound. Then nothing is left open.
     """
@@ -142,7 +142,7 @@ async def _serve(
                     missing = error
                     continue
                 listeners[address] = undo.enter_context(listener)
-                # An iterator can be read once, and copies of a long list would each take its memory.
+                # An iterator can be read only once, and each copy of a long list would take its memory.
                 options = {**options, **{name: listener.options[name] for name in _ITERABLES}}
             if missing is not None and listeners.keys().isdisjoint(of_one_host):
                 raise missing

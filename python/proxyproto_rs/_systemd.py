@@ -8,11 +8,11 @@ _FIRST = 3  # SD_LISTEN_FDS_START
 
 
 def find_fd(name: str | None) -> int:
-    """Return the passed fd with this name, or the only one.
+    """Return the fd with this name; without a name, the only fd.
 
     Raises:
         RuntimeError: systemd has passed nothing to this process.
-        ValueError: No fd has this name, or more than one; or no name was given and there are several.
+        ValueError: No fd has this name, or several have it. Or there is no name, and there are several fds.
     """
     names = _names()
     if name is None:
@@ -38,10 +38,10 @@ def _names() -> list[str]:
             "systemd has passed no socket: this process was not started by a socket unit (LISTEN_PID)"
         )
     text = environment.get("LISTEN_FDS", "")
-    # int() would take signs, blanks and underscores too.
+    # int() also accepts signs, blanks and underscores.
     count = int(text) if text.isascii() and text.isdigit() else 0
     if not count:
         raise RuntimeError(f"systemd has passed no socket: LISTEN_FDS is {text!r}")
-    # What a socket unit does not name is "unknown", which older systemds leave to us (sd_listen_fds_with_names(3)).
+    # A socket without a name is called "unknown" (sd_listen_fds_with_names(3)). Older versions of systemd pass no names.
     names = environment.get("LISTEN_FDNAMES", "unknown").split(":")
     return names if len(names) == count else ["unknown"] * count

@@ -1,4 +1,4 @@
-"""The exceptions of proxyproto_rs, and the codes of what can be wrong with a header.
+"""The exceptions of proxyproto_rs, and the codes of what is wrong with a header.
 
 * :exc:`ProxyProtocolError` (a :exc:`ValueError`)
     * :exc:`IncompleteHeader`
@@ -20,20 +20,20 @@ __all__ = ["REASONS", "IncompleteHeader", "InvalidHeader", "ProxyProtocolError"]
 _TABLE = _reasons()
 
 REASONS: Mapping[str, str] = MappingProxyType({code: outcome for code, _, outcome in _TABLE})
-"""Every code that :attr:`InvalidHeader.reason` can have, and the outcome a Listener counts it under."""
+"""Maps every code of :attr:`InvalidHeader.reason` to the outcome under which a Listener counts it."""
 
 _TEXTS = {code: text for code, text, _ in _TABLE}
 
 
 class ProxyProtocolError(ValueError):
-    """Base of all that is raised because of the bytes a sender sent."""
+    """The bytes that a sender sent are not a header. This is the base of the two below."""
 
 
 class IncompleteHeader(ProxyProtocolError):
-    """The bytes so far are the beginning of a header, which may still become valid (R30).
+    """The bytes are the beginning of a header. With more bytes it may become valid (R30).
 
     Attributes:
-        needed: At least so many bytes more are wanted before the header can be complete; 1 or more.
+        needed: The header needs at least this many more bytes; 1 or more.
     """
 
     def __init__(self, needed: int) -> None:
@@ -46,12 +46,19 @@ class IncompleteHeader(ProxyProtocolError):
 
 
 class InvalidHeader(ProxyProtocolError):
-    """The bytes are not a PROXY header, and no continuation can make them one.
+    """The bytes are not a PROXY header, whatever may follow them.
+
+    Typical use::
+
+        try:
+            header, length = parse(data)
+        except InvalidHeader as error:
+            log.warning("%s at byte %d", error.reason, error.offset)
 
     Attributes:
-        reason: A stable code, such as ``"bad-signature"``; one of :data:`REASONS`.
-        offset: The byte where it went wrong, counted from the first byte of the stream or datagram.
-        first_bytes: The first bytes that came instead, at most 16; ``b""`` where they are not known.
+        reason: A stable code, such as ``"bad-signature"``: a key of :data:`REASONS`.
+        offset: The first wrong byte, counted from the first byte of the stream or datagram.
+        first_bytes: The first bytes of the stream or datagram, at most 16; ``b""`` if they are not known.
     """
 
     def __init__(self, reason: str, offset: int, first_bytes: bytes = b"") -> None:
