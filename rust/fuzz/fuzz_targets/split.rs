@@ -3,20 +3,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use proxyproto_codec::{Decoder, Options, Status, decode};
-use proxyproto_fuzz::all_options;
+use proxyproto_fuzz::{Pieces, all_options};
 
 fuzz_target!(|data: &[u8]| {
     for options in all_options() {
         if data.len() <= 300 {
             feed(data, &options, || 1);
         }
-        let mut state =
-            data.iter().fold(1_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-        let scale = 2 + data.len() as u64 / 8; // about sixteen pieces, however long
-        feed(data, &options, || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            usize::try_from((state >> 33) % scale).unwrap() // now and then nothing at all
-        });
+        let mut pieces = Pieces::of(data);
+        feed(data, &options, || pieces.next_size());
     }
 });
 

@@ -25,6 +25,41 @@ pub fn with_max(max_header_size: usize) -> Options {
     Options::new(Versions::Both, max_header_size).unwrap()
 }
 
+/// Sizes of pieces to feed data in. The same data always gives the same.
+pub struct Pieces {
+    state: u64,
+    scale: u64,
+}
+
+impl Pieces {
+    /// About sixteen pieces, however long the data is.
+    pub fn of(data: &[u8]) -> Self {
+        let state =
+            data.iter().fold(1_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        Self { state, scale: 2 + data.len() as u64 / 8 }
+    }
+
+    /// The size of the next piece. It is now and then 0.
+    pub fn next_size(&mut self) -> usize {
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.state >> 33) % self.scale).unwrap()
+    }
+}
+
+/// A packet of MQTT with this first byte and body.
+pub fn mqtt_packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut length = body.len();
+    while length >= 0x80 {
+        packet.push(0x80 | (length & 0x7f) as u8);
+        length >>= 7;
+    }
+    packet.push(length as u8);
+    packet.extend(body);
+    packet
+}
+
 /// What a header says, in the form of the independent reader.
 pub fn reading(header: &Header<&[u8]>) -> independent_reader::Reading {
     independent_reader::Reading {
