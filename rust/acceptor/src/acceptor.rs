@@ -1,8 +1,8 @@
 //! The loop that serves one listener: new connections, late headers, deadlines, room. What a single connection goes through
 //! is in `door`.
 //!
-//! Every listener's loop runs on the same thread. So a turn is short, whatever waits: at most [`MOST`] steps of each kind
-//! and at most [`LONGEST`] of time, and then the others have theirs.
+//! The loops of all listeners run on one thread, so each turn of a loop is short: at most [`MAX_STEPS`] steps of each kind,
+//! and at most [`MAX_TIME`] for each kind. Then the other loops have their turns.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,78 +22,79 @@ use crate::queue::Connection;
 use crate::sys;
 use crate::watch::Event;
 
-/// How many steps of one kind a turn has: connections accepted, late headers looked at, and so on.
-const MOST: usize = 16;
+/// How many steps of one kind a turn may have: connections accepted, late headers looked at, and so on.
+const MAX_STEPS: usize = 16;
 
-/// How long the steps of one kind may take in a turn, but for the first, which is always taken.
-const LONGEST: Duration = Duration::from_micros(500);
+/// How long the steps of one kind may take in a turn. The first step is always taken.
+const MAX_TIME: Duration = Duration::from_micros(500);
 
-/// How long connections may gather in the kernel while those that are ready are not taken. Refused ones must not wait for a
-/// taker that stays away.
-const LONGEST_GATHERING: Duration = Duration::from_millis(2);
+/// How long connections may gather in the kernel while nobody takes the ready ones. A taker that stays away must not delay
+/// the refusal of others.
+const MAX_GATHERING: Duration = Duration::from_millis(2);
 
-/// How long nothing is accepted after the system has refused to.
+/// How long accepting pauses after the system has refused it.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often that is said.
-const PAUSE_SAID_EVERY: Duration = Duration::from_secs(10);
+/// How often a pause is logged.
+const PAUSE_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
-/// How long after the end of deferred accept the kernel may hand over connections that were held back by it.
+/// How long the kernel may take, after the end of deferred accept, to hand over the connections that it held back.
 ///
-/// It does so when it has sent its SYN-ACK again, after a second: 0.5 s lost them all, 1.2 s none.
-const HANDED_OVER: Duration = Duration::from_millis(1500);
+/// It hands them over when it sends its SYN-ACK again, after a second. A wait of 0.5 s lost all of them, one of 1.2 s none.
+const HAND_OVER: Duration = Duration::from_millis(1500);
 
 /// The task that serves one listener.
 pub(crate) struct Acceptor {
     shared: Arc<Shared>,
-    /// The listener's `watch`, for the runtime.
+    /// The epoll set of the listener, registered with the runtime.
     events: Option<AsyncFd<Arc<OwnedFd>>>,
     clock: fn() -> Instant,
     intake: Intake,
     buffer: Vec<u8>,
-    pause_said: Option<Instant>,
+    pause_logged: Option<Instant>,
     sweep: Option<Sweep>,
 }
 
 /// How new connections come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Intake {
-    /// The kernel may have some.
+    /// The kernel may have a connection.
     Ready,
-    /// It tells when it has one.
+    /// The kernel sends an event when it has a connection.
     Armed,
-    /// Whoever takes the last of what is ready asks for more, or this task at that time.
+    /// The taker of the last ready connection asks the kernel for more. At that time this task does so itself.
     Gathering(Instant),
-    /// Nobody asks: there is no room, or no more are wanted.
+    /// Nobody asks the kernel: there is no room, or no connection is wanted.
     Idle,
-    /// The system has refused, and is not asked before that time.
+    /// The system has refused to accept. At that time it is asked again.
     Paused(Instant),
-    /// The listening socket does not listen any more.
+    /// The listening socket listens no more.
     Stopped,
 }
 
-/// The end of a socket of ours. Its connections have been made as far as their clients know, and would be lost with it.
+/// How far the kernel's queue is emptied before a socket that we bound stops listening. For the clients in that queue the
+/// connection exists already, and it would be lost with the socket.
 #[derive(Clone, Copy, Debug)]
 struct Sweep {
-    /// Until then the kernel may hand over more.
+    /// Until then the kernel may hand over more connections.
     until: Instant,
-    /// How many are taken after that: as many as the kernel's queue can have held.
+    /// How many more connections are taken after that. It starts with as many as the kernel's queue can hold.
     left: Option<usize>,
 }
 
-/// What a turn has come to.
+/// What is to be done after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// There is more to do at once.
+    /// Another turn at once.
     More,
-    /// There is nothing to do before an event, a change, or this time.
+    /// Nothing before an event, a change, or this time.
     Wait(Option<Instant>),
-    /// The listener is closed, or drained and empty.
+    /// Nothing more: the listener is closed, or drained and empty.
     Over,
 }
 
 impl Acceptor {
-    /// Must be called where the task's runtime is entered.
+    /// Must be called within the task's runtime.
     pub(crate) fn new(shared: Arc<Shared>) -> io::Result<Self> {
         let events = sys::register_readable(shared.watch.descriptor()?)?;
         Ok(Self { events: Some(events), ..Self::without_runtime(shared, Instant::now) })
@@ -107,19 +108,19 @@ impl Acceptor {
             Intake::Armed
         };
         let acceptor =
-            Self { shared, events: None, clock, intake, buffer: Vec::new(), pause_said: None, sweep: None };
+            Self { shared, events: None, clock, intake, buffer: Vec::new(), pause_logged: None, sweep: None };
         acceptor.warn_of_trust();
         acceptor
     }
 
     /// Serves until the listener is closed, or drained and empty.
     pub(crate) async fn run(mut self) {
-        // Whatever ends this, a waiter must not wait for ever.
+        // However the task ends, its waiters must be woken.
         let _closing = CloseQueue(Arc::clone(&self.shared));
         loop {
             match self.turn() {
                 Turn::Over => return,
-                // The listeners on this thread take turns: a flood of one must not hold up the others.
+                // The listeners on this thread take turns: a flood on one must not hold up the others.
                 Turn::More => tokio::task::yield_now().await,
                 Turn::Wait(deadline) => self.wait(deadline).await,
             }
@@ -131,14 +132,14 @@ impl Acceptor {
         tokio::select! {
             () = self.shared.changed.notified() => {}
             readable = events.readable() => if let Ok(mut readable) = readable {
-                // The turn takes the events; if it leaves some, the runtime is told anew.
+                // The turn takes the events. If it leaves some, the runtime learns of them again.
                 readable.clear_ready();
             },
             () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
         }
     }
 
-    /// Does what there is to do, in bounded steps.
+    /// Does what is to be done, in bounded steps.
     pub(crate) fn turn(&mut self) -> Turn {
         let now = (self.clock)();
         let mut has_more = self.take_events();
@@ -152,16 +153,16 @@ impl Acceptor {
         if has_more { Turn::More } else { Turn::Wait(self.next_deadline()) }
     }
 
-    /// Looks at the connections that have something to show.
+    /// Takes events: of the listening socket, and of late connections that have something to show.
     fn take_events(&mut self) -> bool {
-        let events = match self.shared.watch.events(MOST) {
+        let events = match self.shared.watch.events(MAX_STEPS) {
             Ok(events) => events,
             Err(error) => {
                 self.give_up(&error);
                 return false;
             }
         };
-        let has_more = events.len() == MOST;
+        let has_more = events.len() == MAX_STEPS;
         for event in events {
             match event {
                 Event::Backlog if self.intake == Intake::Stopped => {}
@@ -174,7 +175,7 @@ impl Acceptor {
         has_more
     }
 
-    /// Everything whose time has come.
+    /// Does everything whose time has come.
     fn do_what_is_due(&mut self, now: Instant) -> bool {
         match self.intake {
             Intake::Paused(until) if now >= until => self.intake = Intake::Ready,
@@ -197,7 +198,7 @@ impl Acceptor {
         has_more_expired || has_more_surplus
     }
 
-    /// Delivers whole connections that had to wait for room.
+    /// Delivers connections with a whole header that had to wait for room.
     fn deliver_held(&mut self) -> bool {
         self.bounded(|this| {
             let mut late = this.shared.late();
@@ -205,7 +206,7 @@ impl Acceptor {
         })
     }
 
-    /// Deals with what has kept a thread from accepting on demand.
+    /// Deals with the error that a thread met when it accepted on demand.
     fn deal_with_trouble(&mut self, now: Instant) {
         if let Some(end) = self.shared.take_trouble() {
             self.end_intake(end, now);
@@ -222,7 +223,7 @@ impl Acceptor {
         }
     }
 
-    /// On demand, tells takers that the kernel's queue has a connection. Whoever finds it empty asks for the next.
+    /// On demand, tells takers that the kernel's queue has a connection. A taker that finds the queue empty arms it again.
     fn show_backlog(&mut self) -> bool {
         if self.intake == Intake::Ready {
             self.shared.queue.show_backlog(true);
@@ -231,7 +232,7 @@ impl Acceptor {
         false
     }
 
-    /// Takes some of the connections that wait in the kernel, while less than `most` are ready.
+    /// Takes some of the connections that wait in the kernel, while fewer than `most` are ready.
     fn accept(&mut self, most: usize, now: Instant) -> bool {
         if matches!(self.intake, Intake::Idle) {
             self.intake = Intake::Ready;
@@ -258,11 +259,11 @@ impl Acceptor {
                 }
             }
         });
-        // After an eviction it is tried again at once.
+        // After an eviction the next attempt comes at once.
         has_more || self.intake == Intake::Ready
     }
 
-    /// The kernel has no more, or will not give it.
+    /// Deals with the reason why there is no next connection.
     fn end_intake(&mut self, end: End, now: Instant) {
         match end {
             End::Empty => self.ask_for_more(now),
@@ -278,20 +279,20 @@ impl Acceptor {
         }
     }
 
-    /// Lets connections gather while there are some that nobody has taken. Nobody waits for the next ones, and to accept
-    /// each as it comes only interrupts the work.
+    /// Lets connections gather in the kernel while some are ready that nobody has taken. Nobody waits for the next ones then,
+    /// and accepting each as it comes would only interrupt the taker's work.
     fn ask_for_more(&mut self, now: Instant) {
         if self.shared.phase() == Phase::Serving && self.shared.queue.gather() {
-            self.intake = Intake::Gathering(now + LONGEST_GATHERING);
+            self.intake = Intake::Gathering(now + MAX_GATHERING);
         } else {
             self.intake = Intake::Armed;
             self.shared.backlog.arm();
         }
     }
 
-    /// Empties the kernel's queue before the end of a socket of ours.
+    /// Empties the kernel's queue, and then stops listening on a socket that we bound.
     ///
-    /// An adopted socket has other holders, who go on serving its queue.
+    /// An adopted socket has other holders, and they go on serving its queue.
     fn sweep(&mut self, now: Instant) -> bool {
         if !self.shared.bound_by_us || self.intake == Intake::Stopped {
             self.intake = Intake::Stopped;
@@ -301,7 +302,7 @@ impl Acceptor {
         if now >= sweep.until && sweep.left.is_none() {
             sweep.left = Some(self.shared.backlog_length + 1);
             if self.intake == Intake::Armed {
-                // A connection may have come without an event's having been seen yet.
+                // A connection may have come whose event has not been seen yet.
                 self.intake = Intake::Ready;
             }
         }
@@ -325,9 +326,9 @@ impl Acceptor {
         if !self.shared.is_deferring() {
             return Sweep { until: now, left: None };
         }
-        // Connections that have not sent anything are the kernel's still, and would be reset with the socket.
+        // The kernel still holds the connections that have sent nothing. It would reset them with the socket.
         self.shared.backlog.defer_accept(false);
-        Sweep { until: now + HANDED_OVER, left: None }
+        Sweep { until: now + HAND_OVER, left: None }
     }
 
     fn is_over(&self) -> bool {
@@ -349,7 +350,7 @@ impl Acceptor {
         [intake, late, self.shared.queue.next_tick()].into_iter().flatten().min()
     }
 
-    /// Closes those that have waited longest for their header, so that there are descriptors; says whether there were any.
+    /// Closes the connections that have waited longest for their header, to free descriptors. Returns whether there were any.
     fn evict(&mut self) -> bool {
         let mut has_evicted = false;
         self.bounded(|this| {
@@ -360,7 +361,7 @@ impl Acceptor {
         has_evicted
     }
 
-    /// Closes the one that has waited longest for its header; says whether there was one.
+    /// Closes the connection that has waited longest for its header. Returns whether there was one.
     fn evict_one(&mut self, cause: Cause) -> bool {
         let Some(longest) = self.shared.late().take_longest_waiting() else { return false };
         self.with_door(|door| {
@@ -373,8 +374,8 @@ impl Acceptor {
     fn pause(&mut self, notice: Notice, now: Instant) {
         self.intake = Intake::Paused(now + PAUSE);
         self.shared.counters.add_pause();
-        if self.pause_said.is_none_or(|said| now >= said + PAUSE_SAID_EVERY) {
-            self.pause_said = Some(now);
+        if self.pause_logged.is_none_or(|logged| now >= logged + PAUSE_LOGGED_EVERY) {
+            self.pause_logged = Some(now);
             self.shared.queue.say(&self.shared.name, notice, now);
         }
     }
@@ -396,7 +397,7 @@ impl Acceptor {
         }
     }
 
-    /// Hands over what the doorkeeper lets in.
+    /// Queues the connection that the doorkeeper lets in, or holds it until there is room.
     fn with_door(&mut self, pass: impl FnOnce(&mut Doorkeeper<'_>) -> Option<Connection>) {
         let mut door = Doorkeeper::new(&self.shared, (self.clock)(), &mut self.buffer);
         if let Some(connection) = pass(&mut door)
@@ -406,14 +407,15 @@ impl Acceptor {
         }
     }
 
-    /// Repeats `step` until it returns false, at most [`MOST`] times and for [`LONGEST`]; says whether it may have more to do.
+    /// Repeats `step` until it returns false, but no more than [`MAX_STEPS`] times and no longer than [`MAX_TIME`]. Returns
+    /// whether there may be more to do.
     fn bounded(&mut self, mut step: impl FnMut(&mut Self) -> bool) -> bool {
         let start = (self.clock)();
-        for _ in 0..MOST {
+        for _ in 0..MAX_STEPS {
             if !step(self) {
                 return false;
             }
-            if (self.clock)().saturating_duration_since(start) >= LONGEST {
+            if (self.clock)().saturating_duration_since(start) >= MAX_TIME {
                 return true;
             }
         }
@@ -421,7 +423,7 @@ impl Acceptor {
     }
 }
 
-/// Wakes every waiter for good when the task ends, in whatever way.
+/// Wakes every waiter for good when the task ends, however it ends.
 struct CloseQueue(Arc<Shared>);
 
 impl Drop for CloseQueue {

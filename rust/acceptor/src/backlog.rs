@@ -1,4 +1,4 @@
-//! The kernel's queue of connections: taking one, and asking to be told of the next.
+//! The kernel's queue of connections: taking one, and asking for an event when the next one comes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,25 +11,25 @@ use crate::addresses::PeerAddr;
 use crate::sys;
 use crate::watch::Watch;
 
-/// Where connections come from. Tests of the loop have one of their own, without a kernel's timing.
+/// Where connections come from. The tests of the loop use a fake one, which has no timing of its own.
 pub(crate) trait Backlog: Send + Sync {
     /// Takes the next connection that is there now.
     fn accept(&self) -> Result<(OwnedFd, PeerAddr), End>;
 
-    /// Asks for an event when a connection is there: at once if one is there already.
+    /// Asks for one event when a connection is there. If one is there already, the event comes at once.
     fn arm(&self);
 
-    /// Stops listening for all who hold the socket. Whoever connects now is refused, and could else connect to a queue that
-    /// nobody empties any more; a successor can bind the address.
+    /// Stops listening, for all who hold the socket. From now on the kernel refuses clients, which would otherwise wait in a
+    /// queue that nobody empties. A successor can bind the address.
     fn stop(&self);
 
-    /// Lets the kernel hold connections back until they have sent something, or not.
+    /// Sets whether the kernel holds connections back until they have sent something.
     fn defer_accept(&self, on: bool);
 
-    /// Closes the listening socket. Where others hold it too, it goes on listening for them.
+    /// Closes the listening socket. If others hold it too, it goes on listening for them.
     fn close(&self);
 
-    /// Closes a forked child's copy of the listening socket. What is watched is the parent's, so it is left alone.
+    /// Closes a forked child's copy of the listening socket. It leaves the epoll set alone, which is the parent's.
     fn let_go(&self);
 
     /// A duplicate of the listening socket; `NotConnected` once closed.
@@ -39,13 +39,13 @@ pub(crate) trait Backlog: Send + Sync {
 /// Why there is no next connection.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Nothing is left.
+    /// The queue is empty.
     Empty,
-    /// This process or the system is out of descriptors or memory: closing some helps.
+    /// The process or the system is out of descriptors or memory. Closing some connections helps.
     Exhausted(io::Error),
-    /// The system does not allow it, or something that we do not know: a pause may help, trying at once not.
+    /// The system forbids it, or the error is unknown. Another attempt makes sense only after a pause.
     Forbidden(io::Error),
-    /// The listening socket itself is broken, or closed.
+    /// The listening socket itself is broken or closed.
     Broken(io::Error),
 }
 
@@ -57,13 +57,13 @@ pub(crate) struct KernelQueue {
 }
 
 impl KernelQueue {
-    /// The queue of `listening`, whose events `watch` shows.
+    /// The queue of `listening`, whose events come by `watch`.
     pub(crate) fn new(listening: OwnedFd, watch: Watch) -> io::Result<Self> {
         watch.add_listening(listening.as_fd())?;
         Ok(Self { listening: RwLock::new(Some(listening)), watch })
     }
 
-    /// Gives the listening socket to `ask`, while it is open.
+    /// Calls `ask` with the listening socket, if it is open.
     fn with<T>(&self, ask: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         match &*self.read() {
             Some(listening) => ask(listening.as_fd()),
@@ -89,23 +89,23 @@ impl Backlog for KernelQueue {
     }
 
     fn arm(&self) {
-        // It fails only for a socket that has been closed, and then nobody waits for it.
+        // It fails only if the socket has been closed, and then nobody waits for an event.
         let _ = self.with(|listening| self.watch.arm(listening));
     }
 
     fn stop(&self) {
-        // It fails only for a socket that does not listen.
+        // It fails only if the socket does not listen.
         let _ = self.with(|listening| Ok(rustix::net::shutdown(listening, rustix::net::Shutdown::Both)?));
     }
 
     fn defer_accept(&self, on: bool) {
-        // It saves work only, so a kernel that refuses costs nothing but that.
+        // It only saves work, so a refusal of the kernel does no harm.
         let _ = self.with(|listening| sys::set_defer_accept(listening, i32::from(on)));
     }
 
     fn close(&self) {
         if let Some(listening) = self.take() {
-            // Others may hold the socket, and then closing it would leave it watched.
+            // If others hold the socket too, it would stay in the epoll set after we close it.
             self.watch.forget(listening.as_fd());
         }
     }
@@ -119,7 +119,7 @@ impl Backlog for KernelQueue {
     }
 }
 
-/// Takes one connection, passing over those that ended while they waited.
+/// Takes one connection. It skips those that ended while they waited.
 fn accept(listening: BorrowedFd<'_>) -> Result<(OwnedFd, PeerAddr), End> {
     loop {
         return match acceptfrom_with(listening, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
@@ -128,7 +128,8 @@ fn accept(listening: BorrowedFd<'_>) -> Result<(OwnedFd, PeerAddr), End> {
             Err(error @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP)) => {
                 Err(End::Broken(error.into()))
             }
-            // The connection ended while it waited; on Linux its own network errors come up here too (accept(2)).
+            // The connection ended while it waited. Linux also returns pending network errors of the new socket here
+            // (accept(2)).
             Err(
                 Errno::CONNABORTED
                 | Errno::INTR
@@ -143,7 +144,7 @@ fn accept(listening: BorrowedFd<'_>) -> Result<(OwnedFd, PeerAddr), End> {
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                 Err(End::Exhausted(error.into()))
             }
-            // What we do not know may come again at once; a pause keeps it from spinning.
+            // An unknown error may come again at once. The pause keeps the loop from spinning.
             Err(error) => Err(End::Forbidden(error.into())),
         };
     }

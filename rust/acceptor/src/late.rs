@@ -1,4 +1,6 @@
-//! Waiting for headers that are late, with `SO_RCVLOWAT` so that a slow peer wakes nobody.
+//! Late connections: those that wait in an epoll set for their header, and those that wait for room in the queue.
+//!
+//! `SO_RCVLOWAT` keeps the kernel from waking the thread for parts of a long header.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,11 +13,11 @@ use crate::queue::Connection;
 use crate::sys;
 use crate::watch::Watch;
 
-/// The connections whose header is not complete, and those whose header is but for which the queue has no room.
+/// The connections whose header is not complete, and those with a complete header for which the queue has no room.
 pub(crate) struct Late {
     watch: Watch,
     pending: Pending,
-    /// Whole, while the queue is full: they keep their place among the pending.
+    /// Their header is complete, but the queue is full. They count as pending until it has room.
     held: VecDeque<Connection>,
 }
 
@@ -24,12 +26,12 @@ impl Late {
         Self { watch, pending: Pending::default(), held: VecDeque::new() }
     }
 
-    /// How many wait for their header, or with a whole one for room.
+    /// How many wait, for their header or for room.
     pub(crate) fn len(&self) -> usize {
         self.pending.len() + self.held.len()
     }
 
-    /// Keeps a whole connection until the queue has room.
+    /// Keeps a connection with a complete header until the queue has room.
     pub(crate) fn hold(&mut self, connection: Connection) {
         self.held.push_back(connection);
     }
@@ -38,7 +40,7 @@ impl Late {
         !self.held.is_empty()
     }
 
-    /// Gives the one that was held first to `push`, which may give it back; says whether `push` has taken it.
+    /// Offers the connection that was held first to `push`, which may give it back. Returns whether `push` took it.
     pub(crate) fn release_one(&mut self, push: impl FnOnce(Connection) -> Option<Connection>) -> bool {
         let Some(connection) = self.held.pop_front() else { return false };
         match push(connection) {
@@ -50,12 +52,12 @@ impl Late {
         }
     }
 
-    /// The one with this token, unless it has gone since the event.
+    /// The connection with this token, unless it has gone since the event.
     pub(crate) fn get(&self, token: u64) -> Option<&Waiting> {
         self.pending.get(token)
     }
 
-    /// Waits for `waiting` until `low_water` bytes are there; drops it if the kernel has no memory for it.
+    /// Adds a connection that waits until `low_water` bytes are there. Drops it if the kernel has no memory to watch it.
     pub(crate) fn add(&mut self, mut waiting: Waiting, low_water: usize) -> io::Result<()> {
         set_low_water(&mut waiting, low_water);
         let token = self.pending.add(waiting);
@@ -67,38 +69,38 @@ impl Late {
         added
     }
 
-    /// Waits on for the one with `token`, until `low_water` bytes are there.
+    /// Lets the connection with this token wait on, until `low_water` bytes are there.
     pub(crate) fn keep(&mut self, token: u64, low_water: usize) {
         if let Some(waiting) = self.pending.get_mut(token) {
             set_low_water(waiting, low_water);
         }
     }
 
-    /// Takes out the one with this token.
+    /// Takes out the connection with this token.
     pub(crate) fn take(&mut self, token: u64) -> Option<Waiting> {
         let waiting = self.pending.remove(token)?;
         Some(self.forget(waiting))
     }
 
-    /// Takes out the one that has waited longest for its header.
+    /// Takes out the connection that has waited longest for its header.
     pub(crate) fn take_longest_waiting(&mut self) -> Option<Waiting> {
         let waiting = self.pending.remove_longest_waiting()?;
         Some(self.forget(waiting))
     }
 
-    /// Takes out the one that has waited longest if that is at least `limit`.
+    /// Takes out the connection that has waited longest, if it has waited for `limit` or longer.
     pub(crate) fn take_expired(&mut self, limit: Duration, now: Instant) -> Option<Waiting> {
         let waiting = self.pending.remove_expired(limit, now)?;
         Some(self.forget(waiting))
     }
 
-    /// When the next one runs out of time.
+    /// When the next connection runs out of time.
     pub(crate) fn next_deadline(&self, limit: Duration) -> Option<Instant> {
         self.pending.next_deadline(limit)
     }
 
-    /// Takes them all out; dropping them closes them. The epoll set stays as it is: an entry ends with its descriptor, and in
-    /// a forked child the set is the parent's.
+    /// Takes out all connections; dropping them closes them. The epoll set stays as it is: the kernel removes an entry with
+    /// its descriptor, and in a forked child the set is the parent's.
     pub(crate) fn take_all(&mut self) -> (Pending, VecDeque<Connection>) {
         (mem::take(&mut self.pending), mem::take(&mut self.held))
     }
@@ -109,7 +111,7 @@ impl Late {
     }
 }
 
-/// It saves work only: where the kernel refuses, each piece wakes the thread.
+/// It only saves work: if the kernel refuses, each piece wakes the thread.
 fn set_low_water(waiting: &mut Waiting, low_water: usize) {
     if low_water != waiting.low_water && waiting.peer.ip().is_some() {
         let _ = sys::set_receive_low_water(waiting.fd.as_fd(), low_water);

@@ -1,4 +1,4 @@
-//! Looking at a connection's first bytes without taking them, and then taking exactly the header.
+//! Looks at the first bytes of a connection without taking them, and later takes exactly the header.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,10 +8,10 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::sys;
 
-/// What a look has shown.
+/// What a look shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// So many bytes, at the beginning of the buffer; 0 if none has come yet.
+    /// So many bytes, which are now at the start of the buffer. 0 if none has come yet.
     Bytes(usize),
     /// The peer has closed and no byte is left.
     Closed,
@@ -32,7 +32,7 @@ pub(crate) fn look(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Look {
     }
 }
 
-/// Takes the header, `length` bytes that a look has shown, off the connection: not one byte more (R28).
+/// Takes the header off the connection, and not one byte more (R28). A look has shown its `length` bytes.
 pub(crate) fn consume(fd: BorrowedFd<'_>, length: usize, is_tcp: bool, buffer: &mut [u8]) -> io::Result<()> {
     let mut left = length;
     while left > 0 {
@@ -47,7 +47,7 @@ pub(crate) fn consume(fd: BorrowedFd<'_>, length: usize, is_tcp: bool, buffer: &
     Ok(())
 }
 
-/// For UNIX sockets, on which `MSG_TRUNC` discards nothing.
+/// For UNIX sockets. There `MSG_TRUNC` does not discard.
 fn discard_by_copy(fd: BorrowedFd<'_>, count: usize, buffer: &mut [u8]) -> io::Result<usize> {
     let room = count.min(buffer.len());
     let Some(buffer) = buffer.get_mut(..room) else { return Ok(0) };

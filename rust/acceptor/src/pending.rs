@@ -1,4 +1,5 @@
-//! Connections whose header is not complete: who has waited longest goes first, by its deadline or to make room.
+//! Connections whose header is not complete, in the order in which they came. The one that has waited longest is the first to
+//! go, at its deadline or to make room.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -7,13 +8,13 @@ use crate::addresses::PeerAddr;
 use crate::keyed::LinkedHashMap;
 use crate::trust::Approach;
 
-/// A connection that waits for the rest of its header. Its bytes stay in the kernel; nothing here grows with them.
+/// A connection that waits for the rest of its header. Its bytes stay in the kernel, so nothing here grows with them.
 pub(crate) struct Waiting {
     pub(crate) fd: OwnedFd,
     pub(crate) peer: PeerAddr,
     pub(crate) approach: Approach,
     pub(crate) since: Instant,
-    /// Its `SO_RCVLOWAT`: the kernel shows it when so many bytes are there.
+    /// The value of `SO_RCVLOWAT`: how many bytes must be there before the kernel sends an event.
     pub(crate) low_water: usize,
 }
 
@@ -23,11 +24,11 @@ impl Waiting {
     }
 }
 
-/// The waiting, in the order in which they came.
+/// All connections that wait, in the order in which they came.
 ///
-/// All have the same time from the same beginning, so the first is always the next to run out: one queue gives the
-/// deadlines and, when it is full, the one to close. A timer, a task and a buffer for each would cost more memory than the
-/// silent peer's side of the connection.
+/// All have the same time to send their header, so the first is always the next to run out of it. One queue thus gives the
+/// next deadline and the connection to close when too many wait. A timer, a task and a buffer for each connection would cost
+/// more memory than the silent peer spends on it.
 #[derive(Default)]
 pub(crate) struct Pending {
     waiting: LinkedHashMap<u64, Waiting>,
@@ -39,7 +40,7 @@ impl Pending {
         self.waiting.len()
     }
 
-    /// Adds one; its token names it in the readiness events. Tokens are never used again.
+    /// Adds a connection and returns its token, which names it in events. Tokens are never used again.
     pub(crate) fn add(&mut self, waiting: Waiting) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
@@ -47,7 +48,7 @@ impl Pending {
         token
     }
 
-    /// The one with this token, unless it has gone since the event.
+    /// The connection with this token, unless it has gone since the event.
     pub(crate) fn get(&self, token: u64) -> Option<&Waiting> {
         self.waiting.get(&token)
     }
@@ -61,13 +62,13 @@ impl Pending {
         self.waiting.remove(&token)
     }
 
-    /// Takes out the one that has waited longest.
+    /// Takes out the connection that has waited longest.
     pub(crate) fn remove_longest_waiting(&mut self) -> Option<Waiting> {
         let token = *self.waiting.front()?.0;
         self.remove(token)
     }
 
-    /// Takes out the one that has waited longest if that is at least `limit`.
+    /// Takes out the connection that has waited longest, if it has waited for `limit` or longer.
     pub(crate) fn remove_expired(&mut self, limit: Duration, now: Instant) -> Option<Waiting> {
         if self.next_deadline(limit)? > now {
             return None;
@@ -75,7 +76,7 @@ impl Pending {
         self.remove_longest_waiting()
     }
 
-    /// When the next one runs out.
+    /// When the next connection runs out of time.
     pub(crate) fn next_deadline(&self, limit: Duration) -> Option<Instant> {
         Some(self.waiting.front()?.1.since + limit)
     }

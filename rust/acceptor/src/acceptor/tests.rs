@@ -1,4 +1,4 @@
-//! The loop with a backlog and a clock of the test's own: what is asserted is the order of things, and never a time.
+//! The loop with a backlog and a clock that the test controls. The tests assert the order of things, and never a time.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,7 +16,8 @@ use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::watch::Watch;
 
-/// Not an internet address: there is no TCP here, so nothing is deferred, and headers are consumed by copy.
+/// Not an internet address, so the loop takes its connections for UNIX sockets: it defers nothing, and consumes headers by
+/// copy.
 const UNIX: &str = "unix";
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 1883\r\n";
@@ -37,7 +38,7 @@ fn pass(time: Duration) {
     NOW.set(NOW.get() + time);
 }
 
-/// Who has done what, over all backlogs of a test.
+/// What each backlog of a test has done, in order.
 type Journal = Arc<Mutex<Vec<String>>>;
 
 /// What a backlog gives next.
@@ -114,7 +115,7 @@ impl Backlog for Arc<FakeBacklog> {
     }
 }
 
-/// A listener that is served by nobody but the test.
+/// A listener whose turns the test takes.
 struct Bench {
     acceptor: Acceptor,
     shared: Arc<Shared>,
@@ -127,7 +128,7 @@ impl Bench {
         Self::with(name, UNIX, journal, false)
     }
 
-    /// One with a flood of connections, which are refused.
+    /// A listener with an endless flood of connections, which it refuses.
     fn flooded(name: &'static str, journal: &Journal) -> Self {
         Self::with(name, UNIX, journal, true)
     }
@@ -182,7 +183,7 @@ impl Bench {
         std::mem::take(&mut *self.journal.lock().unwrap())
     }
 
-    /// Takes turns until there is nothing more to do at once; says how many.
+    /// Takes turns until there is nothing more to do at once. Returns their number.
     fn turns(&mut self) -> usize {
         let mut turns = 1;
         while self.acceptor.turn() == Turn::More {
@@ -193,14 +194,14 @@ impl Bench {
     }
 }
 
-/// A connection that says nothing, and its peer.
+/// A connection whose peer has sent nothing, and the peer.
 fn silent() -> (OwnedFd, UnixStream) {
     let (ours, peer) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     (ours.into(), peer)
 }
 
-/// A connection whose peer has said this.
+/// A connection whose peer has sent `bytes`, and the peer.
 fn saying(bytes: &[u8]) -> (Next, UnixStream) {
     let (ours, mut peer) = silent();
     peer.write_all(bytes).unwrap();
@@ -221,7 +222,7 @@ fn a_flood_of_one_listener_leaves_the_others_their_turn() {
     }
     let accepted: String =
         journal.lock().unwrap().iter().filter_map(|entry| entry.strip_suffix(" accepts")).collect();
-    assert_eq!(accepted, ["A".repeat(MOST), "B".into(), "A".repeat(2 * MOST)].concat());
+    assert_eq!(accepted, ["A".repeat(MAX_STEPS), "B".into(), "A".repeat(2 * MAX_STEPS)].concat());
 }
 
 #[test]
@@ -249,8 +250,8 @@ fn the_runtime_gives_the_others_their_turn_too() {
             tokio::task::yield_now().await;
         }
     });
-    // The flood goes on for as long as nobody stops it, so without turns this test would never end.
-    assert!(count("A") <= 4 * MOST, "{} of A before the one of B", count("A"));
+    // The flood is endless, so without turns this test would never end.
+    assert!(count("A") <= 4 * MAX_STEPS, "{} of A before the one of B", count("A"));
     flooded.shared.enter(Phase::Closed);
     quiet.shared.enter(Phase::Closed);
 }
@@ -260,7 +261,7 @@ fn a_turn_is_bounded_by_time_too() {
     let journal = Journal::default();
     let mut flooded = Bench::flooded("A", &journal);
     flooded.noted();
-    STEP.set(LONGEST / 4);
+    STEP.set(MAX_TIME / 4);
     assert_eq!(flooded.acceptor.turn(), Turn::More);
     let accepted = flooded.noted().iter().filter(|entry| entry.ends_with("accepts")).count();
     assert!((1..=4).contains(&accepted), "{accepted}");
@@ -268,14 +269,14 @@ fn a_turn_is_bounded_by_time_too() {
 
 #[test]
 fn deadlines_are_taken_in_batches() {
-    let count = 5 * MOST;
+    let count = 5 * MAX_STEPS;
     let mut bench = Bench::new("A", &Journal::default());
     let _peers: Vec<_> = (0..count).map(|_| bench.begin()).collect();
     bench.turns();
     assert_eq!(bench.shared.late().len(), count);
     pass(Duration::from_secs(5));
     assert_eq!(bench.acceptor.turn(), Turn::More);
-    assert_eq!(bench.count(Outcome::Timeout), MOST as u64);
+    assert_eq!(bench.count(Outcome::Timeout), MAX_STEPS as u64);
     bench.turns();
     assert_eq!(bench.count(Outcome::Timeout), count as u64);
 }
@@ -326,7 +327,7 @@ fn connections_gather_until_what_is_ready_has_been_taken() {
     // A taker that stays away does not keep the others out.
     let (third, _third_peer) = saying(V1);
     bench.next(third);
-    pass(LONGEST_GATHERING);
+    pass(MAX_GATHERING);
     bench.turns();
     assert_eq!(bench.noted(), ["A accepts"]);
 }
@@ -334,17 +335,17 @@ fn connections_gather_until_what_is_ready_has_been_taken() {
 #[test]
 fn out_of_descriptors_the_longest_waiting_make_room_at_once() {
     let mut bench = Bench::new("A", &Journal::default());
-    let _peers: Vec<_> = (0..2 * MOST).map(|_| bench.begin()).collect();
+    let _peers: Vec<_> = (0..2 * MAX_STEPS).map(|_| bench.begin()).collect();
     bench.turns();
     let exhausted = || Next::Error(End::Exhausted(io::Error::from_raw_os_error(libc::EMFILE)));
     bench.next(exhausted());
     let (good, _peer) = saying(V1);
     bench.next(good);
     bench.turns();
-    assert_eq!(bench.count(Outcome::PendingOverflow), MOST as u64);
+    assert_eq!(bench.count(Outcome::PendingOverflow), MAX_STEPS as u64);
     assert_eq!(bench.count(Outcome::V1), 1, "the good connection came in without a pause");
     assert_eq!(bench.shared.counters.pauses(), 0);
-    assert_eq!(bench.shared.late().len(), MOST);
+    assert_eq!(bench.shared.late().len(), MAX_STEPS);
 }
 
 #[test]
@@ -378,12 +379,12 @@ fn a_drain_takes_what_the_kernel_holds_back_and_then_stops() {
     bench.shared.enter(Phase::Draining);
     bench.turns();
     assert_eq!(bench.noted(), ["A defers no more", "A arms"]);
-    pass(HANDED_OVER / 2);
+    pass(HAND_OVER / 2);
     let (late, _peer) = saying(V1);
     bench.next(late);
     bench.turns();
     assert_eq!(bench.noted(), ["A accepts", "A arms"]);
-    pass(HANDED_OVER / 2);
+    pass(HAND_OVER / 2);
     assert_eq!(bench.acceptor.turn(), Turn::Over);
     assert_eq!(bench.noted(), ["A arms", "A stops"]);
 }
@@ -393,7 +394,7 @@ fn a_drain_ends_whatever_keeps_coming() {
     let mut bench = Bench::flooded("A", &Journal::default());
     bench.shared.enter(Phase::Draining);
     let backlog_length = bench.shared.backlog_length;
-    for _ in 0..=backlog_length / MOST {
+    for _ in 0..=backlog_length / MAX_STEPS {
         bench.acceptor.turn();
     }
     assert_eq!(bench.noted().last().unwrap(), "A stops");
