@@ -1,5 +1,5 @@
-//! The way of one connection: trust, look, judge, consume, decide. Whoever accepts goes through here: the background thread,
-//! and on demand the thread that asks for a connection.
+//! The way of one connection: trust, look, judge, decide, consume. Every connection takes it, whether the background thread
+//! accepts it or, on demand, the thread that asks for one.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use crate::sys;
 use crate::trust::{Approach, approach};
 use crate::verdict::{Verdict, judge};
 
-/// How much a first look copies: more than any usual header, less than the payload that may stand behind it.
+/// How many bytes the first look copies: more than a usual header has, and less than the payload that may follow it.
 const FIRST_LOOK: usize = 536;
 
-/// Lets connections of one listener in, at one moment, under the options of that moment.
+/// Lets in or refuses connections of one listener, at one moment and under the options of that moment.
 pub(crate) struct Doorkeeper<'a> {
     shared: &'a Shared,
     options: Arc<Options>,
     now: Instant,
-    /// Where a look shows its bytes: one for all connections of a thread.
+    /// Where a look puts the bytes. All connections of a thread share it.
     buffer: &'a mut Vec<u8>,
 }
 
@@ -39,8 +39,8 @@ impl<'a> Doorkeeper<'a> {
         Self { shared, options: shared.options(), now, buffer }
     }
 
-    /// Lets a new connection in, keeps it for later, or refuses it. Its header is there already, as a rule (deferred
-    /// accept), and then nothing need wait.
+    /// Lets a new connection in, lets it wait, or refuses it. Usually its header is there already (deferred accept), and it
+    /// need not wait.
     pub(crate) fn arrive(&mut self, fd: OwnedFd, peer: PeerAddr) -> Option<Connection> {
         let approach = match approach(&peer, &self.options, self.now) {
             Ok(approach) => approach,
@@ -58,11 +58,11 @@ impl<'a> Doorkeeper<'a> {
         self.settle(waiting, seen, verdict)
     }
 
-    /// Looks at a late connection that has something to show. `is_closed`: no more bytes will come.
+    /// Looks again at a late connection. `is_closed`: no more bytes will come.
     pub(crate) fn look_again(&mut self, token: u64, is_closed: bool) -> Option<Connection> {
         let shared = self.shared;
         let mut late = shared.late();
-        // It may have been refused or evicted since the event.
+        // It may have gone since the event.
         let waiting = late.get(token)?;
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), waiting.approach, is_closed);
         if let Verdict::Wait { low_water, .. } = verdict {
@@ -74,12 +74,12 @@ impl<'a> Doorkeeper<'a> {
         self.settle(waiting, seen, verdict)
     }
 
-    /// Ends the wait of a late connection that has run out of time; what is there now is its last word.
+    /// Ends the wait of a late connection that has run out of time. What has come by now decides.
     pub(crate) fn expire(&mut self, waiting: Waiting) -> Option<Connection> {
         let (seen, verdict) = self.inspect(waiting.fd.as_fd(), waiting.approach, false);
         if let Verdict::Wait { needed, .. } = verdict {
             let cause = match sys::receive_buffer_size(waiting.fd.as_fd()) {
-                // The kernel counts its own overhead, about as much again.
+                // About half of the buffer is the kernel's overhead, which counts too.
                 Ok(size) if seen.saturating_add(needed) > size / 2 => Cause::ReceiveBuffer { size },
                 _ => Cause::Timeout { seen, needed, limit: self.options.header_timeout.get() },
             };
@@ -111,7 +111,7 @@ impl<'a> Doorkeeper<'a> {
         self.shared.deadline_has_changed();
     }
 
-    /// Ends the wait for the header of `waiting`, of which `seen` bytes are in the buffer.
+    /// Acts on the verdict. The first `seen` bytes of the connection are in the buffer.
     fn settle(&mut self, waiting: Waiting, seen: usize, verdict: Verdict) -> Option<Connection> {
         match verdict {
             Verdict::Serve(header) => self.serve(waiting, header, seen),
@@ -119,7 +119,7 @@ impl<'a> Doorkeeper<'a> {
                 self.refuse(&waiting.peer, None, cause, seen);
                 None
             }
-            // Both callers have dealt with it.
+            // The callers have dealt with this.
             Verdict::Wait { .. } => None,
         }
     }
@@ -130,7 +130,7 @@ impl<'a> Doorkeeper<'a> {
         let admission = match decide(header.as_ref(), &peer, &self.options, &self.shared.open, self.now) {
             Ok(admission) => admission,
             Err((cause, client)) => {
-                // Where a rule forbids the client, its header was good, and its bytes say nothing.
+                // If a rule forbids the client, the header was good, and its bytes are no news.
                 let told = if cause == Cause::ImpossibleClient { seen } else { 0 };
                 self.refuse(&peer, client, cause, told);
                 return None;
@@ -145,19 +145,19 @@ impl<'a> Doorkeeper<'a> {
         }
         let (outcome, permit) = match admission {
             Admission::Serve(outcome, permit) => (outcome, permit),
-            // Its header has been consumed: unread bytes would make the kernel answer the check with a reset.
+            // The header is consumed by now. If it were unread, the kernel would end the check with a reset.
             Admission::Close(outcome) => {
                 self.shared.counters.add(outcome);
                 return None;
             }
         };
         if outcome == Outcome::Local && matches!(look(fd.as_fd(), &mut [0]), Look::Closed | Look::Broken) {
-            // A check that has got its answer by connecting. Served, it would only raise errors in the application.
+            // A check that has ended already: it only wanted to connect. In the application it would only cause errors.
             self.shared.counters.add(outcome);
             return None;
         }
         if low_water > 1 {
-            // A blocking recv of the application would wait for so much.
+            // Otherwise a blocking recv of the application would wait for so many bytes.
             let _ = sys::set_receive_low_water(fd.as_fd(), 1);
         }
         self.shared.counters.add(outcome);
@@ -165,7 +165,7 @@ impl<'a> Doorkeeper<'a> {
         Some(Connection { fd, header, peer, permit, has_payload })
     }
 
-    /// Counts a refusal and tells of it; the caller's dropping the connection closes it.
+    /// Counts a refusal and reports it. The caller closes the connection by dropping it.
     fn refuse(&mut self, peer: &PeerAddr, client: Option<ClientAddr>, cause: Cause, seen: usize) {
         self.shared.counters.add(cause.outcome());
         if cause.is_probe() {
@@ -178,7 +178,7 @@ impl<'a> Doorkeeper<'a> {
         }
     }
 
-    /// Looks at the first bytes and judges them; says how many are there, in the buffer.
+    /// Looks at the first bytes, puts them into the buffer and judges them. Returns their number and the verdict.
     fn inspect(&mut self, fd: BorrowedFd<'_>, approach: Approach, is_closed: bool) -> (usize, Verdict) {
         if approach == Approach::Direct {
             return (0, Verdict::Serve(None));
@@ -202,7 +202,7 @@ impl<'a> Doorkeeper<'a> {
         let most = most.min(self.buffer.len());
         let buffer = self.buffer.get_mut(..most).unwrap_or_default();
         let (seen, is_closed) = match look(fd, buffer) {
-            // A full buffer may not be all that came before the end.
+            // If the buffer is full, more bytes may have come before the end.
             Look::Bytes(seen) => (seen, is_closed && seen < most),
             Look::Closed | Look::Broken => (0, true),
         };

@@ -1,4 +1,4 @@
-//! Forking: which locks may be held across a fork (none of ours), and what a child lets go of.
+//! Forking: none of our locks is held across a fork, and a child closes what it inherited.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,9 +9,9 @@ use crate::listener::Shared;
 /// Every listener of this process that is open.
 static LISTENERS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
-/// How many threads work with our locks while the program may fork: [`FORKING`] while it does.
+/// How many threads are at work, and the bit [`FORKING`] while the program forks.
 ///
-/// A plain number, since a lock could itself be held at the fork.
+/// It is a plain number, because a lock could itself be held at the fork.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
 const FORKING: usize = 1 << (usize::BITS - 1);
@@ -31,16 +31,20 @@ pub(crate) fn let_go_of_all() {
     }
 }
 
-/// This thread works with our locks; dropping it ends that.
+/// Says that this thread works with our locks, until it is dropped.
 ///
-/// Threads that a fork cannot interrupt need none: those that hold Python's interpreter lock, as the one that forks does,
-/// and the background thread, which rests meanwhile.
+/// A thread needs this if a fork can come in between. It cannot for the background thread, which rests during a fork, nor for
+/// threads that are attached to Python's interpreter. With the interpreter lock, only the thread that forks is attached.
+/// Without that lock (free-threaded builds), the fork first stops every attached thread, and none stops within our code
+/// (`PyOS_BeforeFork` calls `_PyEval_StopTheWorldAll`).
 #[derive(Debug)]
 pub(crate) struct Work(());
 
 impl Work {
-    /// Waits while a fork is under way. A thread that works already must not call it again: the fork waits for its first
-    /// work to end, and it would wait for the fork.
+    /// Waits while a fork is under way.
+    ///
+    /// A thread at work must not call it again: the fork would wait for its first work, and the thread for the fork. Nor must
+    /// a thread that is attached to Python's interpreter, for which the thread that forks may wait.
     pub(crate) fn begin() -> Self {
         while AT_WORK.fetch_add(1, Ordering::Acquire) & FORKING != 0 {
             AT_WORK.fetch_sub(1, Ordering::Release);
@@ -56,12 +60,12 @@ impl Drop for Work {
     }
 }
 
-/// Nobody works with our locks, until this is dropped.
+/// Keeps all threads from work with our locks, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct NobodyAtWork(());
 
 impl NobodyAtWork {
-    /// Waits until whoever works, or forks, has done.
+    /// Waits until no thread is at work, and no other thread forks.
     pub(crate) fn wait() -> Self {
         while AT_WORK.fetch_or(FORKING, Ordering::AcqRel) & FORKING != 0 {
             thread::yield_now();
@@ -72,7 +76,7 @@ impl NobodyAtWork {
         Self(())
     }
 
-    /// In the child, whose other threads are gone in whatever they did.
+    /// In the child: its other threads are gone, whatever they were doing.
     pub(crate) fn forget_all() {
         AT_WORK.store(0, Ordering::Release);
     }

@@ -1,4 +1,4 @@
-//! A listener as its owner holds it: takes connections, changes options, asks for numbers, closes.
+//! A listener as its owner holds it: take connections, change options, read the numbers, close.
 
 use std::cell::RefCell;
 use std::io;
@@ -28,13 +28,13 @@ use crate::socket_file::SocketFile;
 use crate::thread::Thread;
 use crate::watch::Watch;
 
-/// How many connections are looked at for one that is asked for. Refused ones must not keep the thread that asks.
+/// How many connections a thread on demand looks at before it returns. Refused connections must not hold it up.
 const LOOKED_AT_ON_DEMAND: usize = 64;
 
 /// A listening socket, served by the background thread. Dropping it closes it.
 ///
-/// All methods may be called from any thread of the process that made it. In a forked child the thread does not exist;
-/// there, what needs it answers with [`Inherited`], and [`Listener::close`] closes the child's own descriptors.
+/// Any thread of the process that made it may call all methods. In a forked child the background thread does not exist.
+/// There, methods that need it return [`Inherited`], and [`Listener::close`] closes the child's own descriptors.
 #[derive(Debug)]
 pub struct Listener {
     shared: Arc<Shared>,
@@ -47,7 +47,7 @@ pub struct Listener {
 struct Serving {
     /// Disconnected when the task has ended and everything it held is closed.
     ended: mpsc::Receiver<()>,
-    /// `None` on a runtime of the caller's.
+    /// The background thread; `None` if the task runs on the caller's runtime.
     thread: Option<Arc<Thread>>,
     /// Held for its drop.
     open: OpenListener,
@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) counters: Counters,
     pub(crate) open: Arc<OpenConnections>,
-    /// Something for the task to see: room, other options, another phase.
+    /// Tells the task that there is something to see: room, other options, another phase.
     pub(crate) changed: Notify,
     pub(crate) backlog: Box<dyn Backlog>,
     pub(crate) watch: Watch,
@@ -66,24 +66,24 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) local: LocalAddr,
     pub(crate) bound_by_us: bool,
-    /// How many connections the task takes before they are asked for; 0: the thread that asks takes them itself.
+    /// How many connections the task takes before anybody asks for them. With 0 the thread that asks takes them itself.
     pub(crate) ahead: usize,
-    /// The taker waits for the listening socket itself, and tells the task when it cannot accept.
+    /// Whether the taker waits for the listening socket itself. It tells the task when it cannot accept.
     pub(crate) taker_watches: bool,
-    /// How many connections may wait in the kernel's queue, and how many may be ready at most.
+    /// How many connections may wait in the kernel's queue, and how many may be ready.
     pub(crate) backlog_length: usize,
-    /// Of a UNIX socket that we bound, until it is removed.
+    /// The file of a UNIX socket that we bound, until it is removed.
     file: Mutex<Option<SocketFile>>,
     late: Mutex<Late>,
-    /// Why a thread that asked could not accept, for the task to deal with.
+    /// Why a thread that accepts on demand could not accept. The task deals with it.
     trouble: Mutex<Option<End>>,
-    /// In a forked child: what was inherited has been closed.
+    /// Whether a forked child has closed what it inherited.
     is_let_go: AtomicBool,
     options: RwLock<Arc<Options>>,
     phase: AtomicU8,
 }
 
-/// How far a listener's life has come.
+/// The phases of a listener's life, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -92,24 +92,25 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// The listener was made in another process, whose thread is not here: after a fork, make a new one.
+/// The error in a forked child: the listener was made in the parent, and the thread that serves it is not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inherited;
 
 /// The numbers of a listener at one moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stats {
     /// How many connections came to each outcome, in the order of [`Outcome::ALL`].
     pub outcomes: Vec<(Outcome, u64)>,
-    /// How many wait for their header.
+    /// How many connections wait for their header.
     pub pending: usize,
-    /// How many are ready to be taken.
+    /// How many connections are ready to be taken.
     pub ready: usize,
-    /// How many are served or ready.
+    /// How many connections are ready or were taken and are still open.
     pub open: usize,
-    /// How often accepting had to pause for want of descriptors or memory.
+    /// How often accepting paused, for want of descriptors or memory, or because the system forbade it.
     pub pauses: u64,
-    /// How many may wait for their header: `max_pending`, or less where the process may have too few descriptors.
+    /// How many connections may wait for their header: see [`Listener::max_pending`].
     pub max_pending: usize,
 }
 
@@ -127,16 +128,16 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` with an [`OptionError`] inside if the options cannot be meant, else what the system says when there
-    /// is no thread, descriptor or memory.
+    /// `InvalidInput` with an [`OptionError`] inside if the options make no sense. Otherwise the error of the system if it has
+    /// no thread, descriptor or memory.
     pub fn start(socket: Socket, options: Options) -> io::Result<Self> {
         let thread = Thread::of_this_process()?;
         let runtime = thread.runtime().clone();
         Self::start_on(&runtime, socket, options, Some(thread))
     }
 
-    /// Begins to serve `socket` with a task on `runtime`. `thread` is the one that runs it, if that is ours; else the taker
-    /// watches the listening socket.
+    /// Begins to serve `socket` with a task on `runtime`. `thread` is our thread, if it runs this runtime. On a runtime of the
+    /// caller's, the taker watches the listening socket itself.
     pub(crate) fn start_on(
         runtime: &Handle,
         socket: Socket,
@@ -177,38 +178,41 @@ impl Listener {
         Ok(Self { shared, serving: Mutex::new(Some(serving)), process: std::process::id() })
     }
 
-    /// A duplicate of the listening socket, for asking the kernel about it. Never accept from it, and leave it
-    /// non-blocking: both would reach the original.
+    /// A duplicate of the listening socket, to ask the kernel about it. Never accept from it, and leave it non-blocking: both
+    /// would affect the original.
     ///
     /// # Errors
     ///
-    /// `NotConnected` once closed, else what dup(2) says.
+    /// `NotConnected` after the close, otherwise the error of dup(2).
     pub fn listening(&self) -> io::Result<OwnedFd> {
         self.shared.backlog.duplicate()
     }
 
-    /// Whether connections are taken by the thread that asks for them. Then [`Listener::take`] makes system calls.
+    /// Whether the thread that asks for a connection takes it from the kernel itself. If so, [`Listener::take`] makes system
+    /// calls.
     #[must_use]
     pub fn is_on_demand(&self) -> bool {
         self.shared.ahead == 0
     }
 
-    /// A file descriptor of the caller's that is readable while there is a connection or a refusal to take, and for ever
-    /// once the listener is closed or drained.
+    /// A file descriptor, owned by the caller, that is readable while there is a connection or a refusal to take. Once the
+    /// listener is closed or drained, it stays readable for ever.
     ///
     /// # Errors
     ///
-    /// `NotConnected` once closed, else what dup(2) says.
+    /// `NotConnected` after the close, otherwise the error of dup(2).
     pub fn wake_fd(&self) -> io::Result<OwnedFd> {
         self.shared.queue.wake_fd()
     }
 
-    /// Takes at most `most` connections that are ready; none if there are none. It never waits. On demand it takes them from
-    /// the kernel, and none too if all that it has looked at were refused or are late.
+    /// Takes at most `most` connections that are ready, and returns none if there are none. It never waits.
+    ///
+    /// On demand it also takes connections from the kernel. It returns none if it has refused all that it looked at, or if
+    /// their headers are late.
     ///
     /// # Errors
     ///
-    /// [`Closed`] if there are none and there will be none.
+    /// [`Closed`] if there is no connection and none will come.
     pub fn take(&self, most: usize) -> Result<Vec<Connection>, Closed> {
         self.check_process().map_err(|Inherited| Closed::Inherited)?;
         let _work = self.is_on_demand().then(Work::begin);
@@ -228,7 +232,7 @@ impl Listener {
         Ok(taken.connections)
     }
 
-    /// Takes what the listener's task has for one that accepts for itself.
+    /// Takes what the listener's task has for a taker that accepts for itself.
     pub(crate) fn take_ready(&self) -> Ready {
         let ready = self.shared.queue.take_ready();
         if ready.made_room || ready.is_closed {
@@ -237,7 +241,7 @@ impl Listener {
         ready
     }
 
-    /// Takes one connection from the kernel; `None` if it is refused, or late.
+    /// Takes one connection from the kernel; `None` if it is refused or its header is late.
     pub(crate) fn accept_one(&self) -> Result<Option<Connection>, End> {
         let (fd, peer) = self.shared.backlog.accept()?;
         let arrive =
@@ -245,7 +249,7 @@ impl Listener {
         Ok(BUFFER.with_borrow_mut(arrive))
     }
 
-    /// Leaves what has kept [`Listener::accept_one`] from accepting to the listener's task.
+    /// Passes an error of [`Listener::accept_one`] to the listener's task, which deals with it.
     pub(crate) fn report(&self, trouble: End) {
         self.shared.report(trouble);
     }
@@ -254,13 +258,13 @@ impl Listener {
         self.shared.phase() == Phase::Serving
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub fn local_addr(&self) -> &LocalAddr {
         &self.shared.local
     }
 
-    /// Takes what has been refused since the last time.
+    /// Takes the refusals since the last call, and the log lines.
     ///
     /// # Errors
     ///
@@ -269,13 +273,13 @@ impl Listener {
         self.check_process()?;
         let (taken, has_changed) = self.shared.queue.take_refusals(Instant::now());
         if has_changed {
-            // The task is to wake us when repeats are to be counted.
+            // The task must wake us when the window ends in which repeats are counted.
             self.shared.changed.notify_one();
         }
         Ok(taken)
     }
 
-    /// The numbers of now.
+    /// The numbers of this moment.
     ///
     /// # Errors
     ///
@@ -292,25 +296,25 @@ impl Listener {
         })
     }
 
-    /// How many connections may wait for their header: `max_pending`, or less where the process may have too few
-    /// descriptors (`RLIMIT_NOFILE`).
+    /// How many connections may wait for their header: `max_pending`, or fewer if the process may have too few descriptors
+    /// (`RLIMIT_NOFILE`).
     #[must_use]
     pub fn max_pending(&self) -> usize {
         self.shared.max_pending()
     }
 
-    /// The options as they were given.
+    /// The options in force, as they were given.
     #[must_use]
     pub fn options(&self) -> Arc<Options> {
         self.shared.options()
     }
 
-    /// Replaces the options, for the connections that come from now on. For those that wait for their header, `header_timeout`
-    /// and `max_pending` hold at once.
+    /// Replaces the options, for the connections that come from now on. `header_timeout` and `max_pending` also hold for those
+    /// that wait for their header already.
     ///
     /// # Errors
     ///
-    /// [`OptionError`] if they cannot be meant; nothing has changed then.
+    /// [`OptionError`] if they make no sense. Then nothing has changed.
     pub fn update(&self, options: Options) -> Result<(), OptionError> {
         options.check()?;
         self.shared.defer_accept(&options);
@@ -319,8 +323,8 @@ impl Listener {
         Ok(())
     }
 
-    /// Accepts no more. What has been accepted may still complete its header, within `header_timeout`, and be taken;
-    /// after that the listener is closed.
+    /// Stops accepting. Connections that were accepted may still complete their header, within `header_timeout`, and be taken.
+    /// After that the listener is closed.
     ///
     /// # Errors
     ///
@@ -331,11 +335,11 @@ impl Listener {
         Ok(())
     }
 
-    /// Closes the listening socket and every connection that was not taken, and wakes every waiter. Returns when all is
-    /// closed. Does nothing the second time.
+    /// Closes the listening socket and every connection that was not taken, and wakes every waiter. It returns when all is
+    /// closed. A second call does nothing.
     ///
-    /// A socket that was bound here stops listening, whoever else holds it: the children of a fork do. In a forked child
-    /// this closes the child's copies, and nothing changes for the parent.
+    /// A socket that we bound stops listening, even if others hold it too, such as forked children. In a forked child this
+    /// closes the child's copies, and nothing changes for the parent.
     pub fn close(&self) {
         if self.check_process().is_err() {
             self.let_go();
@@ -344,10 +348,10 @@ impl Listener {
         let work = Work::begin();
         let Some(Serving { ended, thread, open }) = self.serving().take() else { return };
         self.shared.close();
-        // The thread may rest for a fork, which waits for whoever is at work.
+        // A fork waits for our work to end, and meanwhile the background thread, for which we wait, may be at rest.
         drop(work);
         if thread.is_some() {
-            // Nothing is ever sent: an error says that the task has ended.
+            // Nothing is ever sent. The error says that the task has ended.
             let _ = ended.recv();
         }
         let work = Work::begin();
@@ -358,9 +362,9 @@ impl Listener {
 
     fn let_go(&self) {
         self.shared.let_go();
-        // Every lock is free in the child: see `fork`.
+        // No lock is held in the child: see the module `fork`.
         if let Some(Serving { ended, thread, open }) = self.serving().take() {
-            // The parent's task and thread: neither is here.
+            // They belong to the parent's task, which is not here.
             std::mem::forget((ended, open));
             if let Some(thread) = thread {
                 thread.let_go();
@@ -384,7 +388,7 @@ impl Drop for Listener {
 }
 
 impl Shared {
-    /// What a task needs to serve `backlog`; on a socket of ours, taking ahead.
+    /// The state for a task that serves `backlog`. By default the socket is one that we bound, and the task takes ahead.
     pub(crate) fn new(
         backlog: Box<dyn Backlog>,
         watch: Watch,
@@ -418,8 +422,8 @@ impl Shared {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection has begun to wait, or a refusal to be told of: the task may have to wake up earlier. The task itself
-    /// knows, so this is for threads that accept on demand.
+    /// Tells the task that it may have to wake up earlier: a connection has begun to wait, or there is a refusal to report.
+    /// Only threads that accept on demand need to tell; the task itself knows.
     pub(crate) fn deadline_has_changed(&self) {
         if self.ahead == 0 {
             self.changed.notify_one();
@@ -430,7 +434,7 @@ impl Shared {
         matches!(self.local, LocalAddr::Ip(_))
     }
 
-    /// Takes connections from the kernel for the thread that asks, until there are `most`.
+    /// Takes connections from the kernel in the thread that asks for them, until there are `most`.
     fn accept_on_demand(&self, connections: &mut Vec<Connection>, most: usize) {
         if self.phase() != Phase::Serving {
             return;
@@ -458,13 +462,13 @@ impl Shared {
         });
     }
 
-    /// Leaves what has kept a thread from accepting to the task.
+    /// Passes the error that a thread met when it accepted to the task.
     fn report(&self, trouble: End) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         self.changed.notify_one();
     }
 
-    /// Why a thread that asked could not accept; [`Backlog::arm`] is then due.
+    /// Why a thread could not accept. [`Backlog::arm`] is due then.
     pub(crate) fn take_trouble(&self) -> Option<End> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -478,16 +482,17 @@ impl Shared {
         self.file.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Closes all but what is ready, in the thread that calls it.
+    /// Closes everything but the ready connections, in the calling thread.
     pub(crate) fn close(&self) {
         if self.bound_by_us {
             self.backlog.stop();
         }
-        // Before the socket is closed: then its inode's number may become that of a successor's file.
+        // Before the socket is closed: after that its inode's number may belong to a successor's file.
         self.remove_file();
         self.backlog.close();
         self.enter(Phase::Closed);
-        // The background thread has other listeners: to close 4,000 late connections kept them waiting for 67-99 ms.
+        // In this thread, because the background thread serves other listeners too: when it closed 4,000 late connections,
+        // the others waited for 67-99 ms.
         self.close_late();
     }
 
@@ -498,12 +503,12 @@ impl Shared {
         drop(all);
     }
 
-    /// In a forked child: closes all that it has inherited. The parent's epoll sets stay as they are.
+    /// In a forked child: closes everything that it inherited. The parent's epoll sets stay as they are.
     pub(crate) fn let_go(&self) {
         if self.is_let_go.swap(true, Ordering::AcqRel) {
             return;
         }
-        // It is the parent's.
+        // The file is the parent's.
         std::mem::forget(self.take_file());
         self.backlog.let_go();
         self.close_late();
@@ -540,14 +545,14 @@ impl Shared {
         }
     }
 
-    /// Goes on to `phase`, never back.
+    /// Enters `phase`, unless a later one has begun.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.changed.notify_one();
     }
 
     fn defer_accept(&self, options: &Options) {
-        // An adopted socket is left as it is, unless the option speaks of it.
+        // An adopted socket keeps its setting, unless the option was given.
         if self.is_tcp() && (self.bound_by_us || options.defer_accept.is_some()) {
             self.backlog.defer_accept(options.defers_accept(self.bound_by_us));
         }
@@ -560,7 +565,7 @@ impl Shared {
 }
 
 thread_local! {
-    /// Where a thread that takes connections on demand looks at their first bytes.
+    /// The buffer in which a thread that takes connections on demand looks at their first bytes.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

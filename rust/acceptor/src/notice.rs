@@ -1,18 +1,18 @@
-//! What a listener has to say of itself.
+//! The messages in the log about a listener itself.
 
 use crate::log_lines::Severity;
 use crate::setting::{Setting, Wording};
 
-/// What a listener has to say of itself, for the log.
+/// A message about a listener itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// There is no list of proxies.
+    /// No list of proxies was given.
     BelievesEverybody,
-    /// `max_pending` is more than the process may have descriptors for.
+    /// `max_pending` is larger than the process has descriptors for.
     FewDescriptors { most: usize, wanted: usize, limit: usize },
-    /// The process or the system is out of descriptors or memory, as the error says.
+    /// The process or the system is out of descriptors or memory.
     Exhausted { error: String },
-    /// The system does not let us accept, or refuses for a reason that we do not know.
+    /// The system forbids accepting, or refuses it for an unknown reason.
     Forbidden { error: String },
     /// The listening socket is broken.
     Broken { error: String },
@@ -26,7 +26,7 @@ impl Notice {
         }
     }
 
-    /// A predicate whose subject is the listener.
+    /// The text behind the listener's name, which is its subject.
     pub(crate) fn text(&self, name: Wording) -> String {
         match self {
             Self::BelievesEverybody => format!(

@@ -1,4 +1,4 @@
-//! Connections that are ready, refusals that are to be told, and the one file descriptor that wakes whoever takes them.
+//! The ready connections, the refusals to report, and the one file descriptor that wakes the takers of both.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,31 +15,31 @@ use crate::permit::Permit;
 use crate::refusal::Refusal;
 use crate::refusals::{Refusals, TakenRefusals};
 
-/// How often refusals may wake the taker. A siege of refused connections must not become its work.
+/// How often refusals may wake the taker. A flood of refused connections must not keep it busy.
 const REFUSALS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A connection whose header has been read and which is allowed in.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Connection {
-    /// The connection: non-blocking, close-on-exec, its next byte the one behind the header.
+    /// The connection, non-blocking and close-on-exec. Its next byte is the first one behind the header.
     pub fd: OwnedFd,
     /// The header; `None` for a connection that is served without one.
     pub header: Option<Header>,
     /// The other end of the TCP connection.
     pub peer: PeerAddr,
-    /// Its place among the open ones; dropping it gives it back.
+    /// Its place among the open connections. Dropping it gives the place back.
     pub permit: Permit,
-    /// Whether bytes have been seen behind the header.
+    /// Whether the look at the header has shown bytes behind it.
     pub(crate) has_payload: bool,
 }
 
-/// The queue's two ends: the acceptor's thread puts in, any other thread takes out.
+/// A queue that the acceptor fills and any number of threads empty.
 ///
 /// The wake fd is readable exactly while there is something to take, and both change under one lock. A taker that takes one
-/// of ten connections leaves the fd readable for the next thread: clearing it first and then taking one left threads
-/// waiting for up to 900 ms. One write per empty -> non-empty costs 0.2-0.4 us a connection; waking an event loop for each
-/// one cost 30-43 us (`CPython` 3.13, 2 cores).
+/// of ten connections leaves the fd readable for the next thread. When a taker cleared the fd first and then took one
+/// connection, other threads waited for up to 900 ms. One write each time the queue stops being empty costs 0.2-0.4 us a
+/// connection; to wake an event loop for each one cost 30-43 us (`CPython` 3.13, 2 cores).
 pub(crate) struct Queue {
     state: Mutex<State>,
 }
@@ -50,21 +50,21 @@ struct State {
     refusals: Refusals,
     telling: Telling,
     wanted: Wanted,
-    /// On demand: the kernel's queue has had a connection, and no taker has seen it empty since.
+    /// On demand: the kernel's queue had a connection, and no taker has found it empty since.
     is_backlog_shown: bool,
     is_closed: bool,
     is_readable: bool,
-    /// Until the end, after which only duplicates are left.
+    /// `None` after the end. Duplicates of it may live on.
     wake: Option<OwnedFd>,
 }
 
-/// What the acceptor waits for a taker to do.
+/// What the acceptor waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Nothing,
-    /// It has found the queue full.
+    /// Room in the queue, which it has found full.
     Room,
-    /// It lets connections gather in the kernel until everything that is ready has been taken.
+    /// An empty queue: until then it lets connections gather in the kernel.
     Emptiness,
 }
 
@@ -85,7 +85,7 @@ impl Queue {
         Ok(Self { state: Mutex::new(state) })
     }
 
-    /// A duplicate of the wake fd: readable while there is something to take, and for ever once closed.
+    /// A duplicate of the wake fd. It is readable while there is something to take, and for ever after the close.
     pub(crate) fn wake_fd(&self) -> io::Result<OwnedFd> {
         match &self.lock().wake {
             Some(wake) => wake.try_clone(),
@@ -93,7 +93,8 @@ impl Queue {
         }
     }
 
-    /// Puts a connection in, or gives it back if the queue is full; then [`Taken::made_room`] says when to try again.
+    /// Puts a connection in. If the queue is full, it gives the connection back, and [`Taken::made_room`] says when to try
+    /// again.
     pub(crate) fn push(&self, connection: Connection) -> Option<Connection> {
         let mut state = self.lock();
         if state.ready.len() >= state.capacity {
@@ -105,7 +106,8 @@ impl Queue {
         None
     }
 
-    /// How many more connections would find room among `most`; if none, the next taker will say when one does.
+    /// How many more connections there is room for, if the queue may hold `most`. If there is none, [`Taken::made_room`] says
+    /// when there is.
     pub(crate) fn room(&self, most: usize) -> usize {
         let mut state = self.lock();
         let room = most.min(state.capacity).saturating_sub(state.ready.len());
@@ -113,8 +115,8 @@ impl Queue {
         room
     }
 
-    /// Lets connections gather in the kernel while something is ready: whoever takes the last of it asks for more
-    /// ([`Taken::wants_more`]). Says whether that is so; where nothing is ready, a taker waits already.
+    /// Lets connections gather in the kernel while some are ready here. [`Taken::wants_more`] tells the taker of the last one
+    /// to ask the kernel for more. Returns whether any is ready; if not, a taker waits already.
     pub(crate) fn gather(&self) -> bool {
         let mut state = self.lock();
         let is_gathering = !state.ready.is_empty();
@@ -122,19 +124,19 @@ impl Queue {
         is_gathering
     }
 
-    /// On demand: makes the wake fd readable for what is in the kernel's queue, or not.
+    /// On demand: says whether the wake fd is to be readable for what is in the kernel's queue.
     pub(crate) fn show_backlog(&self, shown: bool) {
         let mut state = self.lock();
         state.is_backlog_shown = shown;
         state.show();
     }
 
-    /// Ends the gathering: nobody has come for what is ready.
+    /// Ends the gathering, because nobody has taken what is ready.
     pub(crate) fn end_gathering(&self) {
         self.lock().wanted = Wanted::Nothing;
     }
 
-    /// Takes at most `most` connections, the first ready first.
+    /// Takes at most `most` connections, in the order in which they became ready.
     pub(crate) fn take(&self, most: usize) -> Taken {
         let mut state = self.lock();
         let count = most.min(state.ready.len());
@@ -148,7 +150,7 @@ impl Queue {
         Taken { connections, made_room, wants_more, is_closed: state.is_closed }
     }
 
-    /// Takes the first connection that is ready, and what else the wake fd shows: see [`Ready`].
+    /// Takes the first ready connection, and says what else the wake fd was readable for: see [`Ready`].
     pub(crate) fn take_ready(&self) -> Ready {
         let mut state = self.lock();
         let connection = state.ready.pop_front();
@@ -162,7 +164,7 @@ impl Queue {
         Ready { connection, shows_backlog, made_room, is_closed }
     }
 
-    /// Keeps a refusal to be told of; says whether [`Queue::next_tick`] has changed.
+    /// Keeps a refusal until it is taken. Returns whether [`Queue::next_tick`] has changed.
     pub(crate) fn refuse(&self, refusal: Refusal, now: Instant) -> bool {
         let mut state = self.lock();
         let before = state.next_tick();
@@ -171,14 +173,14 @@ impl Queue {
         state.next_tick() != before
     }
 
-    /// Tells of the listener, which is called `name`.
+    /// Keeps a message about the listener, whose name is `name`, until it is taken.
     pub(crate) fn say(&self, name: &Arc<str>, notice: Notice, now: Instant) {
         let mut state = self.lock();
         state.refusals.say(name, notice);
         state.tell(now);
     }
 
-    /// Takes what has been refused; says too whether [`Queue::next_tick`] has changed.
+    /// Takes the refusals. Also returns whether [`Queue::next_tick`] has changed.
     pub(crate) fn take_refusals(&self, now: Instant) -> (TakenRefusals, bool) {
         let mut state = self.lock();
         let before = state.next_tick();
@@ -188,7 +190,7 @@ impl Queue {
         (taken, state.next_tick() != before)
     }
 
-    /// Does what is due: the counts of repeats, and telling of refusals that came too soon after the last.
+    /// Does what is due: counts repeats, and wakes a taker for refusals that came too soon after the last ones.
     pub(crate) fn tick(&self, now: Instant) {
         let mut state = self.lock();
         state.refusals.tick(now);
@@ -204,29 +206,29 @@ impl Queue {
         self.lock().ready.len()
     }
 
-    /// Wakes every waiter for good. What is ready can still be taken.
+    /// Wakes every waiter for good. Ready connections can still be taken.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
         state.show();
     }
 
-    /// In a forked child: closes its copies. What the wake fd shows is the parent's, so it is left alone.
+    /// In a forked child: closes its copies. It does not make the wake fd readable, because that would wake the parent too.
     pub(crate) fn let_go(&self) {
         self.lock().is_closed = true;
         self.end();
     }
 
-    /// Closes the connections that nobody has taken, and its own end of the wake fd.
+    /// Closes the connections that nobody has taken, and the wake fd.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         let ended = (std::mem::take(&mut state.ready), state.wake.take());
-        // Closing many connections takes a while.
+        // Not under the lock: closing many connections takes a while.
         drop(state);
         drop(ended);
     }
 
-    // A panic while the lock is held would be a bug here; the queue is still a queue.
+    // A panic under the lock would be a bug in this file. Even then the queue is usable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,7 +249,7 @@ impl State {
         [tell, self.refusals.next_tick()].into_iter().flatten().min()
     }
 
-    /// Makes the wake fd readable, or not, as the rest says.
+    /// Makes the wake fd readable or not, as the other fields say.
     fn show(&mut self) {
         let is_ready = !self.ready.is_empty() || self.is_backlog_shown;
         let should_be = is_ready || self.telling.is_due || self.is_closed;
@@ -255,7 +257,7 @@ impl State {
             return;
         }
         let Some(wake) = &self.wake else { return };
-        // Neither can fail: the counter goes from 0 to 1 and back, under the lock.
+        // Neither call can fail: the counter goes from 0 to 1 and back, under the lock.
         let done = if should_be {
             rustix::io::write(wake, &1_u64.to_ne_bytes())
         } else {
@@ -267,32 +269,32 @@ impl State {
     }
 }
 
-/// Whether refusals wake the taker, and when they last did.
+/// Whether refusals are to wake the taker, and when they last did.
 #[derive(Default)]
 struct Telling {
     last: Option<Instant>,
     is_due: bool,
 }
 
-/// What there was for a task that accepts for itself, where the queue has what was late.
+/// What the queue has for a taker that accepts for itself. Its connections are those that were late.
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) connection: Option<Connection>,
-    /// The backlog may be accepted from, again.
+    /// The kernel's queue may be accepted from again.
     pub(crate) shows_backlog: bool,
     /// As [`Taken::made_room`].
     pub(crate) made_room: bool,
-    /// There is none, and there will be none.
+    /// There is no connection, and none will come.
     pub(crate) is_closed: bool,
 }
 
-/// What a taker got.
+/// What a taker gets.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) connections: Vec<Connection>,
-    /// The acceptor waits for room, and there is some now.
+    /// The acceptor waits for room, and now there is some.
     pub(crate) made_room: bool,
-    /// The acceptor lets connections gather, and everything before them has been taken: the kernel shall show the next.
+    /// The acceptor has let connections gather, and all ready ones are taken. The taker must arm the kernel's queue.
     pub(crate) wants_more: bool,
     pub(crate) is_closed: bool,
 }

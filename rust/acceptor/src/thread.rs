@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 use crate::fork::{self, NobodyAtWork};
 use crate::sys::{self, BlockedSignals};
 
-/// The thread that serves every listener of this process. It runs while somebody holds it.
+/// The thread that serves every listener of this process. It runs as long as somebody holds this.
 #[derive(Debug)]
 pub(crate) struct Thread {
     runtime: Handle,
     process: u32,
     ending: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
-    /// A descriptor that only this runtime watches. A forked child knows the runtime's own descriptors by it.
+    /// A descriptor that only this runtime watches. By it a forked child finds the runtime's own descriptors.
     marker: RawFd,
     is_let_go: AtomicBool,
 }
@@ -29,16 +29,16 @@ pub(crate) struct Thread {
 static THREAD: Mutex<Weak<Thread>> = Mutex::new(Weak::new());
 
 impl Thread {
-    /// The thread of this process, started if there is none.
+    /// The thread of this process. Starts it if there is none.
     ///
-    /// After a fork the child inherits the memory of a runtime that no thread drives any more, so it gets one of its own.
+    /// A forked child inherits the memory of a runtime that no thread drives, so it gets a thread of its own.
     pub(crate) fn of_this_process() -> io::Result<Arc<Self>> {
         let mut current = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = current.upgrade() {
             if thread.is_of_this_process() {
                 return Ok(thread);
             }
-            // Dropping the parent's would join a thread that is not here.
+            // It is the parent's. Dropping it would join a thread that is not here.
             std::mem::forget(thread);
         }
         let thread = Arc::new(Self::start()?);
@@ -64,14 +64,14 @@ impl Thread {
             sys::register_readable(marker)?
         };
         let (end, ended) = oneshot::channel::<()>();
-        // Signals are the program's, which may wait for them in a thread of its own.
+        // Signals are for the program, which may wait for them in a thread of its own.
         let _blocked = BlockedSignals::new();
         let joined = thread::Builder::new()
             .name("proxyproto-rs".into())
-            // The loop is flat; the default of 2 MiB is address space that a container's limit may count.
+            // The loop needs little stack. The default of 2 MiB is address space, which a container's limit may count.
             .stack_size(256 * 1024)
             .spawn(move || {
-                // An error means that the sender is gone, which says the same.
+                // An error means that the sender is gone, so the thread is to end too.
                 let _ = runtime.block_on(ended);
                 drop(watched);
             })?;
@@ -84,13 +84,13 @@ impl Thread {
         })
     }
 
-    /// In a forked child: closes the runtime's descriptors, whose thread is not here.
+    /// In a forked child: closes the descriptors of the runtime, whose thread is not here.
     pub(crate) fn let_go(&self) {
         if self.is_let_go.swap(true, Ordering::AcqRel) {
             return;
         }
-        // The runtime does not tell its descriptors. They are the epoll instances that watch the marker, and the eventfds
-        // that those watch: the marker itself, and what wakes the thread.
+        // tokio does not name its descriptors. They are the epoll sets that watch the marker, and the eventfds in those sets:
+        // the marker itself, and the one that wakes the thread.
         for epoll in descriptors_of_kind("anon_inode:[eventpoll]") {
             let watched = watched_by(epoll);
             if watched.contains(&self.marker) {
@@ -104,7 +104,7 @@ impl Thread {
     }
 }
 
-/// The open descriptors of which the kernel says this.
+/// The open descriptors that the kernel describes by `kind`.
 fn descriptors_of_kind(kind: &str) -> Vec<RawFd> {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
     entries
@@ -114,7 +114,7 @@ fn descriptors_of_kind(kind: &str) -> Vec<RawFd> {
         .collect()
 }
 
-/// What an epoll instance watches, by the numbers under which it was added.
+/// The numbers of the descriptors that an epoll set watches.
 fn watched_by(epoll: RawFd) -> Vec<RawFd> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{epoll}")).unwrap_or_default();
     text.lines()
@@ -122,7 +122,7 @@ fn watched_by(epoll: RawFd) -> Vec<RawFd> {
         .collect()
 }
 
-/// The background thread at rest, and nobody else at work with our locks, until this is dropped. See [`pause`].
+/// While this exists, the background thread rests and no other thread works with our locks. See [`pause`].
 #[derive(Debug)]
 pub struct Paused {
     thread: Option<ThreadAtRest>,
@@ -134,17 +134,24 @@ pub struct Paused {
 struct ThreadAtRest {
     #[expect(dead_code, reason = "held for its drop, which must come before the thread's")]
     resume: mpsc::Sender<()>,
-    /// Held: whoever else closes the last listener would wait for a thread at rest.
+    /// Held, so that nobody who closes the last listener waits for a thread at rest.
     thread: Arc<Thread>,
 }
 
-/// Brings the background thread to rest, if there is one, and waits until no other thread is at work in this crate: call it
-/// before a fork, and drop what it returns after it. In the child call [`Paused::let_go_in_child`] in place of that. A thread
-/// that calls it meanwhile waits.
+/// Brings the background thread to rest and waits for threads that work with our locks, so that the process can fork.
 ///
-/// A fork copies every lock as it is. Nobody would ever unlock one in the child that another thread holds just then, of an
-/// [`AddressSet`](crate::AddressSet) or of [`ClientLimits`](crate::ClientLimits). Without this, 2 children in 1000 of a busy
-/// server hung when they used the same set.
+/// Call it before the fork. After it, drop the result in the parent, and call [`Paused::let_go_in_child`] in the child. A
+/// second thread that calls it waits for the first.
+///
+/// A fork copies every lock as it is. If another thread held a lock just then, of an [`AddressSet`](crate::AddressSet) for
+/// example, nobody would ever unlock it in the child. Without this, 2 children in 1000 of a busy server hung when they used
+/// the same set.
+///
+/// It waits for calls that can take long: [`Listener::take`](crate::Listener::take) on demand,
+/// [`Listener::close`](crate::Listener::close), [`AddressSet::len`](crate::AddressSet::len) and
+/// [`AddressSet::entries`](crate::AddressSet::entries). The caller must keep other threads from all other calls during the
+/// fork. In Python the interpreter does that: either the thread that forks holds the interpreter lock, or, without that lock,
+/// the fork stops all threads, and none of them within such a call.
 #[must_use]
 pub fn pause() -> Paused {
     let thread = bring_thread_to_rest();
@@ -158,10 +165,10 @@ fn bring_thread_to_rest() -> Option<ThreadAtRest> {
     let (resume, resumed) = mpsc::channel::<()>();
     thread.runtime().spawn(async move {
         let _ = rest.send(());
-        // This blocks all that runs on the thread. An error is the sender's drop.
+        // This blocks everything on the thread, until the sender is dropped.
         let _ = resumed.recv();
     });
-    // An error says that the thread ends, and runs nothing any more.
+    // An error says that the thread is ending, and runs nothing any more.
     is_at_rest.recv().ok()?;
     Some(ThreadAtRest { resume, thread })
 }
@@ -169,15 +176,18 @@ fn bring_thread_to_rest() -> Option<ThreadAtRest> {
 impl Paused {
     /// In the forked child: closes the descriptors of every listener of the parent.
     ///
-    /// Without that their clients would see no end of a connection that the parent closes, and could go on connecting to a
-    /// socket that it has closed, for as long as the child lives.
+    /// Without this, clients would not see the end of a connection that the parent closes, and could connect to a socket that
+    /// the parent has closed, for as long as the child lives.
+    ///
+    /// The child must not drop the runtime of a [`ProxyListener`](crate::ProxyListener): its task holds descriptors that are
+    /// closed here.
     pub fn let_go_in_child(self) {
         NobodyAtWork::forget_all();
         fork::let_go_of_all();
         if let Some(ThreadAtRest { thread, .. }) = &self.thread {
             thread.let_go();
         }
-        // The thread is not here, and telling or joining it could only hang.
+        // The thread is not here. To send to it or to join it could only hang.
         std::mem::forget(self);
     }
 }
@@ -187,12 +197,12 @@ impl Drop for Thread {
         let ending = self.ending.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some((end, thread)) = ending else { return };
         if self.process != process::id() {
-            // Neither the thread nor its wake-ups are here; telling or joining it could only hang.
+            // The thread is not here. To send to it or to join it could only hang.
             std::mem::forget((end, thread));
             return;
         }
         let _ = end.send(());
-        // After this no thread and no descriptor of the runtime is left.
+        // Afterwards neither the thread nor a descriptor of the runtime is left.
         let _ = thread.join();
     }
 }

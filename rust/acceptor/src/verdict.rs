@@ -1,4 +1,4 @@
-//! What a connection's first bytes mean, given how it should begin. Bytes in, verdict out: no socket, no clock.
+//! Judges the first bytes of a connection by how it should begin. Bytes in, verdict out: no socket, no clock.
 
 use proxyproto_codec::{Fault, FirstBytes, Header, Status, decode};
 
@@ -8,16 +8,16 @@ use crate::trust::Approach;
 /// What to do with a connection.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// Hand it over, with the header that is to be consumed, if there is one.
+    /// Serve it. If it has a header, the header is to be consumed first.
     Serve(Option<Header>),
-    /// Wait: at least `needed` bytes are missing. The next look can decide when `low_water` bytes are there, those of this
-    /// look included; 1 stands for any new byte.
+    /// Wait: at least `needed` bytes are missing. The next look can decide when `low_water` bytes are there in all; 1 stands
+    /// for any further byte.
     Wait { needed: usize, low_water: usize },
     /// Close it.
     Refuse(Cause),
 }
 
-/// Judges the first `bytes` of a connection, all that are there; `closed`: and no more will come.
+/// Judges `bytes`, all that a connection has sent so far. `closed`: no more will come.
 pub(crate) fn judge(
     approach: Approach,
     bytes: &[u8],
@@ -62,7 +62,7 @@ fn judge_header(
     }
 }
 
-/// On a port that is configured to have no header: what is there already must not look like one.
+/// For a port that is set to have no header: what has come already must not look like one.
 fn judge_headerless(bytes: &[u8]) -> Verdict {
     match FirstBytes::of(bytes) {
         first_bytes @ (FirstBytes::ProxyV1 | FirstBytes::ProxyV2) => {
@@ -72,13 +72,14 @@ fn judge_headerless(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// Both signatures by their first byte: `PROXY ` and CR LF CR LF...
+/// Whether a signature can begin with this byte: `PROXY ` or CR LF CR LF...
 fn opens_header(byte: u8) -> bool {
     matches!(byte, b'P' | b'\r')
 }
 
-/// Whether this beginning of a header says how long it is: the 16 fixed bytes of version 2. All that follows is judged
-/// together (R30). Before that the next byte can be wrong, and a wrong header may be shorter than any right one.
+/// Whether this beginning of a header says how long the header is, as the 16 fixed bytes of version 2 do. All bytes behind
+/// them are judged together, at the end (R30). Before them each byte can be wrong, and a wrong header may be shorter than any
+/// right one.
 fn is_length_known(bytes: &[u8]) -> bool {
     bytes.len() >= 16 && bytes.first() == Some(&b'\r')
 }
