@@ -1,4 +1,4 @@
-//! A set of addresses and networks, shared by whoever holds it: for trust, for allow and for deny.
+//! A set of addresses and networks that its holders share: for `trusted`, `allow` and `deny`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,57 +14,58 @@ use prefix_trie::{Prefix, PrefixMap};
 use crate::fork::Work;
 use crate::network::{Network, Scope};
 
-/// How far off an expiry may lie; more would overflow the clock on some systems.
+/// The longest time until an entry expires. A longer one would overflow the clock on some systems.
 pub const LONGEST_EXPIRY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// How many expired entries each change of the set removes. More than one, so that they become fewer where entries are only
-/// added; and few, since whoever looks up waits meanwhile (an entry takes 1-2 us).
+/// How many expired entries each change of the set removes. It is more than one, so that they become fewer even if entries are
+/// only added. It is small, because lookups wait meanwhile (an entry takes 1-2 us).
 const PURGED_BY_A_CHANGE: usize = 8;
 
-/// How many entries a question about all of them counts or lists before others may change the set. Listing takes longest,
-/// up to 3 us for each.
+/// How many entries are counted or listed before others may change the set. Listing takes longest, up to 3 us an entry.
 const STEP: usize = 64;
 
-/// A thread-safe set of networks; clones share one set, so that a change is seen by every listener at once.
+/// A thread-safe set of networks. Clones share one set, so a change holds for every listener at once.
 ///
-/// A prefix trie for each family: adding, removing and looking up take at most as many steps as an address has bits,
-/// whatever the size of the set. IPv4-mapped IPv6 addresses and networks are folded into IPv4.
+/// It is a prefix trie for each address family: to add, to remove and to look up take at most as many steps as an address has
+/// bits, whatever the size of the set. IPv4-mapped IPv6 addresses and networks become IPv4.
 ///
 /// # Expired entries
 ///
-/// An entry that has expired counts as absent at once, everywhere. It is removed later: each [`add`](Self::add) and
-/// [`discard`](Self::discard) removes a few. So nobody waits longer than for a few removals, however many entries expire at
+/// An entry that has expired counts as absent at once. It is removed later: each [`add`](Self::add) and
+/// [`discard`](Self::discard) removes a few. So no call waits for more than a few removals, however many entries expire at
 /// once.
 ///
 /// # Link-local addresses
 ///
-/// A link-local address (`fe80::/10`) is another host on each interface, and a peer that has one comes with its interface.
-/// `fe80::1%eth0` and `fe80::%eth0/64` match such a peer on that interface, by its name of that moment, `fe80::1%3` on the
-/// interface of that number. Without a scope, `fe80::1` and `fe80::/10` match addresses without one, as headers have them,
-/// but no such peer: a proxy that is trusted must not be somebody else on another interface. A wider network, such as
-/// `::/0`, matches all. Where a set denies, `fe80::1` matches on every interface.
+/// A link-local address (`fe80::/10`) means another host on each interface. A peer with such an address also has an interface.
+///
+/// * With a scope, `fe80::1%eth0` and `fe80::%eth0/64` match peers on the interface that has this name at that moment, and
+///   `fe80::1%3` on the interface with this number.
+/// * Without a scope, `fe80::1` and `fe80::/10` match addresses without an interface, such as those in headers, but no peer: a
+///   trusted proxy must not be another host on another interface. In a set that denies, they match on every interface.
+/// * A wider network, such as `::/0`, matches all.
 #[derive(Clone, Default)]
 pub struct AddressSet(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     networks: RwLock<Networks>,
-    /// How many threads wait to change them.
+    /// How many threads wait to change the set.
     changing: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Networks {
     inet: PrefixMap<Ipv4Net, Expiry>,
-    /// By scope. None of the tries is empty.
+    /// A trie for each scope. None is empty.
     inet6: BTreeMap<Option<Scope>, PrefixMap<Ipv6Net, Expiry>>,
-    /// Entries that end, soonest first.
+    /// The entries that expire, soonest first.
     expiries: BTreeSet<(Instant, Network)>,
-    /// How many entries have been removed after they had expired.
+    /// How many expired entries have been removed.
     gone: usize,
 }
 
-/// When an entry ends, if it does.
+/// When an entry expires, if it does.
 type Expiry = Option<Instant>;
 
 impl AddressSet {
@@ -74,7 +75,7 @@ impl AddressSet {
         Self::default()
     }
 
-    /// Adds `network`, for ever or until `expires`; what was there is replaced.
+    /// Adds `network`, for ever or until `expires`. It replaces an entry that is there already.
     pub fn add(&self, network: Network, expires: Option<Instant>) {
         let now = Instant::now();
         let mut networks = self.write();
@@ -82,7 +83,7 @@ impl AddressSet {
         networks.insert(network, expires, now);
     }
 
-    /// Removes exactly this entry; says whether it was there.
+    /// Removes exactly this entry. Returns whether it was there.
     #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn discard(&self, network: Network) -> bool {
         let now = Instant::now();
@@ -91,20 +92,20 @@ impl AddressSet {
         networks.remove(network, now).is_some_and(|expires| is_live(expires, now))
     }
 
-    /// Whether one entry covers the whole of the address or network.
+    /// Whether one entry covers the whole address or network.
     #[must_use]
     pub fn contains(&self, network: impl Into<Network>, now: Instant) -> bool {
         self.entry_for(network, now).is_some()
     }
 
-    /// An entry that covers the whole of the address or network.
+    /// An entry that covers the whole address or network.
     #[must_use]
     pub fn entry_for(&self, network: impl Into<Network>, now: Instant) -> Option<Network> {
         self.read().entry_for(network.into(), now)
     }
 
-    /// As [`entry_for`](Self::entry_for), but an entry without a scope is for every interface: whom a list denies must not
-    /// get in by another one.
+    /// As [`entry_for`](Self::entry_for), but an entry without a scope matches on every interface: a denied client must not
+    /// get in by another interface.
     pub(crate) fn denying_entry_for(&self, network: impl Into<Network>, now: Instant) -> Option<Network> {
         let network = network.into();
         let networks = self.read();
@@ -117,7 +118,8 @@ impl AddressSet {
 
     /// How many entries have not expired.
     ///
-    /// It counts those that have, if there are some, in steps between which others change the set: less than 0.1 us for each.
+    /// It has to count the expired entries that are still there, which takes less than 0.1 us each. Others may change the set
+    /// meanwhile, between its steps.
     #[must_use]
     pub fn len(&self, now: Instant) -> usize {
         let (mut expired, mut last, mut gone) = (0_usize, None, None);
@@ -125,7 +127,7 @@ impl AddressSet {
             self.give_way();
             let _work = Work::begin();
             let networks = self.read();
-            // What has been removed since the last step was counted before: the first to expire are removed first.
+            // Entries removed since the last step have been counted: those that expired first are removed first.
             expired = expired.saturating_sub(networks.gone.wrapping_sub(gone.unwrap_or(networks.gone)));
             gone = Some(networks.gone);
             let step = networks.expired_after(last, now).take(STEP);
@@ -140,11 +142,11 @@ impl AddressSet {
         }
     }
 
-    /// The entries that have not expired: IPv4, IPv6, then those with a scope by their interface, each in the order of their
+    /// The entries that have not expired: IPv4, then IPv6, then those with a scope, by interface; each in the order of their
     /// addresses.
     ///
-    /// They are copied in steps, between which others change the set. What is added or removed meanwhile may be among them or
-    /// not.
+    /// They are copied in steps, and others may change the set in between. An entry that is added or removed meanwhile may or
+    /// may not be among them.
     #[must_use]
     pub fn entries(&self, now: Instant) -> Vec<Network> {
         let (mut entries, mut last) = (Vec::new(), None);
@@ -163,20 +165,20 @@ impl AddressSet {
         }
     }
 
-    /// Whether both are the same set, not merely equal ones.
+    /// Whether both share one set. Equal sets need not be the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// How many entries it holds, for a text, and in one step. Where more than a step of them have expired, the others of
-    /// these are counted too.
+    /// About how many entries have not expired, in one step, for use in a text. Of the expired entries only a step's worth is
+    /// left out.
     pub(crate) fn held(&self, now: Instant) -> usize {
         let networks = self.read();
         networks.held() - networks.expired_after(None, now).take(STEP).count()
     }
 
-    // A panic while the lock is held would be a bug here; the trie is still a trie, and the listeners go on.
+    // A panic under the lock would be a bug in this file. Even then the set is usable, and the listeners go on.
     fn read(&self) -> RwLockReadGuard<'_, Networks> {
         self.0.networks.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,8 +190,8 @@ impl AddressSet {
         networks
     }
 
-    /// Lets others change the set who wait to. The lock itself is not fair: whoever takes it again at once is faster than
-    /// whoever wakes up for it, and a change has waited 150 ms for a listing of 200,000 entries.
+    /// Lets threads go first that wait to change the set. The lock itself is not fair: a thread that takes it again at once is
+    /// faster than one that has to wake up, and a change waited 150 ms for a listing of 200,000 entries.
     fn give_way(&self) {
         for _ in 0..1000 {
             if self.0.changing.load(Ordering::Relaxed) == 0 {
@@ -276,7 +278,7 @@ impl Networks {
         self.expiries.range((behind, Bound::Unbounded)).take_while(move |(expires, _)| *expires <= now)
     }
 
-    /// How many there are, expired ones included.
+    /// How many entries there are, expired ones included.
     fn held(&self) -> usize {
         self.inet.len() + self.inet6.values().map(PrefixMap::len).sum::<usize>()
     }
@@ -293,13 +295,13 @@ impl Networks {
         let Some(scope) = network.scope else { return on(None) };
         let same_interface = || {
             let has_scopes = self.inet6.keys().next_back().is_some_and(Option::is_some);
-            // The other form takes system calls.
+            // To find the other form of the scope takes system calls.
             has_scopes.then(|| on(Some(scope)).or_else(|| on(Some(scope.other_form()?)))).flatten()
         };
         same_interface().or_else(|| self.wider_than_link_local(range, now))
     }
 
-    /// An entry that covers the link-local `range` but is not link-local itself.
+    /// An entry that covers the link-local `range` and is not link-local itself.
     fn wider_than_link_local(&self, range: Ipv6Net, now: Instant) -> Option<Network> {
         let live = self.inet6.get(&None)?.cover(&range).filter(|(_, expires)| is_live(**expires, now));
         live.map(|(range, _)| Network::of(range)).find(|entry| !entry.is_link_local())
@@ -331,7 +333,7 @@ fn is_live(expires: Expiry, now: Instant) -> bool {
     expires.is_none_or(|expires| expires > now)
 }
 
-/// An entry that covers `range` and has not expired. The longest may have expired where a shorter one has not.
+/// An entry that covers `range` and has not expired. The longest match may have expired while a shorter one has not.
 fn live_cover<P: Prefix>(trie: &PrefixMap<P, Expiry>, range: &P, now: Instant) -> Option<P> {
     let (longest, expires) = trie.get_lpm(range)?;
     if is_live(*expires, now) {
@@ -379,7 +381,7 @@ mod tests {
         }
     }
 
-    /// A peer's address with a scope is one on this interface; what the sets say of it: as a member, as one to be denied.
+    /// An entry, an address, whether a set with this entry contains the address, and whether it denies it.
     #[test]
     fn a_link_local_address_is_of_its_interface() {
         let number = "lo".parse::<crate::interface::InterfaceName>().unwrap().number().unwrap();
@@ -434,7 +436,7 @@ mod tests {
         assert_eq!(set.len(later), 2);
     }
 
-    /// Many entries that have expired, and one that has not.
+    /// A set with `count` entries that have expired, and one that has not.
     fn mostly_expired(count: u32) -> (AddressSet, Instant) {
         let set = set(&["192.0.2.1"]);
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Whose address it is: the peer's, the client's, the listener's; and the one place that unmaps `::ffff:a.b.c.d`.
+//! A type for each kind of address: the peer's, the client's, the listener's. Here alone `::ffff:a.b.c.d` becomes IPv4.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,35 +10,35 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 use crate::interface::InterfaceName;
 use crate::network::Network;
 
-/// The other end of the TCP connection: a proxy if we believe it, else a stranger.
+/// The other end of the connection: a proxy if we trust it, otherwise a stranger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerAddr {
-    /// An internet peer, as accept(2) gave it.
+    /// An internet address, as accept(2) gives it.
     Ip(SocketAddr),
-    /// A peer of a UNIX socket; most have no name.
+    /// The name of a UNIX socket. Most peers have none.
     Unix(UnixName),
-    /// A peer of another address family (its number), or of none: the kernel has not said who it is. Never trusted.
+    /// The number of another address family, or 0 if the kernel does not say who the peer is. Such a peer is never trusted.
     Unknown(u16),
 }
 
-/// The name of a UNIX socket: a path, an abstract name, or none (empty).
+/// The name of a UNIX socket: a path, or an abstract name, or empty if it has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnixName {
-    /// The bytes of the path, or of the name without its leading NUL.
+    /// The bytes of the path, or of the abstract name without its leading NUL.
     pub bytes: Box<[u8]>,
     /// Whether it is a Linux abstract name.
     pub is_abstract: bool,
 }
 
 impl PeerAddr {
-    /// The peer's IP address with an IPv4-mapped one unmapped; `None` where it has none.
+    /// The peer's IP address, or `None` if it has none. An IPv4-mapped address becomes IPv4.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.host().map(|host| host.ip)
     }
 
-    /// The peer's address without its port; `None` where it has none.
+    /// The peer's address without its port, or `None` if it has no IP address.
     #[must_use]
     pub fn host(&self) -> Option<Host> {
         match self {
@@ -47,7 +47,7 @@ impl PeerAddr {
         }
     }
 
-    /// As the kernel gives it, or does not.
+    /// The peer with this address, if the kernel gives one.
     pub(crate) fn from_kernel(address: Option<SocketAddrAny>) -> Self {
         let family = address.as_ref().map_or(AddressFamily::UNSPEC, SocketAddrAny::address_family);
         match (address, family) {
@@ -64,7 +64,7 @@ impl PeerAddr {
 impl From<&SocketAddrUnix> for UnixName {
     fn from(address: &SocketAddrUnix) -> Self {
         match (address.path_bytes(), address.abstract_name()) {
-            // The kernel gives a nameless socket no name at all, which reads as an empty abstract one.
+            // A socket without a name reads as one with an empty abstract name.
             (_, Some(name)) if !name.is_empty() => Self { bytes: name.into(), is_abstract: true },
             (Some(path), None) => Self { bytes: path.into(), is_abstract: false },
             _ => Self::default(),
@@ -89,12 +89,12 @@ impl fmt::Display for PeerAddr {
     }
 }
 
-/// An address without its port; a link-local one is of an interface. `Display` writes it as `getnameinfo` does, with the
-/// interface's name: `fe80::1%eth0`.
+/// An address without its port, and its interface if it is link-local. `Display` writes the interface's name behind it, as
+/// `getnameinfo` does: `fe80::1%eth0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Host {
-    /// With an IPv4-mapped address unmapped, so that IPv4 entries match it.
+    /// The address. An IPv4-mapped one becomes IPv4, so that IPv4 entries match it.
     pub ip: IpAddr,
     /// The number of the interface, or 0.
     pub scope_id: u32,
@@ -125,21 +125,21 @@ impl fmt::Display for Host {
         let Some(number) = NonZeroU32::new(self.scope_id) else { return Ok(()) };
         match InterfaceName::of(number) {
             Some(name) => write!(f, "%{name}"),
-            // The interface is gone.
+            // The interface no longer exists.
             None => write!(f, "%{number}"),
         }
     }
 }
 
-/// The client that a header names, or the TCP peer where it is served directly: what rules and limits are about.
+/// The client to which rules and limits apply: the one that the header names, or the peer if it is served directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ClientAddr {
-    /// With an IPv4-mapped address unmapped, so that IPv4 entries match it.
+    /// The address. An IPv4-mapped one becomes IPv4, so that IPv4 entries match it.
     pub ip: IpAddr,
     /// The client's port.
     pub port: u16,
-    /// The number of the interface that a link-local peer is on; 0 for others, and for all that a header names.
+    /// The number of the interface of a link-local peer. It is 0 for other peers, and for clients that a header names.
     pub scope_id: u32,
 }
 
@@ -155,9 +155,10 @@ impl ClientAddr {
         Host { ip: self.ip, scope_id: self.scope_id }
     }
 
-    /// Whether anybody can have this address as the source of a connection.
+    /// Whether a connection can come from this address.
     ///
-    /// The unspecified address, multicast and the IPv4 broadcast address cannot; a header that names one is malformed.
+    /// None can come from the unspecified address, from a multicast address or from the IPv4 broadcast address. A header that
+    /// names one of these is malformed.
     pub(crate) fn can_be_a_client(self) -> bool {
         !(self.ip.is_unspecified() || self.ip.is_multicast() || self.ip == IpAddr::V4(Ipv4Addr::BROADCAST))
     }
@@ -169,14 +170,14 @@ impl fmt::Display for ClientAddr {
     }
 }
 
-/// The network that limits count as one client: an IPv4 address, or an IPv6 prefix (an IPv6 client has a whole /64).
+/// The network that counts as one client for limits: an IPv4 address, or an IPv6 prefix (an IPv6 client has a whole /64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientNetwork(IpNet);
 
 impl ClientNetwork {
     pub(crate) fn of(ip: IpAddr, ipv6_prefix: u8) -> Self {
         let prefix = if ip.is_ipv4() { 32 } else { ipv6_prefix };
-        // No prefix is longer than its address, as `PerClient` has them; if it were, the address alone would be the client.
+        // A prefix that is longer than the address makes the address alone the client.
         Self(IpNet::new(ip, prefix).map_or(ip.into(), |network| network.trunc()))
     }
 }
@@ -187,7 +188,7 @@ impl From<ClientNetwork> for Network {
     }
 }
 
-/// Where a listener listens.
+/// The address of a listener, or of our end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LocalAddr {
@@ -198,7 +199,7 @@ pub enum LocalAddr {
 }
 
 impl LocalAddr {
-    /// `None` for the address of a family that is not served.
+    /// `None` for an address of a family that is not served.
     pub(crate) fn from_kernel(address: SocketAddrAny) -> Option<Self> {
         match PeerAddr::from_kernel(Some(address)) {
             PeerAddr::Ip(address) => Some(Self::Ip(address)),
@@ -211,7 +212,7 @@ impl LocalAddr {
 impl fmt::Display for LocalAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Unmapped it would look like an IPv4 socket.
+            // An IPv4-mapped address stays as it is, or the socket would look like an IPv4 one.
             Self::Ip(address) => {
                 Host { ip: address.ip(), ..Host::from(*address) }.with_port(address.port(), f)
             }

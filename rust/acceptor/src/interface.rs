@@ -1,4 +1,4 @@
-//! Network interfaces: their names, as people write them, and their numbers, as the kernel gives them with an address.
+//! Network interfaces: their names, as people write them, and their numbers, which the kernel gives with an address.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
-/// The name of an interface, as Linux allows it, which may exist or not.
+/// A name that Linux allows for an interface. The interface need not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InterfaceName {
     /// Padded with zeros: `IFNAMSIZ` without the last NUL.
@@ -14,19 +14,19 @@ pub(crate) struct InterfaceName {
 }
 
 impl InterfaceName {
-    /// The name that the interface of this number has now; `None` if there is none.
+    /// The name that the interface with this number has now. `None` if there is no such interface.
     pub(crate) fn of(number: NonZeroU32) -> Option<Self> {
         netdevice::index_to_name_inlined(any_socket()?, number.get()).ok()?.as_str().parse().ok()
     }
 
-    /// The number that the interface of this name has now; `None` if there is none.
+    /// The number that the interface with this name has now. `None` if there is no such interface.
     pub(crate) fn number(self) -> Option<NonZeroU32> {
         NonZeroU32::new(netdevice::name_to_index(any_socket()?, self.as_str()).ok()?)
     }
 
     fn as_str(&self) -> &str {
         let length = self.bytes.iter().position(|byte| *byte == 0).unwrap_or(self.bytes.len());
-        // It was made of a text.
+        // The bytes come from a `str`.
         self.bytes.get(..length).and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
     }
 }
@@ -34,7 +34,8 @@ impl InterfaceName {
 impl FromStr for InterfaceName {
     type Err = ();
 
-    /// By the kernel's own rule (`dev_valid_name`), and without what would be misread in an address or a log line.
+    /// Follows the kernel's rule (`dev_valid_name`). It also refuses characters that would be misread in an address or a log
+    /// line.
     fn from_str(text: &str) -> Result<Self, ()> {
         let is_wrong = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
         if text.is_empty() || matches!(text, "." | "..") || text.contains(is_wrong) {
@@ -52,7 +53,7 @@ impl fmt::Display for InterfaceName {
     }
 }
 
-/// Any socket answers questions about interfaces. Without a descriptor left nothing is known.
+/// A socket to ask about interfaces; any kind will do. `None` if no descriptor is left.
 fn any_socket() -> Option<std::os::fd::OwnedFd> {
     socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
 }

@@ -1,4 +1,4 @@
-//! An address or a network, as a set holds it and as people write it.
+//! An address or a network, as a set holds it, and its text form.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,10 +10,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::addresses::Host;
 use crate::interface::InterfaceName;
 
-/// An address or a network without host bits, IPv4-mapped ones folded into IPv4.
+/// An address or a network without host bits. An IPv4-mapped one becomes IPv4.
 ///
-/// A link-local one (within `fe80::/10`) means something on one interface only, so it may have a scope: the interface by
-/// its name or its number, `fe80::1%eth0` or `fe80::%3/64` (RFC 4007).
+/// A link-local one (within `fe80::/10`) has a meaning on one interface only. So it may have a scope, the name or the number of
+/// the interface: `fe80::1%eth0` or `fe80::%3/64` (RFC 4007).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network {
     pub(crate) range: IpNet,
@@ -30,7 +30,7 @@ pub(crate) enum Scope {
 /// A text that is neither an address nor a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkError {
-    /// The beginning of it.
+    /// The beginning of the text.
     text: String,
     fault: Fault,
 }
@@ -44,7 +44,7 @@ enum Fault {
 }
 
 impl Network {
-    /// A range without host bits that is not IPv4-mapped, on whatever interface.
+    /// `range` without a scope. It must have no host bits and must not be IPv4-mapped.
     pub(crate) fn of(range: impl Into<IpNet>) -> Self {
         Self { range: range.into(), scope: None }
     }
@@ -53,19 +53,19 @@ impl Network {
         self.scope.is_some()
     }
 
-    /// The same addresses on whatever interface.
+    /// The same addresses without a scope.
     pub(crate) fn without_scope(self) -> Self {
         Self { scope: None, ..self }
     }
 
-    /// Whether it lies in `fe80::/10`, where the same address is another host on each interface.
+    /// Whether it lies in `fe80::/10`, where the same address means another host on each interface.
     pub(crate) fn is_link_local(self) -> bool {
         matches!(self.range, IpNet::V6(range) if is_link_local(range))
     }
 }
 
 impl Scope {
-    /// The same interface in the other way of naming it, as long as there is one.
+    /// The same interface by its number instead of its name, or the reverse. `None` if there is no such interface now.
     pub(crate) fn other_form(self) -> Option<Self> {
         match self {
             Self::Number(number) => InterfaceName::of(number).map(Self::Name),
@@ -75,21 +75,21 @@ impl Scope {
 }
 
 impl From<IpAddr> for Network {
-    /// The address, on whatever interface.
+    /// The address, without a scope.
     fn from(ip: IpAddr) -> Self {
         Self::of(ip.to_canonical())
     }
 }
 
 impl From<SocketAddr> for Network {
-    /// The address without its port; a link-local one with its interface.
+    /// The address without its port. A link-local one has its interface as scope.
     fn from(address: SocketAddr) -> Self {
         Host::from(address).into()
     }
 }
 
 impl From<Host> for Network {
-    /// The address; a link-local one with its interface.
+    /// The address. A link-local one has its interface as scope.
     fn from(host: Host) -> Self {
         let network = Self::from(host.ip);
         let number = NonZeroU32::new(host.scope_id).filter(|_| network.is_link_local());
@@ -129,7 +129,7 @@ fn parse(text: &str) -> Result<Network, Fault> {
 fn parse_range(address: &str, prefix: Option<&str>) -> Result<IpNet, Fault> {
     let address: IpAddr = address.parse().map_err(|_| Fault::NoNetwork)?;
     let Some(prefix) = prefix else { return Ok(address.into()) };
-    // A number has no sign; `u8` would take one.
+    // A prefix has no sign, but parsing an `u8` would accept one.
     let is_number = prefix.bytes().all(|byte| byte.is_ascii_digit());
     let prefix = prefix.parse().ok().filter(|_| is_number).ok_or(Fault::NoNetwork)?;
     IpNet::new(address, prefix).map_err(|_| Fault::NoNetwork)

@@ -1,4 +1,4 @@
-//! A place among the open connections, in all and for one client, that its holder gives back by dropping it.
+//! A place among the open connections, of the listener and of one client. Its holder gives it back by dropping it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,48 +12,48 @@ use crate::addresses::ClientNetwork;
 use crate::cause::Cause;
 use crate::rate::{Rate, RateTable};
 
-/// What one client may do, counted over every listener that holds a clone.
+/// Limits for each client. All listeners that hold a clone count together.
 #[derive(Clone, Debug)]
 pub struct ClientLimits {
     limits: PerClient,
     clients: Arc<Clients>,
 }
 
-/// The numbers of [`ClientLimits`]; `None` means no limit.
+/// The limits of [`ClientLimits`]. `None` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PerClient {
-    /// Connections that are open at once.
+    /// How many connections a client may have open at once.
     pub max_connections: Option<usize>,
-    /// New connections per second.
+    /// How many new connections a client may open per second.
     pub rate: Option<Rate>,
-    /// How many leading bits of an IPv6 address make one client.
+    /// How many leading bits of an IPv6 address make up one client.
     pub ipv6_prefix: u8,
 }
 
 impl Default for PerClient {
     fn default() -> Self {
-        // A provider gives each of its IPv6 customers a /64 or more.
+        // Providers give each IPv6 customer a /64 or more.
         Self { max_connections: None, rate: None, ipv6_prefix: 64 }
     }
 }
 
 impl PerClient {
-    /// Sets how many connections may be open at once.
+    /// Sets how many connections a client may have open at once.
     #[must_use]
     pub const fn max_connections(mut self, max_connections: usize) -> Self {
         self.max_connections = Some(max_connections);
         self
     }
 
-    /// Sets how many new connections may come per second.
+    /// Sets how many new connections a client may open per second.
     #[must_use]
     pub const fn rate(mut self, rate: Rate) -> Self {
         self.rate = Some(rate);
         self
     }
 
-    /// Sets how many leading bits of an IPv6 address make one client.
+    /// Sets how many leading bits of an IPv6 address make up one client.
     #[must_use]
     pub const fn ipv6_prefix(mut self, ipv6_prefix: u8) -> Self {
         self.ipv6_prefix = ipv6_prefix;
@@ -64,38 +64,38 @@ impl PerClient {
 struct Clients(Mutex<Tables>);
 
 struct Tables {
-    /// As many entries as clients that are connected, so bounded by the open connections.
+    /// One entry for each connected client, so there are no more than open connections.
     open: HashMap<ClientNetwork, usize>,
     rates: RateTable,
 }
 
 impl ClientLimits {
-    /// Limits that nobody shares yet.
+    /// Limits with counts of their own.
     #[must_use]
     pub fn new(limits: PerClient) -> Self {
         let tables = Tables { open: HashMap::new(), rates: RateTable::default() };
         Self { limits, clients: Arc::new(Clients(Mutex::new(tables))) }
     }
 
-    /// The same counts under other limits.
+    /// Other limits with the same counts.
     #[must_use]
     pub fn with_limits(&self, limits: PerClient) -> Self {
         Self { limits, clients: Arc::clone(&self.clients) }
     }
 
-    /// The numbers in force.
+    /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> PerClient {
         self.limits
     }
 
-    /// Whether both count in the same place.
+    /// Whether both share their counts.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.clients, &other.clients)
     }
 
-    /// Counts a connection of `ip`, or says which limit forbids it. A refused one takes no place and spends no rate.
+    /// Counts a connection of `ip`. The error says which limit forbids it; then it takes no place and uses up no rate.
     pub(crate) fn admit(&self, ip: IpAddr, now: Instant) -> Result<ClientPermit, Cause> {
         let client = ClientNetwork::of(ip, self.limits.ipv6_prefix);
         let mut tables = self.clients.lock();
@@ -127,7 +127,7 @@ impl fmt::Debug for Clients {
     }
 }
 
-/// One client's place.
+/// A place among the open connections of one client.
 #[derive(Debug)]
 pub(crate) struct ClientPermit {
     client: ClientNetwork,
@@ -146,7 +146,7 @@ impl Drop for ClientPermit {
     }
 }
 
-/// How many connections of one listener are open: those that count against `max_connections`, and all.
+/// How many connections of one listener are open: all, and those that count against `max_connections`.
 #[derive(Debug, Default)]
 pub(crate) struct OpenConnections {
     limited: AtomicUsize,
@@ -154,16 +154,16 @@ pub(crate) struct OpenConnections {
 }
 
 impl OpenConnections {
-    /// A place for a connection that no limit is about: the proxy's own.
+    /// A place for a connection to which no limit applies: one of the proxy's own.
     pub(crate) fn admit_unlimited(self: &Arc<Self>) -> Permit {
         self.all.fetch_add(1, Ordering::Relaxed);
         Permit { open: Arc::clone(self), is_limited: false, client: None }
     }
 
-    /// A place for a client's connection, if there is one among `max_connections`.
+    /// A place for a client's connection, if fewer than `max_connections` are taken.
     pub(crate) fn admit(self: &Arc<Self>, max_connections: Option<usize>) -> Result<Permit, Cause> {
         let most = max_connections.unwrap_or(usize::MAX);
-        // In one step: on demand several threads admit at once.
+        // In one step, because several threads may admit at once on demand.
         let one_more = |open| (open < most).then_some(open + 1);
         self.limited
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
@@ -187,9 +187,9 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// With one client's place beside it.
+    /// Adds the client's own place.
     pub(crate) fn and(self, client: ClientPermit) -> Self {
-        // A struct that is dropped cannot be taken apart.
+        // Rust does not take a struct apart that has a `Drop`.
         let mut permit = self;
         permit.client = Some(client);
         permit

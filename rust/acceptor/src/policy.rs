@@ -1,4 +1,4 @@
-//! Whether a connection is wanted: the rules and limits for the client it comes from.
+//! Decides whether a connection is wanted: the rules and limits for its client.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,16 +11,18 @@ use crate::options::{HealthChecks, Options};
 use crate::outcome::Outcome;
 use crate::permit::{OpenConnections, Permit};
 
-/// What becomes of a connection that no rule forbids, and under which outcome it counts.
+/// What to do with a connection that no rule forbids, and the outcome under which it counts.
 #[derive(Debug)]
 pub(crate) enum Admission {
-    /// It is served.
+    /// Serve it.
     Serve(Outcome, Permit),
-    /// It is a health check that is counted and closed.
+    /// Count it and close it: it is a health check.
     Close(Outcome),
 }
 
-/// Decides on a connection from `peer` with `header`, if there is one, that is good. What forbids it comes with the client.
+/// Decides on a connection from `peer`. Its header, if it has one, is valid.
+///
+/// The error is the rule or limit that forbids it, with the client.
 pub(crate) fn decide<B: AsRef<[u8]>>(
     header: Option<&Header<B>>,
     peer: &PeerAddr,
@@ -30,7 +32,7 @@ pub(crate) fn decide<B: AsRef<[u8]>>(
 ) -> Result<Admission, (Cause, Option<ClientAddr>)> {
     let outcome = accepted_as(header);
     if matches!(outcome, Outcome::Local | Outcome::Unknown) {
-        // The proxy itself speaks, or for nobody: no rule about clients is meant.
+        // The proxy speaks for itself or names nobody, so rules about clients do not apply.
         return Ok(match options.health_checks {
             HealthChecks::Deliver => Admission::Serve(outcome, open.admit_unlimited()),
             HealthChecks::Close => Admission::Close(outcome),
@@ -43,7 +45,7 @@ pub(crate) fn decide<B: AsRef<[u8]>>(
     }
 }
 
-/// The client that `header` names, or the peer where there is no header; `None` for a UNIX socket's.
+/// The client: whom `header` names, or the peer if there is no header. `None` if it has no IP address.
 pub(crate) fn client_of<B: AsRef<[u8]>>(header: Option<&Header<B>>, peer: &PeerAddr) -> Option<ClientAddr> {
     match (header, peer) {
         (Some(header), _) => Some(ClientAddr::new(header.source()?.socket_addr()?)),
@@ -62,7 +64,7 @@ fn accepted_as<B: AsRef<[u8]>>(header: Option<&Header<B>>) -> Outcome {
     }
 }
 
-/// The rules in the order of what they cost, the limits last, so that a refused connection spends none of them.
+/// Applies the rules, the cheapest first. The limits come last, so that a refused connection uses up none of them.
 fn admit<B: AsRef<[u8]>>(
     header: Option<&Header<B>>,
     client: Option<ClientAddr>,
@@ -83,7 +85,7 @@ fn admit<B: AsRef<[u8]>>(
     }
     let permit = open.admit(options.max_connections)?;
     match client {
-        // A refusal here drops the permit, and with it the place.
+        // A refusal here drops the permit, which gives the place back.
         Some(client) => Ok(permit.and(options.client_limits.admit(client.ip, now)?)),
         None => Ok(permit),
     }
@@ -91,7 +93,7 @@ fn admit<B: AsRef<[u8]>>(
 
 fn check_lists(client: Option<ClientAddr>, options: &Options, now: Instant) -> Result<(), Cause> {
     let Some(client) = client else {
-        // The client of a UNIX socket has no address that could be on a list, so a list of who may come leaves it out.
+        // The client has no address that could be on a list. So `deny` cannot name it, and `allow` leaves it out.
         return if options.allow.is_some() { Err(Cause::NoAddressToAllow) } else { Ok(()) };
     };
     let host = client.host();
@@ -281,7 +283,7 @@ mod tests {
             let Ok(Admission::Serve(_, second)) = decide_on_one() else { panic!("its rate was spent") };
             drop(second);
             let Err((Cause::RateLimited { .. }, _)) = decide_on_one() else { panic!("no rate") };
-            // Nor does one that is too fast take a place.
+            // A client that is too fast takes no place either.
             assert_eq!(open.count(), 0);
         }
     }

@@ -1,4 +1,4 @@
-//! How often one client may connect: a virtual-scheduling (GCRA) meter per client network, in a bounded table.
+//! How often a client may connect: a meter for each client network (GCRA, virtual scheduling), in a bounded table.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use crate::keyed::LinkedHashMap;
 
 /// How many clients' meters are remembered, at about 80 bytes each.
 ///
-/// The one that has been idle longest makes room. A client that keeps connecting stays in, so it cannot hide in a crowd;
-/// one that was forgotten while its meter still ran gets at most its burst again.
+/// If the table is full, the client that has been idle longest is forgotten. A client that keeps connecting stays in the
+/// table, so it cannot hide in a crowd. A client that is forgotten too early gets at most its burst again.
 const REMEMBERED_CLIENTS: usize = 65_536;
 
-/// A rate in connections per second, and how many may come at once.
+/// How many connections may come per second in the long run, and how many at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     per_second: f64,
@@ -20,11 +20,12 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// The rates that can be counted, in connections per second. Once in 30 years is never; a meter that runs more slowly
-    /// would overflow its clock.
+    /// The possible rates, in connections per second. The lowest is one in 30 years. A still lower one would overflow the
+    /// meter's clock.
     pub const RANGE: RangeInclusive<f64> = 1e-9..=1e9;
 
-    /// `per_second` in the long run, `burst` at once; by default as many as come in a second. At least one.
+    /// `per_second` connections in the long run, and `burst` at once. `burst` is at least 1; by default it is `per_second`,
+    /// rounded up.
     ///
     /// `None` if the rate is not in [`Rate::RANGE`].
     #[must_use]
@@ -36,20 +37,20 @@ impl Rate {
             .then(|| Self { per_second, burst: burst.unwrap_or_else(default).max(1) })
     }
 
-    /// Connections per second in the long run.
+    /// How many connections per second may come in the long run.
     #[must_use]
     pub const fn per_second(self) -> f64 {
         self.per_second
     }
 
-    /// Connections that may come at once.
+    /// How many connections may come at once.
     #[must_use]
     pub const fn burst(self) -> u32 {
         self.burst
     }
 }
 
-/// For each client the time at which its meter would be empty again, the one that has been idle longest first.
+/// For each client, the time at which its meter will be empty. The client that has been idle longest comes first.
 #[derive(Default)]
 pub(crate) struct RateTable(LinkedHashMap<ClientNetwork, Instant>);
 
@@ -65,7 +66,7 @@ impl RateTable {
             self.0.insert(client, now + interval);
             return true;
         };
-        // Under one rate it is never later; what a slower rate has left behind must not outlast it.
+        // It can only be later if the rate was lower before, and that rate no longer applies.
         *empty_at = (*empty_at).min(now + tolerance.saturating_add(interval));
         let wait = empty_at.saturating_duration_since(now);
         if wait > tolerance {

@@ -1,4 +1,4 @@
-//! Who the peer is to us, hence whether its connection begins with a header (R3, R4).
+//! Whether we trust the peer, and therefore how its connection begins (R3, R4).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::options::{Options, ProxyProtocol, Untrusted};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Approach {
-    /// With a header, or it is refused.
+    /// With a header. Without one it is refused.
     Header,
-    /// With a header if its first byte can open one.
+    /// With a header, if its first byte can start one. Otherwise it is served without one.
     PerhapsHeader,
-    /// Without; a header that is there already is a proxy's mistake and is refused.
+    /// Without a header. If one is there already, a proxy is set up wrongly, and the connection is refused.
     NoHeader,
-    /// As an ordinary client's, whose bytes are never read as a header.
+    /// Like an ordinary client's. Its bytes are never read as a header.
     Direct,
-    /// Not at all: it is refused as `untrusted`.
+    /// Not at all: the connection is refused as `untrusted`.
     Refuse,
 }
 
-/// A function that says of each peer how its connection begins: see [`Options::policy`].
+/// A function that says for each peer how its connection begins: see [`Options::policy`].
 #[derive(Clone)]
 pub struct PeerPolicy(Arc<dyn Fn(&PeerAddr) -> Approach + Send + Sync>);
 
 impl PeerPolicy {
-    /// The policy that `approach` is. It is called for every connection by the thread that accepts, so it must not block.
+    /// A policy that calls `approach` for every connection, in the thread that accepts. So `approach` must not block.
     pub fn new(approach: impl Fn(&PeerAddr) -> Approach + Send + Sync + 'static) -> Self {
         Self(Arc::new(approach))
     }
@@ -63,10 +63,10 @@ pub(crate) fn approach(peer: &PeerAddr, options: &Options, now: Instant) -> Resu
     }
 }
 
-/// Whether `peer` is a proxy that we believe. Only the TCP peer is ever asked, never what a header says.
+/// Whether `peer` is a proxy that we believe. Only the other end of the connection counts, never what a header says.
 pub(crate) fn is_trusted(peer: &PeerAddr, options: &Options, now: Instant) -> bool {
     match (peer, &options.trusted) {
-        // Whoever reaches a UNIX socket has passed the file's permissions.
+        // A peer that reaches a UNIX socket has passed the permissions of its file.
         (PeerAddr::Unix(_), _) | (PeerAddr::Ip(_), None) => true,
         (PeerAddr::Ip(address), Some(trusted)) => trusted.contains(*address, now),
         (PeerAddr::Unknown(_), _) => false,
