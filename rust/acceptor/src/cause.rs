@@ -1,4 +1,4 @@
-//! Why a connection was refused: the outcome it counts under, and the facts that whoever reads the log wants to know.
+//! Why a connection was refused: the outcome under which it counts, and the facts for the reader of the log.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,73 +9,73 @@ use crate::network::Network;
 use crate::outcome::Outcome;
 use crate::rate::Rate;
 
-/// Why a connection was refused. A connection that is refused has one, so nothing that tells of it is empty.
+/// Why a connection was refused. Every refusal has a cause, so its text is never empty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Cause {
-    /// The peer is not one of the trusted, which are so many networks.
+    /// The peer is in none of the trusted `networks`.
     Untrusted {
         networks: usize,
-        /// An entry that would be the peer's if it had the scope.
+        /// An entry that would cover the peer if it had a scope.
         without_scope: Option<Network>,
     },
     /// The policy refuses the peer.
     RefusedByPolicy,
-    /// What came instead of a header.
+    /// This came instead of a header.
     MissingHeader(FirstBytes),
-    /// What came where none should.
+    /// A header came to a port that is set to have none.
     UnexpectedHeader(FirstBytes),
-    /// What the codec says, with its byte.
+    /// The codec has refused the header.
     Invalid(proxyproto_codec::Error),
-    /// The header names an address that nobody can have.
+    /// The header names an address that no client can have.
     ImpossibleClient,
-    /// Of the header `seen` bytes came in time, and at least `needed` did not.
+    /// `seen` bytes of the header came in time. At least `needed` are missing.
     Timeout { seen: usize, needed: usize, limit: Duration },
-    /// The header does not fit into the receive buffer, which has so many bytes as the kernel counts them.
+    /// The header does not fit into the receive buffer. `size` is in bytes, as the kernel counts them.
     ReceiveBuffer { size: usize },
-    /// The end came after `seen` bytes of the header, and at least `needed` before its own.
+    /// The peer closed after `seen` bytes of the header. At least `needed` are missing.
     ClosedEarly { seen: usize, needed: usize },
-    /// The peer has reset the connection when its header was read.
+    /// The peer reset the connection while its header was read.
     Reset,
-    /// The entry of `deny` that is the client's.
+    /// This entry of `deny` covers the client.
     Denied(Network),
-    /// `allow` has so many networks, and none is the client's.
+    /// None of the `networks` in `allow` covers the client.
     NotAllowed { networks: usize },
-    /// There is a list of who may come, and the client is at a UNIX socket.
+    /// `allow` is set, and the client has no IP address.
     NoAddressToAllow,
     /// The client has used up its rate.
     RateLimited { client: Network, rate: Rate },
-    /// The client has so many connections.
+    /// The client has as many connections open as it may have.
     TooManyFromClient { client: Network, open: usize, most: usize },
-    /// The listener has so many connections.
+    /// The listener has as many connections open as it may have.
     TooMany { open: usize, most: usize },
-    /// What is known of the client's TLS is not enough.
+    /// `require_tls` is set, and the header does not say that the client used TLS.
     TlsRequired(ClientTls),
-    /// What is known of the client's certificate is not enough.
+    /// `require_client_cert` is set, and the header does not say that the client's certificate was verified.
     CertRequired(ClientTls),
     /// It had waited longest for its header when more than `max_pending` waited.
     PendingOverflow { max_pending: usize },
-    /// It waited longest when the process ran out of descriptors.
+    /// It had waited longest for its header when the process ran out of descriptors.
     NoDescriptors,
-    /// The kernel has no memory to watch one more.
+    /// The kernel has no memory to watch one more connection.
     NoMemory,
 }
 
-/// What a header says of the client's TLS, where that is not enough.
+/// What is missing about the client's TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientTls {
     NoHeader,
-    /// Version 1 has no place for it.
+    /// A header of version 1 cannot say anything about TLS.
     Version1,
     NoTlv,
-    /// The client did not use it.
+    /// The client did not use TLS.
     Unused,
     NoCertificate,
-    /// The proxy could not verify the certificate: its library's number for why.
+    /// The proxy could not verify the certificate. The number is the error of its TLS library.
     NotVerified(u32),
 }
 
 impl Cause {
-    /// What the connection counts under.
+    /// The outcome under which the connection counts.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Untrusted { .. } | Self::RefusedByPolicy => Outcome::Untrusted,
@@ -95,14 +95,15 @@ impl Cause {
         }
     }
 
-    /// Balancers and monitors open a port to see that it is open, every few seconds. Not a word about that.
+    /// Whether the connection was a probe. Balancers and monitors connect every few seconds to see that the port is open, and
+    /// that is no news.
     pub(crate) fn is_probe(&self) -> bool {
         matches!(self, Self::ClosedEarly { seen: 0, .. } | Self::Reset)
     }
 }
 
 impl ClientTls {
-    /// What `header` says.
+    /// What `header` says about the client's TLS.
     pub(crate) fn of<B: AsRef<[u8]>>(header: Option<&Header<B>>) -> Self {
         let Some(header) = header else { return Self::NoHeader };
         match header.ssl() {

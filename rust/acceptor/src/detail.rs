@@ -1,4 +1,4 @@
-//! What the person who reads the log at night is told: what came, what it probably means, and what to change.
+//! The text about a refusal for the person who reads the log at night: what came, what it probably means, what to change.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::cause::Cause;
 use crate::refusal::Refusal;
 use crate::setting::{Setting, Wording};
 
-/// The facts, then the likely cause with what to change, in one line.
+/// One line: the facts, then the likely cause and what to change.
 pub(crate) fn detail(refusal: &Refusal, name: Wording) -> String {
     let mut facts = describe(refusal, name);
     if !refusal.first_bytes.is_empty() && !is_about_first_bytes(&refusal.cause) {
@@ -63,7 +63,7 @@ fn describe(refusal: &Refusal, name: Wording) -> String {
             )
         }
         Cause::Reset => "the peer reset the connection while its header was read".into(),
-        // The list by its name, which is the same in every face.
+        // `deny` has the same name in every face.
         Cause::Denied(entry) => format!("deny {entry} covers it"),
         Cause::NotAllowed { networks } => {
             format!("{} is not in {} ({})", client(refusal), name(Setting::Allow), count(networks, "network"))
@@ -97,7 +97,7 @@ fn describe(refusal: &Refusal, name: Wording) -> String {
     }
 }
 
-/// The likely cause with what to change, where there is one. A rule that an operator has made needs no cure.
+/// The likely cause and what to change, if there is something. A rule that works as its operator wants needs no remedy.
 fn remedy(refusal: &Refusal, name: Wording) -> Option<String> {
     Some(match refusal.cause {
         Cause::Untrusted { without_scope: Some(entry), .. } => {
@@ -184,7 +184,7 @@ fn remedy_for(error: proxyproto_codec::Error, refusal: &Refusal, name: Wording) 
     }
 }
 
-/// Whether the description says what the first bytes are.
+/// Whether the description shows the first bytes already.
 fn is_about_first_bytes(cause: &Cause) -> bool {
     match cause {
         Cause::MissingHeader(_) | Cause::UnexpectedHeader(_) => true,
@@ -206,7 +206,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-/// The first bytes as a person reads them.
+/// Writes the first bytes in hexadecimal.
 struct Hex<'a>(&'a [u8]);
 
 impl fmt::Display for Hex<'_> {

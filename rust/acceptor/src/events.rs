@@ -4,7 +4,7 @@ use tracing::{error, warn};
 
 use crate::log_lines::{LogLine, Severity};
 
-/// Says one line, in an event of this crate's.
+/// Emits one line as an event.
 pub(crate) fn say(line: &LogLine) {
     match line.severity() {
         Severity::Error => error!(target: TARGET, "{line}"),

@@ -1,4 +1,4 @@
-//! The lines in the log: what they say, and how many there may be.
+//! The lines for the log: what they say, and how many there may be.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct LogLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Severity {
-    /// Somebody should look at it.
+    /// An operator should look at it.
     Warning,
     /// The listener cannot do its work.
     Error,
@@ -31,16 +31,16 @@ pub enum Severity {
 /// What a line says of its listener.
 #[derive(Clone, Debug)]
 pub(crate) enum Said {
-    /// Somebody was refused, for the first time in a while.
+    /// A connection was refused, for the first time in a while.
     Refused(Refusal),
-    /// So many more were refused in the last seconds: all of one address for one reason.
+    /// More connections were refused in the last seconds, all from one address and for one reason.
     Again {
         outcome: Outcome,
         culprit: Option<Host>,
         count: u64,
         seconds: u64,
     },
-    /// So many more who had no line of their own.
+    /// More connections were refused that have no line of their own.
     Others {
         count: u64,
         seconds: u64,
@@ -93,7 +93,7 @@ impl fmt::Display for LogLine {
     }
 }
 
-/// Who, what was wrong, what came, what to do, and how often more will be said.
+/// Who was refused, what was wrong, what came, what to change, and how repeats are reported.
 fn refused(refusal: &Refusal, wording: Wording) -> String {
     let Refusal { outcome, peer, client, .. } = refusal;
     let whose = match client {
@@ -107,21 +107,21 @@ fn refused(refusal: &Refusal, wording: Wording) -> String {
     }
 }
 
-/// How many lines may be written in 10 s, whenever these begin.
+/// Bounds the lines in any 10 s, whenever these begin.
 #[derive(Default)]
 pub(crate) struct Budget {
-    /// When the last ones were written, the oldest first.
+    /// When the last lines were written, the oldest first.
     written: VecDeque<Instant>,
 }
 
 impl Budget {
-    /// How many lines there are in a window.
+    /// How many lines a window may have.
     pub(crate) const LINES: usize = 100;
 
-    /// How long lines count.
+    /// The length of a window.
     pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
-    /// How many may be written now.
+    /// How many lines may be written now.
     pub(crate) fn left(&mut self, now: Instant) -> usize {
         while self.written.front().is_some_and(|written| now >= *written + Self::WINDOW) {
             self.written.pop_front();

@@ -1,4 +1,4 @@
-//! What a listener is told to do. Each option is a type that cannot be wrong; what options mean together is checked here.
+//! The options of a listener. Their types allow no wrong values where possible; what they mean together is checked here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::permit::{ClientLimits, PerClient};
 use crate::setting::{Setting, Wording};
 use crate::trust::{Approach, PeerPolicy};
 
-/// Everything about a listener that can change while it runs.
+/// The options of a listener. All of them can change while it runs.
 ///
 /// ```
 /// use proxyproto_acceptor::{AddressSet, Options, Untrusted};
@@ -22,36 +22,38 @@ use crate::trust::{Approach, PeerPolicy};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Whether a header is required, possible or forbidden (R3).
+    /// Whether connections must, may or must not begin with a header (R3).
     pub proxy_protocol: ProxyProtocol,
-    /// The proxies whose headers are believed (R4); `None` believes every peer. Peers of a UNIX socket are believed.
+    /// The proxies whose headers are believed (R4). `None` means that every peer is believed. The peers of a UNIX socket
+    /// always are.
     pub trusted: Option<AddressSet>,
-    /// What becomes of the others.
+    /// What to do with peers that are not trusted.
     pub untrusted: Untrusted,
-    /// Says of each peer how its connection begins, in place of `proxy_protocol`, `trusted` and `untrusted`.
+    /// Says for each peer how its connection begins. It replaces `proxy_protocol`, `trusted` and `untrusted`.
     pub policy: Option<PeerPolicy>,
-    /// Versions, largest header, and the leniencies.
+    /// The allowed versions, the largest header, and what is tolerated.
     pub codec: proxyproto_codec::Options,
-    /// How long a connection may take to show its whole header, in total (R2).
+    /// How long a connection may take to send its whole header (R2).
     pub header_timeout: HeaderTimeout,
-    /// How many may wait for their header at once; when one more comes, the longest waiting is closed. At least 1.
+    /// How many connections may wait for their header. When one more comes, the one that has waited longest is closed. At
+    /// least 1.
     pub max_pending: usize,
-    /// Whether the kernel holds a connection back until its first bytes are there. `None`: on TCP sockets that we bound,
-    /// while a header is required of everybody.
+    /// Whether the kernel holds a connection back until its first bytes are there. With `None` it does so on TCP sockets that
+    /// we bound, as long as every connection must begin with a header.
     pub defer_accept: Option<bool>,
-    /// What becomes of connections in which the proxy itself speaks (LOCAL, UNKNOWN).
+    /// What to do with connections in which the proxy speaks for itself (LOCAL) or names nobody (UNKNOWN).
     pub health_checks: HealthChecks,
-    /// The clients that are served; `None` means all.
+    /// The clients that are served. `None` means all.
     pub allow: Option<AddressSet>,
-    /// The clients that are not served, whatever `allow` says.
+    /// The clients that are not served, even if `allow` contains them.
     pub deny: Option<AddressSet>,
-    /// How many connections of clients may be open at once.
+    /// How many connections of clients may be open at once. `None` means no limit.
     pub max_connections: Option<usize>,
-    /// What each client may do.
+    /// The limits for each client.
     pub client_limits: ClientLimits,
-    /// Serve only clients that used TLS, as the header's SSL TLV says.
+    /// Whether to serve only clients that used TLS, according to the SSL TLV of the header.
     pub require_tls: bool,
-    /// Serve only clients whose certificate the proxy has verified, as the header's SSL TLV says.
+    /// Whether to serve only clients whose certificate the proxy has verified, according to the SSL TLV of the header.
     pub require_client_cert: bool,
 }
 
@@ -78,7 +80,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Sets whether a header is required, possible or forbidden.
+    /// Sets whether connections must, may or must not begin with a header.
     #[must_use]
     pub fn proxy_protocol(mut self, proxy_protocol: ProxyProtocol) -> Self {
         self.proxy_protocol = proxy_protocol;
@@ -92,20 +94,20 @@ impl Options {
         self
     }
 
-    /// Sets what becomes of peers that are not trusted.
+    /// Sets what to do with peers that are not trusted.
     #[must_use]
     pub fn untrusted(mut self, untrusted: Untrusted) -> Self {
         self.untrusted = untrusted;
         self
     }
 
-    /// Sets what says of each peer how its connection begins, in place of `proxy_protocol`, `trusted` and `untrusted`. It
-    /// is called for every connection by the thread that accepts, so it must not block.
+    /// Sets a function that says for each peer how its connection begins. It replaces `proxy_protocol`, `trusted` and
+    /// `untrusted`. The thread that accepts calls it for every connection, so it must not block.
     ///
     /// ```
     /// use proxyproto_acceptor::{Approach, Options};
     ///
-    /// // Health checks of this machine come without a header, the others through a proxy.
+    /// // Health checks of this machine come without a header, all other connections through a proxy.
     /// let options = Options::default().policy(|peer| match peer.ip() {
     ///     Some(ip) if ip.is_loopback() => Approach::Direct,
     ///     _ => Approach::Header,
@@ -117,21 +119,21 @@ impl Options {
         self
     }
 
-    /// Sets the versions, the largest header, and the leniencies.
+    /// Sets the allowed versions, the largest header, and what is tolerated.
     #[must_use]
     pub fn codec(mut self, codec: proxyproto_codec::Options) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Sets how long a connection may take to show its whole header.
+    /// Sets how long a connection may take to send its whole header.
     #[must_use]
     pub fn header_timeout(mut self, header_timeout: HeaderTimeout) -> Self {
         self.header_timeout = header_timeout;
         self
     }
 
-    /// Sets how many may wait for their header at once.
+    /// Sets how many connections may wait for their header.
     #[must_use]
     pub fn max_pending(mut self, max_pending: usize) -> Self {
         self.max_pending = max_pending;
@@ -145,14 +147,14 @@ impl Options {
         self
     }
 
-    /// Sets what becomes of connections in which the proxy itself speaks.
+    /// Sets what to do with connections in which the proxy speaks for itself or names nobody.
     #[must_use]
     pub fn health_checks(mut self, health_checks: HealthChecks) -> Self {
         self.health_checks = health_checks;
         self
     }
 
-    /// Sets the clients that alone are served.
+    /// Sets the clients that are served; no others are.
     #[must_use]
     pub fn allow(mut self, allow: AddressSet) -> Self {
         self.allow = Some(allow);
@@ -173,7 +175,7 @@ impl Options {
         self
     }
 
-    /// Sets what each client may do.
+    /// Sets the limits for each client.
     #[must_use]
     pub fn client_limits(mut self, client_limits: ClientLimits) -> Self {
         self.client_limits = client_limits;
@@ -187,18 +189,18 @@ impl Options {
         self
     }
 
-    /// Sets whether only clients are served whose certificate the proxy has verified.
+    /// Sets whether only clients with a certificate that the proxy has verified are served.
     #[must_use]
     pub fn require_client_cert(mut self, require_client_cert: bool) -> Self {
         self.require_client_cert = require_client_cert;
         self
     }
 
-    /// Whether the options make sense, alone and together. Whatever takes options checks them so.
+    /// Checks whether the options make sense, each alone and all together. Every function that takes options does so.
     ///
     /// # Errors
     ///
-    /// [`OptionError`] names the first option that does not.
+    /// [`OptionError`] for the first option that makes no sense.
     pub fn check(&self) -> Result<(), OptionError> {
         let everybody_may = self.policy.is_none() && self.trusted.is_none();
         if self.proxy_protocol == ProxyProtocol::Optional && everybody_may {
@@ -215,12 +217,12 @@ impl Options {
         }
     }
 
-    /// Whether the kernel should hold connections back until their first bytes are there.
+    /// Whether the kernel is to hold connections back until their first bytes are there.
     ///
-    /// Where a header is not required the peer need not speak first, and would wait a second for nothing.
+    /// A peer that need not send a header need not speak first either. It would wait a second for nothing.
     pub(crate) fn defers_accept(&self, bound_by_us: bool) -> bool {
         let serves_strangers = match &self.policy {
-            // It may let any peer begin without a header.
+            // A policy may let any peer begin without a header.
             Some(_) => true,
             None => self.trusted.is_some() && self.untrusted == Untrusted::Direct,
         };
@@ -229,13 +231,13 @@ impl Options {
     }
 }
 
-/// An option that cannot be meant.
+/// Options that make no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OptionError {
     /// [`ProxyProtocol::Optional`] without `trusted` (R3, R4).
     OptionalWithoutTrusted,
-    /// A limit of 0, under which nobody would be served.
+    /// A limit of 0, with which nobody would be served.
     Zero {
         /// The limit.
         option: Setting,
@@ -272,10 +274,10 @@ macro_rules! words {
         pub enum $type { $($(#[$variant_doc])* $variant,)* }
 
         impl $type {
-            /// Every word that can be said.
+            /// All words, one for each value.
             pub const WORDS: &'static [&'static str] = &[$($word,)*];
 
-            /// The word for it.
+            /// The word for this value.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
@@ -298,36 +300,37 @@ macro_rules! words {
 words! {
     /// Whether connections begin with a header.
     ProxyProtocol {
-        /// Every connection of a trusted peer begins with one.
+        /// Every connection of a trusted peer begins with a header.
         Required = "required",
-        /// A trusted peer's first byte decides. A server that speaks first does not fit: nothing is handed over before it.
+        /// The first byte of a trusted peer decides. This does not fit a server that speaks first, because it gets a
+        /// connection only after that byte.
         Optional = "optional",
-        /// None does; one that does is refused, so that a proxy's mistake is seen.
+        /// No connection begins with a header. One that does is refused, so that the proxy's wrong configuration is noticed.
         Off = "off",
     }
 }
 
 words! {
-    /// What becomes of a peer that is not a trusted proxy.
+    /// What to do with a peer that is not a trusted proxy.
     Untrusted {
-        /// Closed.
+        /// Close the connection.
         Refuse = "refuse",
-        /// Served as an ordinary client; its bytes are never read as a header.
+        /// Serve it as an ordinary client. Its bytes are never read as a header.
         Direct = "direct",
     }
 }
 
 words! {
-    /// What becomes of connections in which the proxy itself speaks.
+    /// What to do with connections in which the proxy speaks for itself or names nobody.
     HealthChecks {
-        /// Served, with the real endpoints, so that a check of the whole server works.
+        /// Serve them, with the real endpoints, so that a check can test the whole server.
         Deliver = "deliver",
-        /// Counted and closed: the check sees that the port is open.
+        /// Count and close them: the check sees that the port is open.
         Close = "close",
     }
 }
 
-/// A word that an option does not know.
+/// The error for a word that is none of an option's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownWord(&'static [&'static str]);
 
@@ -344,22 +347,22 @@ impl fmt::Display for UnknownWord {
 
 impl std::error::Error for UnknownWord {}
 
-/// A header's time: more than 0 s and at most an hour; by default 5 s.
+/// How long a header may take: more than 0 s and at most an hour; by default 5 s.
 ///
-/// R2 wants at least 3 s, one retransmission; tests and local proxies may want less. More than minutes would let silent
-/// strangers hold places for nothing.
+/// R2 asks for at least 3 s, which allows for one retransmission. Tests and local proxies may want less. With a long timeout
+/// silent strangers hold places for nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeaderTimeout(Duration);
 
 impl HeaderTimeout {
-    /// A time of `seconds`, or `None` if it is not a number in the range.
+    /// A timeout of `seconds`, or `None` if that is not a number in the range.
     #[must_use]
     pub fn from_secs(seconds: f64) -> Option<Self> {
-        // A NaN is in no range.
+        // NaN is not in the range either.
         (seconds > 0.0 && seconds <= 3600.0).then(|| Self(Duration::from_secs_f64(seconds)))
     }
 
-    /// The time.
+    /// The timeout as a duration.
     #[must_use]
     pub const fn get(self) -> Duration {
         self.0
@@ -374,7 +377,7 @@ impl TryFrom<Duration> for HeaderTimeout {
     }
 }
 
-/// A [`HeaderTimeout`] that cannot be meant.
+/// The error for a duration that is out of the range of a [`HeaderTimeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHeaderTimeout(Duration);
 

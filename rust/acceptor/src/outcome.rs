@@ -1,4 +1,4 @@
-//! What became of a connection: at once the name of a counter, the reason in the log and a metrics label.
+//! What became of a connection. An outcome is the name of a counter, the reason in the log, and a label of metrics.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +16,13 @@ macro_rules! outcomes {
             /// Every outcome, accepted ones first, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The stable lower-case name.
+            /// The name, in lower case. It does not change between versions.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Whether the connection was served (or, for health checks, could have been).
+            /// Whether the connection was accepted: served, or closed as a health check.
             #[must_use]
             pub const fn is_accepted(self) -> bool {
                 match self { $(Self::$variant => $accepted,)* }
@@ -32,11 +32,11 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// Served, with a version 1 header that names the client.
+    /// Served with a version 1 header that names the client.
     V1 = "v1", true;
-    /// Served, with a version 2 header that names the client.
+    /// Served with a version 2 header that names the client.
     V2 = "v2", true;
-    /// A version 2 LOCAL header: the proxy itself speaks (R23).
+    /// A version 2 LOCAL header: the proxy speaks for itself (R23).
     Local = "local", true;
     /// A header that names nobody: v1 UNKNOWN (R10) or v2 UNSPEC (R26).
     Unknown = "unknown", true;
@@ -44,33 +44,33 @@ outcomes! {
     Direct = "direct", true;
     /// The peer is not one of the trusted proxies (R4).
     Untrusted = "untrusted", false;
-    /// The first bytes are no PROXY header.
+    /// The first bytes are not a PROXY header.
     MissingHeader = "missing-header", false;
     /// A header that breaks the rules, or names an address that cannot be a client's.
     Malformed = "malformed", false;
     /// A header longer than `max_header_size`.
     Oversized = "oversized", false;
-    /// A CRC32C that does not fit its header (R34).
+    /// A CRC32C that does not match its header (R34).
     BadChecksum = "bad-checksum", false;
     /// No complete header within `header_timeout` (R2).
     Timeout = "timeout", false;
     /// The peer closed before its header was complete (R30).
     ClosedEarly = "closed-early", false;
-    /// A header on a port that is configured to have none (R3).
+    /// A header on a port that is set to have none (R3).
     UnexpectedHeader = "unexpected-header", false;
     /// A header of a version that `versions` does not allow.
     VersionNotAllowed = "version-not-allowed", false;
     /// The client's address is in `deny`, or not in `allow`.
     Denied = "denied", false;
-    /// The client opens connections faster than its rate.
+    /// The client opens connections faster than its rate allows.
     RateLimited = "rate-limited", false;
     /// The client has as many connections as one client may.
     TooManyFromClient = "too-many-from-client", false;
     /// There are as many connections as the listener may have.
     TooMany = "too-many", false;
-    /// `require_tls`, and the header does not say that the client used TLS.
+    /// `require_tls` is set, and the header does not say that the client used TLS.
     TlsRequired = "tls-required", false;
-    /// `require_client_cert`, and the header does not say that the client's certificate was verified.
+    /// `require_client_cert` is set, and the header does not say that the client's certificate was verified.
     CertRequired = "cert-required", false;
     /// It had waited longest for its header when more than `max_pending` waited.
     PendingOverflow = "pending-overflow", false;
@@ -94,7 +94,7 @@ impl From<Fault> for Outcome {
     }
 }
 
-/// One counter an outcome, and one for the pauses.
+/// One counter for each outcome, and one for the pauses.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -108,7 +108,7 @@ impl Counters {
         }
     }
 
-    /// Counts a pause of accepting, for want of descriptors or memory.
+    /// Counts a pause of accepting.
     pub(crate) fn add_pause(&self) {
         self.pauses.fetch_add(1, Ordering::Relaxed);
     }

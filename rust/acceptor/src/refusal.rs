@@ -1,4 +1,4 @@
-//! The record of a refused connection.
+//! The record of refused connections.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,25 +9,26 @@ use crate::detail::detail;
 use crate::outcome::Outcome;
 use crate::setting::{Setting, Wording};
 
-/// How many of the first bytes a record holds: enough for a signature and what stands behind it.
+/// How many of the first bytes a record holds: a signature and some bytes behind it.
 const MOST_FIRST_BYTES: usize = 24;
 
-/// A refused connection, or several of the same address for the same reason.
+/// A refused connection, or several that came from one address and were refused for one reason.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub outcome: Outcome,
-    /// The TCP peer of the latest one.
+    /// The peer of the latest connection.
     pub peer: PeerAddr,
-    /// The client that the header named, or the peer that was to be served directly; `None` where no header was read.
+    /// The client: the one that the header names, or a peer that would have been served directly. `None` if no header was
+    /// read.
     pub client: Option<ClientAddr>,
-    /// The first bytes, at most 24.
+    /// The first bytes of the latest connection, at most 24.
     pub first_bytes: Vec<u8>,
     /// The listener's address.
     pub listener: Arc<str>,
     /// How many connections this record stands for.
     pub count: u64,
-    /// When the latest one was refused.
+    /// When the latest connection was refused.
     pub time: SystemTime,
     pub(crate) cause: Cause,
 }
@@ -52,19 +53,19 @@ impl Refusal {
         }
     }
 
-    /// What was wrong with the latest one and at which byte, what came instead, and what to change, in a line for people.
+    /// One line for people about the latest connection: what was wrong, at which byte, what came instead, and what to change.
     #[must_use]
     pub fn detail(&self) -> String {
         self.detail_in(Setting::in_rust)
     }
 
-    /// [`Refusal::detail`] with other names for the settings.
+    /// As [`Refusal::detail`], with other names for the settings.
     #[must_use]
     pub fn detail_in(&self, wording: Wording) -> String {
         detail(self, wording)
     }
 
-    /// Whose doing it is: the client's if a header named one, else the peer's. `None` where it has no IP address.
+    /// The address to blame: the client's if a header names one, otherwise the peer's. `None` if it is not an IP address.
     pub(crate) fn culprit(&self) -> Option<Host> {
         self.client.map(ClientAddr::host).or_else(|| self.peer.host())
     }
@@ -80,12 +81,12 @@ pub(crate) mod tests {
     use proxyproto_codec::{FirstBytes, decode};
     use std::time::Duration;
 
-    /// Somebody who is too slow.
+    /// The refusal of a peer that was too slow.
     pub(crate) fn timeout(peer: &str) -> Refusal {
         refusal(Cause::Timeout { seen: 0, needed: 1, limit: Duration::from_secs(5) }, peer)
     }
 
-    /// Somebody who does something else.
+    /// The refusal of a peer that sent no header.
     pub(crate) fn missing_header(peer: &str) -> Refusal {
         refusal(Cause::MissingHeader(FirstBytes::Nothing), peer)
     }
@@ -105,12 +106,12 @@ pub(crate) mod tests {
         text.parse().unwrap()
     }
 
-    /// As a keyword of another face, so that a text that does not ask shows.
+    /// The one name that another face has for every setting. A text that does not ask for the name does not contain it.
     fn keyword(_: Setting) -> &'static str {
         "KEYWORD"
     }
 
-    /// A cause, the first bytes, what the outcome is, and what the detail says in Rust.
+    /// A cause, the first bytes, the outcome, and the detail in Rust's words.
     #[expect(clippy::too_many_lines, reason = "a table")]
     fn cases() -> Vec<(Cause, &'static [u8], &'static str, String)> {
         let any = proxyproto_codec::Options::default();

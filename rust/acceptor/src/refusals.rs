@@ -1,6 +1,6 @@
-//! What has been refused and is to be told: one record for each address and reason, for code and for the log.
+//! The refusals to report: one record for each address and reason, for code and for the log.
 //!
-//! A misconfigured balancer, or ten thousand strangers, must neither fill the memory nor the disk. The counters stay exact.
+//! A wrongly configured balancer or ten thousand strangers must fill neither the memory nor the disk. The counters stay exact.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,55 +14,56 @@ use crate::notice::Notice;
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 
-/// How many records there are at most. What is refused for others, before anybody takes these, is counted as dropped.
+/// How many records there are at most. If nobody takes them, refusals for which there is no room are counted as dropped.
 const MOST_RECORDS: usize = 1024;
 
-/// How many lines about the listener itself wait to be taken; the latest ones stay.
+/// How many lines about the listener itself may wait to be taken. The latest ones stay.
 const MOST_NOTICES: usize = 100;
 
-/// How many lines in a window may be counts of repeats; the rest is for who is new.
+/// How many lines of a window may be counts of repeats. The rest is for new refusals.
 const MOST_COUNTS: usize = 49;
 
-/// What has been refused, and what of it has not been told yet.
+/// The records and log lines that have not been taken yet.
 ///
-/// A record is told as often as it is taken. Its first time is a line in the log too, if the window has one left; after that
-/// repeats are counted, and the count is a line when the window is over. Lines are made when they are taken, so that no
-/// time and no memory goes into what nobody reads.
+/// Each take returns the records that have changed. The log gets a line for the first refusal of a record, if the window has
+/// a line left. Repeats are counted, and at the end of the window the count becomes a line. Lines are made when they are
+/// taken, so nothing is spent on lines that nobody reads.
 #[derive(Default)]
 pub(crate) struct Refusals {
     records: LinkedHashMap<(Outcome, Option<Host>), Record>,
-    /// How many records have something to tell.
+    /// How many records have refusals that were not taken.
     untold: usize,
-    /// Connections whose record found no room, since they were last told.
+    /// Connections for whose record there was no room, since the last take.
     dropped: u64,
-    /// Connections of which no line speaks, since the window began.
+    /// Connections without a line in this window, apart from those that a record counts.
     unlined: u64,
     notices: VecDeque<LogLine>,
     budget: Budget,
-    /// When the window began in which repeats are counted; `None` while nothing is refused.
+    /// When the window began in which repeats are counted. `None` while nothing is refused.
     window: Option<Instant>,
-    /// The window is over, and there are counts to write.
+    /// Whether the window is over and there are counts to write.
     are_counts_due: bool,
     listener: Option<Arc<str>>,
 }
 
 struct Record {
-    /// The latest one; its count is of those that have not been told.
+    /// The latest refusal. Its count is of those that were not taken.
     refusal: Refusal,
-    /// Whether there is a line of it in this window or the last.
+    /// Whether it has a line in this window or the last.
     has_line: bool,
-    /// Connections since that line.
+    /// How many connections came since that line.
     unlined: u64,
 }
 
 /// What a taker of refusals gets.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct TakenRefusals {
-    /// Folded by reason and address, the first refused first.
+    /// One for each reason and address, in the order of the first refusals.
     pub records: Vec<Refusal>,
     /// Log lines, already throttled.
     pub lines: Vec<LogLine>,
-    /// Connections whose records found no room.
+    /// How many connections have no record, for want of room.
     pub dropped: u64,
 }
 
@@ -87,7 +88,7 @@ impl Refusals {
         }
     }
 
-    /// Adds a line that is about the listener itself, and that no window counts.
+    /// Adds a line about the listener itself. It does not count as one of the window's.
     pub(crate) fn say(&mut self, listener: &Arc<str>, notice: Notice) {
         if self.notices.len() >= MOST_NOTICES {
             self.notices.pop_front();
@@ -95,7 +96,7 @@ impl Refusals {
         self.notices.push_back(LogLine::new(listener, Said::Notice(notice)));
     }
 
-    /// Ends a window that is over; then there is something to take, or nothing has been refused any more.
+    /// Ends a window that is over. Then there is something to take, or nothing was refused in the window.
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.next_tick().is_none_or(|end| now < end) {
             return;
@@ -104,7 +105,7 @@ impl Refusals {
         self.are_counts_due = self.unlined > 0 || self.records.values().any(has_repeats);
         if !self.are_counts_due {
             self.window = None;
-            // Who comes again after so long is news.
+            // A refusal after so long is news again.
             self.records.values_mut().for_each(|record| record.has_line = false);
             self.forget_told();
         }
@@ -154,7 +155,7 @@ impl Refusals {
             }
         }
         if let (Some(listener), count @ 1..) = (&self.listener, mem::take(&mut self.unlined)) {
-            // All others have left one line, and the last of this kind is a window old.
+            // The others have left one line for it, and the last such line is a window old.
             self.budget.spend(now);
             lines.push(LogLine::new(listener, Said::Others { count, seconds }));
         }
@@ -162,7 +163,7 @@ impl Refusals {
         self.window = (lines.len() > before).then_some(now);
     }
 
-    /// Writes a line for each record that has none, as long as the window has one left.
+    /// Writes a line for each record that has none, as long as the window has lines left.
     fn write_first_lines(&mut self, now: Instant, lines: &mut Vec<LogLine>) {
         for record in self.records.values_mut().filter(|record| !record.has_line && record.unlined > 0) {
             self.window.get_or_insert(now);
@@ -170,7 +171,7 @@ impl Refusals {
                 self.budget.spend(now);
                 lines.push(LogLine::new(&record.refusal.listener, Said::Refused(record.refusal.clone())));
                 record.has_line = true;
-                // The line is of one of them.
+                // The line stands for one of them.
                 record.unlined -= 1;
             } else {
                 self.unlined += mem::take(&mut record.unlined);
@@ -181,7 +182,7 @@ impl Refusals {
         }
     }
 
-    /// Forgets the records that have neither something to tell nor a line that repeats would be counted under.
+    /// Forgets the records that were taken and have no line under which repeats would be counted.
     fn forget_told(&mut self) {
         self.records.retain(|_, record| record.has_line || record.refusal.count > 0);
     }

@@ -1,47 +1,47 @@
-//! What texts call the options: the face that shows a text chooses, since its reader knows no other names.
+//! The names of options in texts. The face that shows a text chooses them, since its readers know only its own names.
 
-/// An option, or a value of one, that a text tells somebody to look at.
+/// An option that a text names, or a value of one.
 ///
-/// Exhaustive on purpose: a new one needs a name in every face.
+/// The enum is exhaustive on purpose: a new setting needs a name in every face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Setting {
-    /// The clients that alone are served.
+    /// The list of the clients that are served.
     Allow,
-    /// How long a connection may take to show its header.
+    /// How long a connection may take to send its header.
     HeaderTimeout,
     /// How many connections of clients may be open.
     MaxConnections,
-    /// How many of one client.
+    /// How many connections of one client may be open.
     MaxConnectionsPerClient,
-    /// The longest header.
+    /// The length of the longest header.
     MaxHeaderSize,
     /// How many connections may wait for their header.
     MaxPending,
-    /// That no connection begins with a header.
+    /// The value "no connection begins with a header".
     ProxyProtocolOff,
-    /// That a connection may begin with one.
+    /// The value "a connection may begin with a header".
     ProxyProtocolOptional,
-    /// That every connection does.
+    /// The value "every connection begins with a header".
     ProxyProtocolRequired,
-    /// How many connections one client may open in a second.
+    /// How many connections one client may open per second.
     RatePerClient,
-    /// That only clients are served whose certificate was verified.
+    /// Whether only clients with a verified certificate are served.
     RequireClientCert,
-    /// That only clients are served that used TLS.
+    /// Whether only clients that used TLS are served.
     RequireTls,
-    /// The proxies that are believed.
+    /// The list of the trusted proxies.
     Trusted,
-    /// That peers that are not are served as clients.
+    /// The value "peers that are not trusted are served as ordinary clients".
     UntrustedDirect,
     /// The versions of the protocol that are allowed.
     Versions,
 }
 
-/// What a text calls a setting. [`Setting::in_rust`] is this crate's own.
+/// Gives the name of a setting in a text. [`Setting::in_rust`] gives this crate's own names.
 pub type Wording = fn(Setting) -> &'static str;
 
 impl Setting {
-    /// Every one.
+    /// All settings.
     pub const ALL: &'static [Self] = &[
         Self::Allow,
         Self::HeaderTimeout,
@@ -60,7 +60,7 @@ impl Setting {
         Self::Versions,
     ];
 
-    /// As [`Options`](crate::Options) calls it.
+    /// The name in this crate, such as a field of [`Options`](crate::Options).
     #[must_use]
     pub const fn in_rust(self) -> &'static str {
         match self {
