@@ -1,4 +1,4 @@
-//! An axum server behind a proxy. In a crate of your own this takes the feature `axum`. Try it:
+//! An axum server behind a proxy. In your own crate, turn on the feature `axum`. Try it:
 //!
 //! ```sh
 //! cargo run --example axum &
@@ -13,7 +13,7 @@ use proxyproto_acceptor::{ClientInfo, Options, ProxyListener};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().init();
-    // Whoever may send a header can claim to be anybody, so this is the list of your proxies.
+    // List only your own proxies here: a trusted peer can claim to speak for any client.
     let proxies = ["127.0.0.0/8".parse()?].into_iter().collect();
     let listener = ProxyListener::bind("127.0.0.1:7008", Options::default().trusted(proxies)).await?;
     let app = Router::new().route("/", get(who_am_i));
@@ -24,6 +24,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn who_am_i(ConnectInfo(info): ConnectInfo<ClientInfo>) -> String {
-    let host = info.header.as_ref().and_then(|header| header.authority()).unwrap_or("no host");
-    format!("you are {}, and asked {} for {host}\n", info.client, info.peer)
+    let host = info.header.as_ref().and_then(|header| header.authority()).unwrap_or("no host name");
+    format!("you are {}, through {}, for {host}\n", info.client, info.peer)
 }

@@ -18,7 +18,7 @@ use proxyproto_acceptor::{Options, ProxyListener};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().init();
-    // Whoever may send a header can claim to be anybody, so this is the list of your proxies.
+    // List only your own proxies here: a trusted peer can claim to speak for any client.
     let proxies = ["127.0.0.0/8".parse()?].into_iter().collect();
     let listener = ProxyListener::bind("127.0.0.1:7009", Options::default().trusted(proxies)).await?;
     loop {

@@ -1,4 +1,4 @@
-//! The listener for [`axum::serve()`], and the client for its handlers (feature `axum`).
+//! [`axum::serve()`] takes the listener, and its handlers learn the client (feature `axum`).
 
 use std::future;
 use std::io;
@@ -13,7 +13,7 @@ use crate::addresses::PeerAddr;
 use crate::proxied_stream::ProxiedStream;
 use crate::proxy_listener::ProxyListener;
 
-/// Once the listener is drained and empty, `accept` waits for ever: what ends [`axum::serve()`] is its graceful shutdown.
+/// When the listener is drained and empty, `accept` waits for ever. To end [`axum::serve()`], use its graceful shutdown.
 impl Listener for ProxyListener {
     type Io = ProxiedStream;
     type Addr = SocketAddr;
@@ -30,17 +30,18 @@ impl Listener for ProxyListener {
     }
 }
 
-/// Who the client of a request is, and who says so: for `into_make_service_with_connect_info::<ClientInfo>()`, and in
-/// handlers `ConnectInfo<ClientInfo>`.
+/// The client of a request and the proxy that names it.
 ///
-/// Handlers that take a `ConnectInfo<SocketAddr>` stay as they are, and see the client, behind
-/// `listener.tap_io(|_| {})` ([`ListenerExt`](axum::serve::ListenerExt)).
+/// Make the service with `into_make_service_with_connect_info::<ClientInfo>()`, and take `ConnectInfo<ClientInfo>` in handlers.
+///
+/// Handlers that take a `ConnectInfo<SocketAddr>` need no change to see the client: serve `listener.tap_io(|_| {})`
+/// ([`ListenerExt`](axum::serve::ListenerExt)).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientInfo {
     /// The client: see [`ProxiedStream::client_addr`].
     pub client: SocketAddr,
-    /// The other end of the connection itself: the proxy.
+    /// The other end of the connection: the proxy, or a client that is served directly.
     pub peer: PeerAddr,
     /// The header; `None` for a connection that is served without one.
     pub header: Option<Arc<Header>>,

@@ -1,4 +1,4 @@
-//! How many descriptors connections without a header may take, so that some are left for those that are served.
+//! How many descriptors late connections may take, so that some are left for those that are served.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,10 +7,10 @@ use rustix::process::{Resource, getrlimit};
 /// How many listeners are open in this process.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether this process has been told that it has too few descriptors. It holds for every listener alike.
+/// Whether a listener has said that this process has too few descriptors. Once is enough for all of them.
 pub(crate) static SAID: AtomicBool = AtomicBool::new(false);
 
-/// One more listener, until it is dropped.
+/// Counts one open listener, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenListener(());
 
@@ -27,11 +27,10 @@ impl Drop for OpenListener {
     }
 }
 
-/// How many connections of one listener may wait for their header where `wanted` are allowed to.
+/// How many connections of one listener may wait for their header, if its options allow `wanted`.
 ///
-/// All listeners together leave half of `RLIMIT_NOFILE`. Without that, 1,100 strangers with one byte each took all of the
-/// usual 1,024 descriptors: a good connection waited 5 s for one of them to run out of time, and the program could open no
-/// file.
+/// All listeners together leave half of `RLIMIT_NOFILE` free. Before that, 1,100 strangers that sent one byte each took all of
+/// the usual 1,024 descriptors: a good connection waited 5 s until one of them timed out, and the program could open no file.
 pub(crate) fn most_pending(wanted: usize) -> usize {
     let Some(limit) = limit() else { return wanted };
     let share = limit / 2 / LISTENERS.load(Ordering::Relaxed).max(1);
@@ -54,7 +53,7 @@ mod tests {
         let _one = OpenListener::new();
         let alone = most_pending(usize::MAX);
         assert!(alone <= limit / 2, "{alone} of {limit}");
-        // Other tests of this process may have listeners too, so there are three or more.
+        // Other tests of this process may have listeners too, so there are at least three.
         let _more = [OpenListener::new(), OpenListener::new()];
         assert!(most_pending(usize::MAX) <= limit / 6);
     }

@@ -2,8 +2,8 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "proxyproto-acceptor works on Linux only: it rests on accept4, epoll, eventfd, SO_RCVLOWAT and MSG_TRUNC. The headers \
-     themselves are read by proxyproto-codec, on every platform"
+    "proxyproto-acceptor works on Linux only: it needs accept4, epoll, eventfd, SO_RCVLOWAT and MSG_TRUNC. To read PROXY \
+     headers on other platforms, use proxyproto-codec"
 );
 
 pub use proxyproto_codec as codec;

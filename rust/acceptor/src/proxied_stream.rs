@@ -1,4 +1,4 @@
-//! A connection as a tokio server reads and writes it, with what the header said of it.
+//! A connection as a tokio server reads and writes it, with its header.
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ use crate::queue::Connection;
 use crate::socket;
 use crate::stream_io::StreamIo;
 
-/// A connection whose header has been read: its first byte is the one behind the header.
+/// A connection whose header has been read. Its first byte is the one behind the header.
 ///
 /// It holds a place among the open connections (`max_connections`, `client_limits`) until it is dropped.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct ProxiedStream {
     permit: Permit,
 }
 
-/// What a [`ProxiedStream`] is made of.
+/// The parts of a [`ProxiedStream`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parts {
@@ -38,13 +38,13 @@ pub struct Parts {
     pub stream: InnerStream,
     /// The header; `None` for a connection that is served without one.
     pub header: Option<Header>,
-    /// The other end of the connection: the proxy, or the client itself where it is served directly.
+    /// The other end of the connection: the proxy, or a client that is served directly.
     pub peer: PeerAddr,
-    /// Its place among the open connections; dropping it gives it back.
+    /// Its place among the open connections. Dropping it gives the place back.
     pub permit: Permit,
 }
 
-/// The connection itself, of either kind.
+/// The connection itself, as tokio's own stream.
 #[derive(Debug)]
 pub enum InnerStream {
     /// Accepted on an internet address.
@@ -65,10 +65,11 @@ impl ProxiedStream {
         self.header.as_ref()
     }
 
-    /// The client: as the header names it, or the peer where it names nobody (LOCAL, UNKNOWN, UNSPEC) or there is none.
+    /// The client's address: the one in the header, or the peer's if the header names nobody (LOCAL, UNKNOWN, UNSPEC) or there
+    /// is no header.
     ///
-    /// Where that has no internet address either, it is `0.0.0.0:0`: a peer of a UNIX socket whose header names nobody or
-    /// a UNIX address. No client that a header names has this address, for such a header is refused.
+    /// It is `0.0.0.0:0` if neither is an internet address: for a peer of a UNIX socket whose header names nobody, or a UNIX
+    /// address. No header can name this address, because the listener refuses such a header.
     #[must_use]
     pub fn client_addr(&self) -> SocketAddr {
         let named = self.header().and_then(|header| header.source()?.socket_addr());
@@ -79,11 +80,11 @@ impl ProxiedStream {
         }
     }
 
-    /// The address that the client connected to: as the header names it, or [`local_addr`](Self::local_addr).
+    /// The address to which the client connected: the one in the header, otherwise [`local_addr`](Self::local_addr).
     ///
     /// # Errors
     ///
-    /// What getsockname(2) says.
+    /// The error of getsockname(2).
     pub fn destination_addr(&self) -> io::Result<LocalAddr> {
         match self.header().and_then(|header| header.destination()?.socket_addr()) {
             Some(destination) => Ok(LocalAddr::Ip(destination)),
@@ -91,36 +92,37 @@ impl ProxiedStream {
         }
     }
 
-    /// The other end of the connection itself: the proxy.
+    /// The other end of the connection: the proxy, or a client that is served directly.
     #[must_use]
     pub fn peer_addr(&self) -> &PeerAddr {
         &self.peer
     }
 
-    /// Our end of the connection itself: what the proxy connected to.
+    /// Our end of the connection: the address to which the proxy connected.
     ///
     /// # Errors
     ///
-    /// What getsockname(2) says.
+    /// The error of getsockname(2).
     pub fn local_addr(&self) -> io::Result<LocalAddr> {
         socket::local_addr(self.as_fd())
     }
 
-    /// Sends small packets at once (`TCP_NODELAY`), or not. Does nothing on a UNIX socket, which always does.
+    /// Sets whether small packets are sent at once (`TCP_NODELAY`). A UNIX socket always sends at once, so there it does
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// What setsockopt(2) says.
+    /// The error of setsockopt(2).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         if self.is_tcp { Ok(sockopt::set_tcp_nodelay(self, nodelay)?) } else { Ok(()) }
     }
 
-    /// The connection as tokio's own stream, and the header, the peer and the permit apart. The permit is to be held for as
-    /// long as the connection shall count.
+    /// Splits it into tokio's own stream, the header, the peer and the permit. Hold the permit as long as the connection is
+    /// to count as open.
     ///
     /// # Errors
     ///
-    /// What `epoll_ctl(2)` says.
+    /// The error of `epoll_ctl(2)`.
     pub fn into_parts(self) -> io::Result<Parts> {
         let Self { io, is_tcp, header, peer, permit } = self;
         let runtime = io.runtime();
@@ -134,11 +136,11 @@ impl ProxiedStream {
         Ok(Parts { stream, header, peer, permit })
     }
 
-    /// The connection alone, as tokio's own stream. It does not count as open any more.
+    /// The connection alone, as tokio's own stream. It counts as open no more.
     ///
     /// # Errors
     ///
-    /// What `epoll_ctl(2)` says.
+    /// The error of `epoll_ctl(2)`.
     pub fn into_inner(self) -> io::Result<InnerStream> {
         Ok(self.into_parts()?.stream)
     }
@@ -168,7 +170,7 @@ impl AsyncWrite for ProxiedStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What is written is the kernel's.
+        // A write gives the bytes to the kernel, so there is nothing to flush.
         Poll::Ready(Ok(()))
     }
 

@@ -1,7 +1,7 @@
-//! A listener for tokio servers: `accept` takes a connection from the kernel in the task that asks, and reads its header.
+//! A listener for tokio servers: `accept` takes a connection from the kernel, in the task that calls it, and reads the header.
 //!
-//! Nothing is handed from thread to thread for a connection whose header is there. One whose header is late goes to a task
-//! of the listener's, and comes back through the queue when it is whole.
+//! A connection whose header is there is never handed from thread to thread. One whose header is late waits in a task of the
+//! listener, and comes back through the queue when its header is complete.
 
 use std::fmt;
 use std::io;
@@ -27,27 +27,27 @@ use crate::refusal::Refusal;
 use crate::socket::{BindOptions, Socket};
 use crate::sys;
 
-/// How many connections are refused or put off in a row before other tasks have their turn.
+/// How many connections in a row may be refused or late before other tasks have their turn.
 const MOST_PASSED_OVER: u32 = 16;
 
 /// A listening socket whose `accept` has already read the PROXY header.
 ///
-/// It works on the runtime it is made on, as [`tokio::net::TcpListener`] does, and needs its I/O and its time. Several tasks
-/// may accept at once. A connection whose header is late keeps nobody waiting: a task of the listener's waits for it, until
-/// `header_timeout`, and that works while nobody accepts too.
+/// It works on the runtime on which it is made, as [`tokio::net::TcpListener`] does. The runtime needs I/O and time enabled.
+/// Several tasks may accept at once. A connection whose header is late keeps nobody waiting: a task of the listener waits for
+/// it, until `header_timeout`, even while nobody accepts.
 ///
-/// What is refused is counted ([`stats`](Self::stats)), given to [`on_refused`](Self::on_refused), and with the feature
-/// `tracing` said in events of the target `proxyproto_acceptor`: one for each peer and reason, then a count every 10 s.
+/// Refused connections are counted ([`stats`](Self::stats)) and passed to [`on_refused`](Self::on_refused). With the feature
+/// `tracing` they are also events of the target `proxyproto_acceptor`: one for each peer and reason, then a count every 10 s.
 ///
 /// Dropping it closes the socket and every connection that was not accepted.
 pub struct ProxyListener {
     listener: Listener,
     /// The listening socket, for this runtime.
     backlog: AsyncFd<Arc<OwnedFd>>,
-    /// Readable when a late connection has become whole, when there is something to tell, and at the end.
+    /// Readable when a late connection has its whole header, when there is something to report, and at the end.
     wake: AsyncFd<Arc<OwnedFd>>,
     runtime: Handle,
-    /// The system has refused to accept. The listener's task deals with that, and then shows the backlog.
+    /// Whether the system has refused to accept. The listener's task deals with that, and then says when to try again.
     is_paused: AtomicBool,
     on_refused: Option<OnRefused>,
 }
@@ -55,10 +55,10 @@ pub struct ProxyListener {
 type OnRefused = Box<dyn Fn(&Refusal) + Send + Sync>;
 
 impl ProxyListener {
-    /// Binds the first of the addresses that can be bound, listens, and serves it as `options` say.
+    /// Binds the first of the addresses that can be bound, listens on it, and serves it as `options` say.
     ///
-    /// As [`tokio::net::TcpListener::bind`] does: the address can be bound again at once, and an IPv6 socket takes IPv4
-    /// connections too. For other wishes there is [`from_socket`](Self::from_socket).
+    /// As with [`tokio::net::TcpListener::bind`], a successor can bind the address at once, and an IPv6 socket takes IPv4
+    /// connections too. To bind in another way, use [`from_socket`](Self::from_socket).
     ///
     /// ```
     /// use proxyproto_acceptor::{Options, ProxyListener};
@@ -83,8 +83,8 @@ impl ProxyListener {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` with an [`OptionError`] inside if the options cannot be meant, else what the system says of the last
-    /// address.
+    /// `InvalidInput` with an [`OptionError`] inside if the options make no sense. Otherwise the error of the system for the
+    /// last address.
     pub async fn bind(address: impl ToSocketAddrs, options: Options) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to bind");
         for address in lookup_host(address).await? {
@@ -96,7 +96,7 @@ impl ProxyListener {
         Err(last)
     }
 
-    /// Serves a socket that listens already, and stays as it is but for being non-blocking.
+    /// Serves a socket that listens already. Only `O_NONBLOCK` is set on it.
     ///
     /// # Errors
     ///
@@ -105,17 +105,17 @@ impl ProxyListener {
         Self::from_socket(Socket::adopt(listener.into(), BindOptions::default().backlog)?, options)
     }
 
-    /// Serves a socket that was bound with other wishes, on a UNIX path, or by somebody else: see [`Socket`].
+    /// Serves a socket that was bound in another way, on a UNIX path, or by another program: see [`Socket`].
     ///
     /// # Errors
     ///
-    /// `InvalidInput` with an [`OptionError`] inside if the options cannot be meant; `Other` outside of a runtime; else what
-    /// the system says when there is no descriptor or memory.
+    /// `InvalidInput` with an [`OptionError`] inside if the options make no sense. `Other` outside of a runtime. Otherwise the
+    /// error of the system if it has no descriptor or memory.
     pub fn from_socket(socket: Socket, options: Options) -> io::Result<Self> {
         Self::spawn_on(&Handle::try_current().map_err(io::Error::other)?, socket, options)
     }
 
-    /// Serves a socket on `runtime`, which must have its I/O and its time enabled. No other thread is started.
+    /// Serves a socket on `runtime`, which must have I/O and time enabled. It starts no thread.
     ///
     /// # Errors
     ///
@@ -135,24 +135,24 @@ impl ProxyListener {
         })
     }
 
-    /// Calls `told` for each refused connection, folded by reason and address: for the first one, and then with the count of
-    /// those that came since, at most every 100 ms. It is called from within `accept`, so it must not block.
+    /// Calls `told` for refused connections, once for each reason and address: with the first one, and then at most every
+    /// 100 ms with the count of those that came since. `accept` calls it, so it must not block.
     #[must_use]
     pub fn on_refused(mut self, told: impl Fn(&Refusal) + Send + Sync + 'static) -> Self {
         self.on_refused = Some(Box::new(told));
         self
     }
 
-    /// Accepts the next connection whose header is whole and which is allowed in, and says who the client is: see
+    /// Accepts the next connection that has a whole header and is allowed in. Returns it with the address of its client: see
     /// [`ProxiedStream::client_addr`].
     ///
-    /// It is cancel safe: dropped before it is done, it has taken nothing. Connections that fail are passed over, and
-    /// while the process has no descriptor left, it waits for one.
+    /// It is cancel safe: if it is dropped before it returns, no connection is lost. It skips connections that fail. If the
+    /// process has no descriptor left, it waits for one.
     ///
     /// # Errors
     ///
-    /// `NotConnected` with [`Closed`] inside once the listener is drained and empty, or its socket is broken. There will be
-    /// no connection after that.
+    /// `NotConnected` with [`Closed`] inside when the listener is drained and empty, or its socket is broken. No connection
+    /// comes after that.
     pub async fn accept(&self) -> io::Result<(ProxiedStream, SocketAddr)> {
         let mut passed_over = 0;
         loop {
@@ -170,7 +170,7 @@ impl ProxyListener {
         }
     }
 
-    /// As [`accept`](Self::accept), for who polls. Only the task that polled last is woken.
+    /// As [`accept`](Self::accept), for use in a `poll` function. Only the task that polled last is woken.
     ///
     /// # Errors
     ///
@@ -192,11 +192,11 @@ impl ProxyListener {
         Poll::Pending
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     ///
     /// # Errors
     ///
-    /// `Unsupported` for a UNIX socket, whose name [`local_name`](Self::local_name) tells.
+    /// `Unsupported` for a UNIX socket: see [`local_name`](Self::local_name).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self.local_name() {
             LocalAddr::Ip(address) => Ok(*address),
@@ -204,7 +204,7 @@ impl ProxyListener {
         }
     }
 
-    /// Where it listens, be it a UNIX socket.
+    /// The address or the name of the UNIX socket on which it listens.
     #[must_use]
     pub fn local_name(&self) -> &LocalAddr {
         self.listener.local_addr()
@@ -234,7 +234,7 @@ impl ProxyListener {
         self.listener.update(options)
     }
 
-    /// As [`Listener::drain`]: who has connected is still accepted, and then `accept` ends with an error.
+    /// As [`Listener::drain`]. `accept` still returns the clients that have connected, and then an error.
     ///
     /// # Errors
     ///
@@ -243,11 +243,11 @@ impl ProxyListener {
         self.listener.drain()
     }
 
-    /// Takes a connection that is there now; `None` for one that is refused, or late.
+    /// Takes a connection that is there now; `None` if it is refused or its header is late.
     ///
-    /// `WouldBlock`: there is none before one of both descriptors is readable anew.
+    /// The error `WouldBlock` says that there is none until one of the two descriptors becomes readable again.
     fn try_accept(&self) -> io::Result<Option<Connection>> {
-        // Whoever has waited for its header goes first.
+        // Connections that have waited for their header go first.
         match self.wake.try_io(Interest::READABLE, |_| self.take_ready()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.takes_in() => {
                 self.backlog.try_io(Interest::READABLE, |_| self.take_in())
@@ -256,7 +256,7 @@ impl ProxyListener {
         }
     }
 
-    /// Waits until one of both descriptors may be readable.
+    /// Waits until one of the two descriptors may be readable.
     async fn wait(&self) -> io::Result<()> {
         tokio::select! {
             wake = self.wake.readable() => wake.map(drop),
@@ -271,7 +271,7 @@ impl ProxyListener {
         }
     }
 
-    /// Takes what the listener's task has for us.
+    /// Takes what the listener's task has for this taker.
     fn take_ready(&self) -> io::Result<Connection> {
         let ready = self.listener.take_ready();
         if let Some(connection) = ready.connection {
@@ -293,7 +293,7 @@ impl ProxyListener {
             Ok(arrived) => Ok(arrived),
             Err(End::Empty) => Err(io::ErrorKind::WouldBlock.into()),
             Err(trouble) => {
-                // Not as if it were empty: when the trouble is over, nothing need come for it to be readable.
+                // The descriptor stays marked as readable: when the trouble is over, no new event need come.
                 self.is_paused.store(true, Ordering::Release);
                 self.listener.report(trouble);
                 Ok(None)
@@ -301,7 +301,7 @@ impl ProxyListener {
         }
     }
 
-    /// Whether connections are taken from the kernel here.
+    /// Whether connections may be taken from the kernel now.
     fn takes_in(&self) -> bool {
         self.listener.is_serving() && !self.is_paused.load(Ordering::Acquire)
     }
@@ -329,7 +329,7 @@ impl fmt::Debug for ProxyListener {
     }
 }
 
-/// Whether an error of `accept` says that there will be no connection any more.
+/// Whether an error of `accept` says that no connection will come any more.
 #[cfg(feature = "stream")]
 pub(crate) fn is_end(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Closed>)

@@ -1,4 +1,4 @@
-//! The listening socket before it is served: bound by us, or adopted.
+//! A listening socket before it is served. We have bound it, or adopted it.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use crate::socket_file::SocketFile;
 /// A listening socket, non-blocking and close-on-exec.
 #[derive(Debug)]
 pub struct Socket {
-    /// The file of a UNIX socket that we bound, to be removed at the end: before the fd, so that its inode is still held.
+    /// The file of a UNIX socket that we bound. It stands before the fd, so that it is removed while the inode is still held.
     file: Option<SocketFile>,
     fd: OwnedFd,
     local: LocalAddr,
@@ -30,11 +30,11 @@ pub struct Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BindOptions {
-    /// How many connections may wait in the kernel, and how many may be ready before none is accepted any more.
+    /// How many connections may wait in the kernel, and how many may be ready. If so many are ready, no more is accepted.
     pub backlog: u32,
-    /// Several sockets may bind this address, and the kernel spreads connections over them.
+    /// Whether several sockets may bind this address. The kernel spreads connections over them.
     pub reuse_port: bool,
-    /// An IPv6 socket takes IPv4 connections too.
+    /// Whether an IPv6 socket takes IPv4 connections too.
     pub dualstack: bool,
 }
 
@@ -72,10 +72,11 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// What socket(2), bind(2) and listen(2) say.
+    /// The errors of socket(2), bind(2) and listen(2).
     pub fn bind(address: SocketAddr, options: BindOptions) -> io::Result<Self> {
         let fd = stream_socket(if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET })?;
-        // As asyncio and socket.create_server do: a restart need not wait for old connections to be forgotten.
+        // As asyncio and Python's `create_server` do, so that a restart need not wait until the kernel forgets old
+        // connections.
         sockopt::set_socket_reuseaddr(&fd, true)?;
         if options.reuse_port {
             sockopt::set_socket_reuseport(&fd, true)?;
@@ -89,13 +90,13 @@ impl Socket {
         Ok(if options.reuse_port { socket.with_ahead(0) } else { socket })
     }
 
-    /// Binds a UNIX socket at `path` and listens. A socket file that nobody listens on any more is replaced; the file is
-    /// removed when the listener closes. `mode`: the file's permissions, else what the umask leaves. A path that begins
-    /// with a NUL is an abstract name, without a file.
+    /// Binds a UNIX socket at `path` and listens. It replaces a stale socket file, on which nobody listens. The file is removed
+    /// when the listener closes. `mode` is the file's permissions; by default they are what the umask leaves. A path that
+    /// begins with a NUL is an abstract name, without a file.
     ///
     /// # Errors
     ///
-    /// What the system says; `AddrInUse` also if the path is a socket that is served, or is no socket.
+    /// The error of the system. `AddrInUse` also if somebody serves the socket at the path, or if the file is no socket.
     pub fn bind_unix(path: &Path, backlog: u32, mode: Option<u32>) -> io::Result<Self> {
         let fd = stream_socket(AddressFamily::UNIX)?;
         let bytes = path.as_os_str().as_bytes();
@@ -111,12 +112,12 @@ impl Socket {
         Self::listening(fd, backlog, Some(file))
     }
 
-    /// Takes a socket that is bound and listens already: from systemd, or from a parent process. `backlog` bounds only
-    /// the ready connections. Its options are left as they are but for `O_NONBLOCK`, which its other holders share.
+    /// Takes a socket that is bound and listens already: from systemd, or from a parent process. `backlog` bounds only the ready
+    /// connections. Of the socket's settings only `O_NONBLOCK` changes, also for its other holders.
     ///
     /// # Errors
     ///
-    /// `Unsupported` with an [`UnsupportedFamily`] inside if it is neither an internet nor a UNIX socket: nothing says who
+    /// `Unsupported` with an [`UnsupportedFamily`] inside if it is neither an internet nor a UNIX socket: then nothing says who
     /// its peers are. `InvalidInput` if it is not a listening stream socket.
     pub fn adopt(fd: OwnedFd, backlog: u32) -> io::Result<Self> {
         let family = sockopt::socket_domain(&fd)?;
@@ -133,18 +134,18 @@ impl Socket {
         Ok(Self { fd, local, bound_by_us: false, backlog: queue_length(backlog), ahead: 0, file: None })
     }
 
-    /// How many connections are taken before they are asked for, at most `backlog`. With 0 a connection stays in the kernel
-    /// until a thread asks for one, and that thread takes it.
+    /// Sets how many connections are taken before anybody asks for them, at most `backlog`. With 0 a connection stays in the
+    /// kernel until a thread asks for one, and that thread takes it.
     ///
-    /// 0 is the default where others serve the same address (an adopted socket, `reuse_port`): what one of them has taken
-    /// and does not serve yet, no other can serve. Elsewhere it is `backlog`.
+    /// The default is 0 if others may serve the same address (an adopted socket, `reuse_port`). A connection that one of them
+    /// has taken must wait until that one serves it, although another may be idle. Otherwise the default is `backlog`.
     #[must_use]
     pub fn with_ahead(self, ahead: u32) -> Self {
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX).min(self.backlog);
         Self { ahead, ..self }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     #[must_use]
     pub fn local_addr(&self) -> &LocalAddr {
         &self.local
@@ -179,7 +180,7 @@ fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
-/// Where `fd` listens, or was connected to.
+/// The local address of a listening or connected socket.
 pub(crate) fn local_addr(fd: BorrowedFd<'_>) -> io::Result<LocalAddr> {
     let address = getsockname(fd)?;
     let family = address.address_family();
@@ -190,17 +191,17 @@ fn unsupported(family: AddressFamily) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, UnsupportedFamily(family.as_raw()))
 }
 
-/// As listen(2) takes it.
+/// `backlog` as listen(2) takes it.
 fn kernel_length(backlog: u32) -> i32 {
     i32::try_from(backlog).unwrap_or(i32::MAX)
 }
 
-/// At least one must fit, or none would ever be handed over.
+/// At least one connection must fit into the queue, or none would ever be handed over.
 fn queue_length(backlog: u32) -> usize {
     usize::try_from(backlog).unwrap_or(usize::MAX).max(1)
 }
 
-/// A socket of an address family that cannot be served, by its number.
+/// The error for a socket of an address family that cannot be served. It holds the family's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnsupportedFamily(u16);
 
@@ -217,7 +218,7 @@ impl fmt::Display for UnsupportedFamily {
 
 impl std::error::Error for UnsupportedFamily {}
 
-/// Others of which there are stream sockets that listen.
+/// Other families that have listening stream sockets.
 const FAMILIES: &[(AddressFamily, &str)] = &[
     (AddressFamily::VSOCK, "AF_VSOCK"),
     (AddressFamily::TIPC, "AF_TIPC"),

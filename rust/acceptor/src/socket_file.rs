@@ -1,4 +1,4 @@
-//! The file of a UNIX socket: one server at a time claims its path, replaces a stale file, and removes its own.
+//! The file of a UNIX socket. One server at a time may claim its path, to replace a stale file or to remove its own.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,8 +14,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-/// The file of a UNIX socket; removed when this is dropped, unless a successor has put another one in its place. It must be
-/// dropped before the socket: while that is open the number of its inode is nobody else's.
+/// The file of a UNIX socket. Dropping this removes the file, unless a successor has put another one in its place. It must be
+/// dropped before the socket: while the socket is open, no other file can get the number of its inode.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -24,33 +24,33 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Binds `socket` to `path` and lets it listen, as both are done by `bind` and `listen`. A socket file that nobody
-    /// listens on any more is replaced. `mode`: the file's permissions, else what the umask leaves.
+    /// Binds a socket to `path` by `bind` and lets it listen by `listen`. It replaces a stale socket file, on which nobody
+    /// listens. `mode` is the file's permissions; by default they are what the umask leaves.
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if somebody serves the path, is about to, or if it is no socket.
+    /// `AddrInUse` if somebody serves the path or is about to, or if the file is no socket.
     pub(crate) fn bind(
         path: &Path,
         mode: Option<u32>,
         bind: impl FnOnce() -> io::Result<()>,
         listen: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Self> {
-        // Until the end of `listen`: a socket that does not listen yet looks like a stale one.
+        // Held until the end of `listen`, because a socket that does not listen yet looks like a stale one.
         let Some(_claim) = Claim::wait_for(path)? else { return Err(Errno::ADDRINUSE.into()) };
         remove_stale(path)?;
         bind()?;
         let metadata = fs::symlink_metadata(path)?;
         let file = Self { path: path.to_path_buf(), device: metadata.dev(), inode: metadata.ino() };
         if let Some(mode) = mode {
-            // Before listen: nobody can connect while the file has the umask's permissions.
+            // Before `listen`, so that nobody can connect while the file has the umask's permissions.
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
         listen()?;
         Ok(file)
     }
 
-    /// While we drain, nobody answers at the path, so a successor may have replaced the file.
+    /// Whether the file is ours. While we drain, nobody answers at the path, so a successor may have replaced the file.
     fn is_still_there(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode))
     }
@@ -58,7 +58,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Whoever has claimed the path is about to replace the file, and must not lose its own to us.
+        // Another server that has claimed the path is about to replace the file, and we must not remove its new one.
         if let Ok(Some(_claim)) = Claim::take(&self.path)
             && self.is_still_there()
         {
@@ -67,11 +67,10 @@ impl Drop for SocketFile {
     }
 }
 
-/// The right to change what is at a path: a lock on a file beside it, which is there no longer than this.
+/// The right to change the file at a path: a lock on a file beside it, which exists only as long as this.
 ///
-/// To look whether a socket is stale, to remove it and to bind a new one are three steps. Without a lock, of two servers that
-/// start at once the second can remove what the first has bound between its own two: both then believe that they serve the
-/// path.
+/// To see that a socket is stale, to remove it and to bind a new one are three steps. Without a lock, one of two servers that
+/// start at once could remove the socket that the other has just bound. Then both would believe that they serve the path.
 struct Claim {
     lock: PathBuf,
     #[expect(dead_code, reason = "the lock ends with it")]
@@ -79,12 +78,10 @@ struct Claim {
 }
 
 impl Claim {
-    /// Waits a moment for somebody else who has it, such as a predecessor that removes its file just now; `None` if that was
-    /// not enough. Whoever is allowed to write to the directory could keep it for ever.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the thread of whoever binds waits, not the one that serves"
-    )]
+    /// Waits for up to 0.1 s while another process has the claim, such as a predecessor that is removing its file. `None` if
+    /// that was not enough. It does not wait longer, because every process that may write to the directory could hold it for
+    /// ever.
+    #[expect(clippy::disallowed_methods, reason = "the thread that binds waits, not the one that serves")]
     fn wait_for(path: &Path) -> io::Result<Option<Self>> {
         for _ in 0..100 {
             if let Some(claim) = Self::take(path)? {
@@ -95,7 +92,7 @@ impl Claim {
         Ok(None)
     }
 
-    /// `None` if somebody else has it.
+    /// `None` if another process has it.
     fn take(path: &Path) -> io::Result<Option<Self>> {
         let mut lock = OsString::from(path);
         lock.push(".proxyproto-lock");
@@ -110,7 +107,7 @@ impl Claim {
                 Err(error) => return Err(error.into()),
             }
             let held = fstat(&file)?;
-            // Whoever had it before has removed the file that we opened; a lock on that excludes nobody.
+            // The last holder may have removed the file that we opened. A lock on a removed file excludes nobody.
             if fs::symlink_metadata(&lock)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (held.st_dev, held.st_ino))
             {
@@ -122,7 +119,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // While the lock is held, so that it is our own.
+        // While the lock is held, so that the file is our own.
         let _ = fs::remove_file(&self.lock);
     }
 }
@@ -139,7 +136,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&probe, &SocketAddrUnix::new(path.as_os_str().as_bytes())?) {
         Err(Errno::CONNREFUSED) => fs::remove_file(path),
-        // It answers, or its queue is full: somebody serves it.
+        // It answers or its queue is full, so somebody serves it.
         _ => Err(Errno::ADDRINUSE.into()),
     }
 }

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use crate::proxied_stream::ProxiedStream;
 use crate::proxy_listener::{ProxyListener, is_end};
 
-/// What [`ProxyListener::accept`] gives, until the listener is drained and empty.
+/// The connections that [`ProxyListener::accept`] returns. The stream ends when the listener is drained and empty.
 impl Stream for ProxyListener {
     type Item = io::Result<(ProxiedStream, SocketAddr)>;
 

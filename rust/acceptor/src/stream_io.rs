@@ -1,8 +1,8 @@
-//! Reading and writing a connection that the runtime watches from when it first has to wait, and not before.
+//! Reads and writes a connection that the runtime begins to watch only when a read or a write first has to wait.
 //!
-//! The payload comes with the header, as a rule, so the first reads and writes need not wait. To ask the kernel at once
-//! spares the runtime a wake-up; and where the connection ends with its first answer, watching it too. With all connections
-//! watched, a server cost 1.03 to 1.14 times what a naive one does, and so 0.87 to 1.02 times (`benches/run tokio`).
+//! Usually the payload comes with the header, so the first reads and writes need not wait. To ask the kernel at once saves the
+//! runtime a wake-up, and if the connection ends with its first answer, the watching too. When all connections were watched, a
+//! server cost 1.03 to 1.14 times what a naive one costs; now it costs 0.87 to 1.02 times (`benches/run tokio`).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,16 +21,16 @@ use crate::sys;
 /// A non-blocking stream socket.
 #[derive(Debug)]
 pub(crate) struct StreamIo {
-    // In this order: what is watched is forgotten before it is closed.
+    // In this order, so that the watching ends before the socket is closed.
     watch: Option<AsyncFd<Arc<OwnedFd>>>,
     socket: Arc<OwnedFd>,
     runtime: Handle,
-    /// Whether a read may find something without waiting.
+    /// Whether a read is to be tried before waiting.
     is_readable: bool,
 }
 
 impl StreamIo {
-    /// A socket that `runtime` will watch. `is_readable`: something is there to be read.
+    /// A socket that `runtime` will watch when it has to. `is_readable`: there is something to read.
     pub(crate) fn new(socket: OwnedFd, runtime: Handle, is_readable: bool) -> Self {
         Self { watch: None, socket: Arc::new(socket), runtime, is_readable }
     }
@@ -39,7 +39,7 @@ impl StreamIo {
         self.runtime.clone()
     }
 
-    /// The socket, watched no more.
+    /// The socket. The runtime no longer watches it.
     pub(crate) fn into_socket(self) -> io::Result<OwnedFd> {
         drop(self.watch);
         Arc::try_unwrap(self.socket).or_else(|shared| shared.try_clone())
@@ -50,7 +50,7 @@ impl StreamIo {
             let coop = ready!(coop::poll_proceed(cx));
             let room = buf.remaining();
             let received = sys::receive(self.socket.as_fd(), buf);
-            // A short read has taken all. What comes now, or has come since, is an event for who watches.
+            // A short read has taken all. Whatever comes after that is an event for the runtime.
             self.is_readable = matches!(received, Ok(count) if count == room);
             if !is_to_be_waited_for(&received) {
                 coop.made_progress();
@@ -67,7 +67,7 @@ impl StreamIo {
                 continue;
             }
             if matches!(received, Ok(count) if 0 < count && count < room) {
-                // As above: the next read need not ask the kernel in vain.
+                // As above, so that the next read does not ask the kernel in vain.
                 readable.clear_ready();
             }
             return Poll::Ready(received.map(drop));
@@ -88,10 +88,10 @@ impl StreamIo {
         })
     }
 
-    /// Says to the peer that nothing more comes.
+    /// Tells the peer that nothing more comes.
     pub(crate) fn shut_down(&self) -> io::Result<()> {
         match shutdown(&self.socket, Shutdown::Write) {
-            // The peer has reset the connection, and knows.
+            // The peer has reset the connection, so it need not be told.
             Ok(()) | Err(Errno::NOTCONN) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -138,7 +138,7 @@ impl AsFd for StreamIo {
     }
 }
 
-/// Whether a system call has found nothing to take, or no room.
+/// Whether a system call found nothing to read, or no room to write.
 fn is_to_be_waited_for(result: &io::Result<usize>) -> bool {
     matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

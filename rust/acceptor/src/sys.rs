@@ -1,4 +1,7 @@
-//! The system calls that rustix lacks, and the one place in this crate with unsafe code.
+//! The only unsafe code of this crate.
+//!
+//! System calls go through rustix. libc is only for what rustix lacks: `recv` without a buffer, `SO_RCVLOWAT`,
+//! `TCP_DEFER_ACCEPT` and the signal mask of a thread.
 #![allow(unsafe_code, reason = "see the module's text; each block says what holds")]
 
 use std::io;
@@ -12,34 +15,33 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 
-/// Registers `fd` for reading with the runtime that is entered on this thread.
+/// Registers `fd` for reading with the current runtime.
 pub(crate) fn register_readable(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     register(fd, Interest::READABLE)
 }
 
-/// Registers `fd` with the runtime that is entered on this thread.
+/// Registers `fd` with the current runtime.
 pub(crate) fn register(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: an `OwnedFd` is open, never changes its number, and is closed only by its drop; `AsyncFd` shares it, so it
-    // outlives the registration. A forked child closes the number by `close_inherited`: there no runtime runs that could
-    // use the registration, and what holds it is never dropped.
+    // SAFETY: an `OwnedFd` is open until it is dropped and never changes its number. `AsyncFd` shares it, so it outlives the
+    // registration. A forked child may close the number by `close_inherited`. No runtime there uses the registration, and its
+    // holder is never dropped (`Paused::let_go_in_child` asks for that).
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
-/// Closes a descriptor of which a forked child has inherited the number, while its owners stayed in the parent.
-///
-/// Its owners in the child are copies that nobody runs or drops any more: the tasks of a runtime whose thread is not here.
+/// Closes a descriptor in a forked child by its number. Its owners in the child are copies that nobody runs or drops: the
+/// tasks of a runtime whose thread is in the parent.
 pub(crate) fn close_inherited(number: RawFd) {
-    // SAFETY: the caller says that the number is of an open file whose owners are never dropped here, so this is the only
-    // close. It fails only for a number that is of no file.
-    unsafe { libc::close(number) };
+    // SAFETY: the caller says that the number is that of an open file, and that its owners are never dropped in this process.
+    // So this is the only close.
+    unsafe { rustix::io::close(number) };
 }
 
-/// Reads what is there into the free part of `buf`; says how much it was.
+/// Reads what is there into the free part of `buf`. Returns how many bytes it was.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
-    // SAFETY: `recv` writes to the free part and nothing in it is made uninitialized.
+    // SAFETY: `recv` only writes to the free part, so no byte of it becomes uninitialized.
     let free = unsafe { buf.unfilled_mut() };
     let count = retry_on_intr(|| recv(fd, &mut *free, RecvFlags::DONTWAIT).map(|((read, _), _)| read.len()))?;
-    // SAFETY: these are the first bytes of the free part, and the kernel has written them.
+    // SAFETY: the kernel has written the first `count` bytes of the free part.
     unsafe { buf.assume_init(count) };
     buf.advance(count);
     Ok(count)
@@ -47,7 +49,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut ReadBuf<'_>) -> io::Result<u
 
 /// Takes `count` bytes, which a peek has shown to be there, off the socket without copying them.
 ///
-/// Returns how many were taken: `count`, unless somebody else reads the same socket.
+/// Returns how many it took: `count`, unless somebody else reads the same socket.
 pub(crate) fn discard(fd: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
     // SAFETY: `fd` is borrowed, so open during the call. With MSG_TRUNC a TCP socket writes nothing through the buffer
     // (tcp(7)), so null is allowed. This holds for TCP alone: UNIX sockets go through `discard_by_copy`.
@@ -66,21 +68,20 @@ pub(crate) fn set_receive_low_water(fd: BorrowedFd<'_>, bytes: usize) -> io::Res
     )
 }
 
-/// How large the kernel lets the receive buffer be, its own overhead included.
+/// The size of the receive buffer, including the kernel's overhead.
 pub(crate) fn receive_buffer_size(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(rustix::net::sockopt::socket_recv_buffer_size(fd)?)
 }
 
-/// Lets the kernel hand a connection over only when its first bytes are there, or after about `seconds` without any;
-/// 0 undoes it.
+/// Makes the kernel hand a connection over when its first bytes are there, or after about `seconds` without any. 0 undoes it.
 pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>, seconds: libc::c_int) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
-/// Keeps signals from this thread, and from those that it starts, until it is dropped.
+/// Blocks signals for this thread, and for the threads that it starts, until it is dropped.
 ///
-/// The kernel gives a signal of the process to any thread that does not block it, whatever the others wait for with
-/// `sigwait` or have put off.
+/// The kernel gives a signal for the process to any thread that does not block it, even if the program waits for the signal
+/// with `sigwait` in another thread, or has blocked it in all its own.
 pub(crate) struct BlockedSignals {
     before: libc::sigset_t,
 }
@@ -89,12 +90,12 @@ impl BlockedSignals {
     pub(crate) fn new() -> Self {
         let mut all = MaybeUninit::uninit();
         let mut before = MaybeUninit::uninit();
-        // SAFETY: `sigfillset` initializes the set that the others take. `pthread_sigmask` fails only for an unknown first
-        // argument, so it initializes `before`.
+        // SAFETY: `sigfillset` initializes the set that the other calls take. `pthread_sigmask` fails only for an unknown first
+        // argument, so here it initializes `before`.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
             for fault in [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV] {
-                // What a thread does itself reaches it, blocked or not; unblocked, a handler may tell of it.
+                // A fault of a thread reaches it even if it is blocked. Unblocked, a handler may report it.
                 libc::sigdelset(all.as_mut_ptr(), fault);
             }
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
@@ -105,7 +106,7 @@ impl BlockedSignals {
 
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // SAFETY: the set is initialized, and the old one is not asked for.
+        // SAFETY: the set is initialized. A null pointer says that the old one is not wanted.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
     }
 }

@@ -1,4 +1,4 @@
-//! What happens when the process has no descriptor left. In a process of its own, whose limit it lowers.
+//! What happens when the process has no descriptor left. The test lowers the limit of its process, so it is the only one here.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -54,9 +54,9 @@ async fn peer(listener: &ProxyListener, bytes: &[u8]) -> TcpStream {
     peer
 }
 
-/// Lets this process have so many descriptors more than it has.
+/// Sets the limit so that this process can open `count` more descriptors.
 fn leave_descriptors(count: u64) {
-    // The first free number is as many as are open, where nothing has been closed; the limit is about the number.
+    // The limit is on the number of a descriptor. Nothing has been closed yet, so the next number is the first free one.
     let next = std::fs::File::open("/dev/null").unwrap();
     let next = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&next)).unwrap();
     let limit = Rlimit { current: Some(next + count), ..getrlimit(Resource::Nofile) };

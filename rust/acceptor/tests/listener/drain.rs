@@ -1,4 +1,4 @@
-//! Draining: no more is accepted, and what has been accepted is not lost.
+//! Draining: no more connections are accepted, and none that was accepted is lost.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -36,8 +36,8 @@ fn nobody_can_connect_any_more() {
     let late = served.peer(&V1[..10]);
     served.until_pending(1);
     served.listener.drain().unwrap();
-    // The late one holds the listener open, but not its port. That may have gone to another test by now, so a connection
-    // that is made or queued there says nothing.
+    // The late one keeps the listener open, but not its port. Another test may have the port by now, so a connection that
+    // succeeds or waits says nothing.
     served.until(|_| {
         let error = TcpStream::connect_timeout(&served.address, Duration::from_millis(500)).err()?;
         (error.kind() == ErrorKind::ConnectionRefused).then_some(())
@@ -49,7 +49,7 @@ fn nobody_can_connect_any_more() {
 #[test]
 fn the_kernels_queue_is_emptied_before_the_end() {
     let served = Served::with_backlog(options(), 1);
-    // One is ready; a backlog of one lets two wait in the kernel.
+    // One connection is ready. With a backlog of one, two may wait in the kernel.
     let peers: Vec<TcpStream> = (1..=3).map(|host| served.peer(&v1_of(&format!("192.0.2.{host}")))).collect();
     served.until(|listener| (listener.stats().unwrap().ready == 1).then_some(()));
     served.listener.drain().unwrap();
@@ -64,7 +64,7 @@ fn who_has_connected_before_the_drain_is_served_however_close() {
     let not_deferred = options().defer_accept(false);
     for _ in 0..500 {
         let served = Served::new(not_deferred.clone());
-        // The thread is busy with the first when the second comes, and the drain right behind it.
+        // The thread is busy with the first when the second comes, and the drain follows at once.
         let first = served.peer(V1);
         let second = served.peer(V1);
         served.listener.drain().unwrap();

@@ -94,7 +94,7 @@ fn each_piece_is_judged_as_it_comes() {
         let mut peer = served.peer(first);
         served.until_pending(1);
         peer.write_all(second).unwrap();
-        // Whoever connects after that is not served before.
+        // A later connection is not served before this one is judged.
         let mut after = Vec::new();
         for count in 1..=2 {
             after.push(served.peer(V1));

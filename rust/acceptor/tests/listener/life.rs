@@ -1,4 +1,4 @@
-//! Beginning and end: nothing is left behind.
+//! How a listener begins and ends. Nothing is left behind.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -26,7 +26,7 @@ fn close_closes_everything_and_wakes_who_waits() {
     until_closed(&pending);
     assert!(TcpStream::connect(address).is_err());
     served.listener.close();
-    // What was handed over is its holder's.
+    // A connection that was taken belongs to its taker.
     let mut kept = TcpStream::from(taken.fd);
     kept.write_all(b"x").unwrap();
     let mut ready = ready;

@@ -1,4 +1,4 @@
-//! Listeners on loopback and scripted peers, through the public names alone. A file per step of a connection's way.
+//! Listeners on loopback with scripted peers. The tests use only public names. There is a file for each step of a connection.
 
 #![expect(clippy::disallowed_methods, reason = "a test's own threads may block")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]

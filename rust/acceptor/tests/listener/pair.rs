@@ -1,4 +1,4 @@
-//! A listener and the peers that talk to it. Every wait is for an event, with a limit that only a failure reaches.
+//! A listener and the peers that talk to it. Every wait is for an event. Only a failure reaches the limit of a wait.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ pub(crate) const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 1883\r\n"
 pub(crate) const V2_LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 pub(crate) const MQTT_CONNECT: &[u8] = b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0";
 
-/// A v1 header of this client.
+/// A version 1 header that names this client.
 pub(crate) fn v1_of(client: &str) -> Vec<u8> {
     format!("PROXY TCP4 {client} 198.51.100.1 12345 1883\r\n").into_bytes()
 }
@@ -26,7 +26,7 @@ pub(crate) fn networks(texts: &[&str]) -> AddressSet {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Loopback is the proxy; headers may take long enough for a busy machine, so a test that waits for the deadline sets one.
+/// Trusts loopback. The header timeout is long, for busy machines. A test that waits for the timeout sets its own.
 pub(crate) fn options() -> Options {
     let header_timeout = HeaderTimeout::from_secs(60.0).unwrap();
     Options::default().trusted(networks(&["127.0.0.0/8"])).header_timeout(header_timeout)
@@ -84,7 +84,7 @@ impl Served {
             assert!(start.elapsed() < NEVER, "waited in vain; {:?}", self.listener.stats());
             if let Ok(wake) = self.listener.wake_fd() {
                 let mut fds = [PollFd::new(&wake, PollFlags::IN)];
-                // What is counted but wakes nobody is looked for again after a moment.
+                // Some events are counted and wake nobody, so look again after a moment.
                 poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 })).unwrap();
             }
         }
@@ -99,7 +99,7 @@ impl Served {
     }
 }
 
-/// All that comes until the peer's end.
+/// Reads until the peer closes.
 pub(crate) fn read_all(connection: Connection) -> Vec<u8> {
     let mut stream = TcpStream::from(connection.fd);
     stream.set_nonblocking(false).unwrap();
@@ -111,7 +111,7 @@ pub(crate) fn read_all(connection: Connection) -> Vec<u8> {
 /// Waits until the listener has closed this connection.
 pub(crate) fn until_closed(mut peer: &TcpStream) {
     peer.set_read_timeout(Some(NEVER)).unwrap();
-    // A reset is a close too: bytes that nobody read were waiting.
+    // A reset is a close too. It comes if the listener did not read all bytes.
     assert!(matches!(peer.read(&mut [0; 16]), Ok(0) | Err(_)));
 }
 

@@ -1,4 +1,4 @@
-//! A taker that does not take: what is ready is bounded, the rest waits, and nothing is lost.
+//! A taker that does not take: the number of ready connections is bounded, the others wait, and none is lost.
 
 use std::net::TcpStream;
 
@@ -27,7 +27,7 @@ fn a_header_that_completes_while_the_queue_is_full_keeps_its_place() {
     let _ready = served.peer(&v1_of("192.0.2.2"));
     served.until(|listener| (listener.stats().unwrap().ready == 1).then_some(()));
     std::io::Write::write_all(&mut late, &V1[10..]).unwrap();
-    // Counted when its header is complete; it waits on past its deadline, for the taker's sake.
+    // It counts when its header is complete. Then it waits for the taker, even past its deadline.
     served.until_count(Outcome::V1, 2);
     let silent = served.peer(b"");
     drop(silent);

@@ -87,7 +87,7 @@ fn a_header_that_is_there_already_is_refused_where_none_is_expected() {
     let bind = BindOptions::default().backlog(16);
     let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), bind).unwrap();
     let LocalAddr::Ip(address) = *socket.local_addr() else { panic!("an internet address") };
-    // It never waits for bytes, so they must be there before it looks.
+    // The listener never waits for bytes here, so they must be there before it looks.
     let mut peer = TcpStream::connect(address).unwrap();
     peer.write_all(V1).unwrap();
     let served = Served::of(socket, options().proxy_protocol(ProxyProtocol::Off));

@@ -1,4 +1,4 @@
-//! The end of a listener, and of what it gave.
+//! The end of a listener, and of the streams that it returned.
 
 use std::io::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! The listener as others want it: for axum, and as a stream.
+//! The listener for axum, and as a stream.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::pair::{V1, V2_LOCAL, listen, options, peer, soon};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n";
 
-/// The body of the answer to a request behind `header`.
+/// Sends `header` and a request, and returns the body of the answer.
 async fn ask(address: SocketAddr, header: &[u8]) -> String {
     let mut proxy = TcpStream::connect(address).await.unwrap();
     proxy.write_all(&[header, REQUEST].concat()).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_stream_of_connections_ends_with_the_listener() {
     let _second = peer(&listener, V1).await;
     let (_stream, client) = soon(listener.next()).await.unwrap().unwrap();
     assert_eq!(client.to_string(), "192.0.2.1:12345");
-    // It is woken for who comes while it waits.
+    // A client that comes while it waits wakes it.
     let address = listener.local_addr().unwrap();
     let (accepted, mut late) = tokio::join!(soon(listener.next()), async {
         let mut late = TcpStream::connect(address).await.unwrap();

@@ -44,7 +44,7 @@ async fn the_deadline_is_total_and_holds_while_nobody_accepts() {
     let listener = listen(options().header_timeout(header_timeout)).await;
     let silent = peer(&listener, b"P").await;
     let _good = peer(&listener, V1).await;
-    // This takes the silent one in.
+    // This also takes the silent connection from the kernel.
     accept(&listener).await;
     until_closed(silent).await;
     assert_eq!(count(&listener, Outcome::Timeout), 1);

@@ -1,4 +1,4 @@
-//! `ProxyListener` on a tokio runtime, and scripted peers, through the public names alone.
+//! `ProxyListener` on a tokio runtime with scripted peers. The tests use only public names.
 
 #![expect(
     clippy::unwrap_used,

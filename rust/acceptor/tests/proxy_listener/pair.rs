@@ -1,4 +1,4 @@
-//! A listener and the peers that talk to it. Every wait is for an event, with a limit that only a failure reaches.
+//! A listener and the peers that talk to it. Every wait is for an event. Only a failure reaches the limit of a wait.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) fn networks(texts: &[&str]) -> AddressSet {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Loopback is the proxy; headers may take long enough for a busy machine, so a test that waits for the deadline sets one.
+/// Trusts loopback. The header timeout is long, for busy machines. A test that waits for the timeout sets its own.
 pub(crate) fn options() -> Options {
     let header_timeout = HeaderTimeout::from_secs(60.0).unwrap();
     Options::default().trusted(networks(&["127.0.0.0/8"])).header_timeout(header_timeout)
@@ -35,12 +35,12 @@ pub(crate) async fn peer(listener: &ProxyListener, bytes: &[u8]) -> TcpStream {
     peer
 }
 
-/// A peer that has sent a header of this client.
+/// A peer that has sent a header which names this client.
 pub(crate) async fn peer_of(listener: &ProxyListener, client: &str) -> TcpStream {
     peer(listener, format!("PROXY TCP4 {client} 198.51.100.1 12345 1883\r\n").as_bytes()).await
 }
 
-/// What `event` comes to.
+/// Waits for `event` and returns its result.
 pub(crate) async fn soon<T>(event: impl Future<Output = T>) -> T {
     timeout(NEVER, event).await.expect("an event that comes")
 }
@@ -50,7 +50,7 @@ pub(crate) async fn accept(listener: &ProxyListener) -> ProxiedStream {
     soon(listener.accept()).await.unwrap().0
 }
 
-/// All that comes until the peer's end.
+/// Reads until the peer closes.
 pub(crate) async fn read_all(mut stream: ProxiedStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     soon(stream.read_to_end(&mut bytes)).await.unwrap();
@@ -59,7 +59,7 @@ pub(crate) async fn read_all(mut stream: ProxiedStream) -> Vec<u8> {
 
 /// Waits until the listener has closed this connection.
 pub(crate) async fn until_closed(mut peer: TcpStream) {
-    // A reset is a close too: bytes that nobody read were waiting.
+    // A reset is a close too. It comes if the listener did not read all bytes.
     assert!(matches!(soon(peer.read(&mut [0; 16])).await, Ok(0) | Err(_)));
 }
 

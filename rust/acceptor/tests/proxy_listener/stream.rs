@@ -1,4 +1,4 @@
-//! Reading and writing what was accepted: the first bytes without the runtime, the others with it.
+//! Reading and writing a stream: the first bytes without the runtime, later ones with it.
 
 use std::io::IoSlice;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::pair::{V1, accept, listen, options, peer, soon};
 
-/// A connection whose header was followed by `payload`.
+/// A stream whose peer has sent a header and `payload`.
 async fn connection(payload: &[u8]) -> (ProxyListener, ProxiedStream, TcpStream) {
     let listener = listen(options()).await;
     let peer = peer(&listener, &[V1, payload].concat()).await;

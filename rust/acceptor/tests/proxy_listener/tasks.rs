@@ -1,4 +1,4 @@
-//! Tasks that accept: given up, several at once, beside others.
+//! Tasks that accept: one that gives up, several at once, and others beside them.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::pair::{V1, count, listen, options, peer, soon, until};
 
-/// So many clients, each with its own port; of every third the header comes in two parts.
+/// Starts `number` clients, each with its own port. Every third one sends its header in two parts.
 fn clients(listener: &Arc<ProxyListener>, number: u16) -> JoinSet<tokio::net::TcpStream> {
     let mut clients = JoinSet::new();
     for port in 1..=number {
@@ -87,7 +87,7 @@ async fn whoever_waits_gets_what_another_leaves() {
         late.write_all(&V1[10..]).await.unwrap();
     }
     until(&listener, |listener| listener.stats().unwrap().ready == 2).await;
-    // Each takes one and never comes again.
+    // Each accepts once and never again.
     let (mut first, mut second) = (pin!(listener.accept()), pin!(listener.accept()));
     soon(&mut first).await.unwrap();
     soon(&mut second).await.unwrap();

@@ -1,4 +1,4 @@
-//! What is told of refused connections: to the hook, and in events.
+//! How refused connections are reported: to the hook, and in events.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -51,7 +51,7 @@ async fn events_say_what_the_log_says() {
     let log = Log::default();
     let subscriber =
         tracing_subscriber::fmt().with_writer(log.clone()).without_time().with_ansi(false).finish();
-    // Of this thread alone, on which the whole test runs.
+    // For this thread only. The whole test runs on it.
     let _guard = tracing::subscriber::set_default(subscriber);
     let listener = listen(Options::default()).await;
     let _stranger = peer(&listener, b"GET / HTTP/1.1\r\n\r\n").await;

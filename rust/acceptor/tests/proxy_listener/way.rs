@@ -1,4 +1,4 @@
-//! What `accept` gives, whoever connects.
+//! What `accept` returns for each kind of client.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
