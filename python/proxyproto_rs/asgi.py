@@ -1,14 +1,14 @@
-"""ASGI: what the PROXY header says, in the scope of each request.
+"""ASGI: a middleware that puts what the PROXY header says into the scope of each request.
 
 Typical use::
 
-    app = ProxyProtocolMiddleware(app)     # outermost: what is around it may change or hide what it looks at
+    app = ProxyProtocolMiddleware(app)     # the outermost middleware: others may hide the connection from it
 
     async def endpoint(request):           # Starlette, FastAPI
         facts = request.scope["extensions"]["proxy_protocol"]
         header = get_header(request)
 
-The server has to listen on a `Listener` in the same process: uvicorn, hypercorn and gunicorn's workers for ASGI can.
+The server must listen on a `Listener` in the same process. uvicorn, hypercorn and gunicorn's workers for ASGI can.
 """
 
 from __future__ import annotations
@@ -30,20 +30,28 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ProxyProtocolMiddleware:
-    """Adds to the scope of requests and WebSockets what the connection's PROXY header says.
+    """Adds what the PROXY header of the connection says to the scope of requests and WebSockets.
 
-    * ``scope["extensions"]["proxy_protocol"]``, if there was a header: a dict of ``version`` (1 or 2), ``command``
-      ("PROXY" or "LOCAL"), ``source`` and ``destination`` (as ``scope["client"]`` and ``scope["server"]`` have
-      addresses; None where the header names none), ``authority`` (str), ``alpn`` and ``unique_id`` (bytes), ``tls``
-      and ``tlvs`` (a list of type and bytes). ``tls`` is None unless the client came over TLS, and else a dict of
-      ``version``, ``cipher``, ``client_name`` (the common name of its certificate) and ``verified`` (whether there was
-      a certificate, and the proxy has verified it). What the header does not say is None.
-    * ``scope["scheme"]`` becomes "https" or "wss" if the client came over TLS.
-    * ``scope["client"]`` and ``scope["server"]`` are set where the server could not, as on a UNIX socket.
+    If there was a header, ``scope["extensions"]["proxy_protocol"]`` is a dict. What the header does not say is None.
+
+    * ``version``: 1 or 2.
+    * ``command``: "PROXY" or "LOCAL".
+    * ``source`` and ``destination``: addresses, in the form of ``scope["client"]``.
+    * ``authority``: the name that the client asked for, a str.
+    * ``alpn`` and ``unique_id``: bytes.
+    * ``tls``: None if the client did not use TLS. Otherwise a dict of ``version``, ``cipher``, ``client_name`` (the
+      common name of the client's certificate) and ``verified`` (whether the client had a certificate and the proxy
+      has verified it).
+    * ``tlvs``: a list of (type, bytes).
+
+    Two more parts of the scope change:
+
+    * ``scope["scheme"]`` becomes "https" or "wss" if the client used TLS.
+    * ``scope["client"]`` and ``scope["server"]`` are set if the server has left them None, as on a UNIX socket.
 
     `proxyproto_rs.get_header` takes the scope, or a request that has one, and returns the `Header`. Scopes of other
-    types, such as "lifespan", pass as they are. So do those of connections that no Listener has accepted; the first
-    of them is logged.
+    types, such as "lifespan", do not change. Scopes of connections that no Listener has accepted do not change either;
+    the first of these is logged.
     """
 
     def __init__(self, app: Application) -> None:
@@ -75,13 +83,13 @@ class ProxyProtocolMiddleware:
 
 def _find_header(scope: Scope, receive: Receive) -> object:
     """Return the header, None where there was none, or `_UNKNOWN`."""
-    # uvicorn's `receive` belongs to an object that has the transport. Elsewhere the context of the connection tells.
+    # uvicorn's `receive` is a method of an object that has the transport. With other servers, the context tells.
     header = get_header(getattr(receive, "__self__", None), _UNKNOWN)
     return get_header(scope, _UNKNOWN) if header is _UNKNOWN else header
 
 
 def _with_header(scope: Scope, header: Header) -> Scope:
-    """Return a copy of the scope, as the specification wants it of a middleware, with what the header says."""
+    """Return a copy of the scope with what the header says. The specification asks a middleware for a copy."""
     tls = header.ssl if header.ssl and header.ssl.client_tls else None
     source, destination = _address(header.source), _address(header.destination)
     facts = {
@@ -118,7 +126,7 @@ def _tls_facts(tls: SslInfo) -> dict[str, Any]:
 
 
 def _address(address: Any) -> Any:
-    """Give an IPv6 address as ASGI has it: the host and the port."""
+    """Return an address as ASGI writes it: the host and the port, for IPv6 too."""
     return address[:2] if isinstance(address, tuple) else address
 
 

@@ -1,7 +1,7 @@
-"""uvloop for servers that take a listening socket as ``sock``: it serves a Listener like any other socket.
+"""A uvloop for servers that take a listening socket as ``sock``. It serves a Listener like any other socket.
 
-uvloop's own `create_server(sock=...)` accepts from the kernel, before the header is read, so a Listener refuses it.
-The loop of this module hands such a call to `Listener.create_server`. All else is uvloop's.
+uvloop's own `create_server(sock=...)` would accept from the kernel, before the header is read, so a Listener refuses it.
+The loop of this module passes such a call to `Listener.create_server`. Everything else is uvloop's.
 
 Typical use::
 
@@ -34,10 +34,10 @@ class Loop(uvloop.Loop):
     async def create_server(  # type: ignore[override] # the stub has overloads, one for each way to be called
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], *address: Any, **keywords: Any
     ) -> asyncio.AbstractServer:
-        """Do what `uvloop.Loop.create_server` does; with a Listener as ``sock``, what `Listener.create_server` does.
+        """Do what `uvloop.Loop.create_server` does. With a Listener as ``sock``, do what `Listener.create_server` does.
 
-        With a Listener only the keywords about TLS and ``start_serving`` count. The others describe a socket that
-        the loop would bind, and asyncio too ignores them with ``sock``.
+        With a Listener only ``start_serving`` and the keywords about TLS matter. The others describe a socket that the
+        loop would bind; asyncio ignores them with ``sock`` too.
 
         Raises:
             ValueError: A host or a port is given with ``sock``.
@@ -53,7 +53,7 @@ class Loop(uvloop.Loop):
 
 
 def new_event_loop() -> Loop:
-    """Return a new `Loop`: what ``uvicorn --loop`` and `asyncio.Runner` take as a factory."""
+    """Return a new `Loop`. ``uvicorn --loop`` and `asyncio.Runner` take this function as a factory."""
     return Loop()
 
 
@@ -67,8 +67,8 @@ def run(
 
     Args:
         main: The coroutine.
-        loop_factory: What makes the loop; it must be uvloop's or a subclass of it.
-        debug: Whether asyncio's debug mode is on; None leaves it as it is.
+        loop_factory: A function that makes the loop: a `uvloop.Loop` or an instance of a subclass.
+        debug: Whether asyncio's debug mode is on. None does not change it.
     """
     return uvloop.run(main, loop_factory=loop_factory, debug=debug)
 

@@ -1,13 +1,13 @@
-"""WSGI: what the PROXY header says, in the environ of each request.
+"""WSGI: a middleware that puts the PROXY header into the environ of each request.
 
 Typical use::
 
-    app = ProxyProtocolMiddleware(app)     # outermost: what is around it may hide what it looks at
+    app = ProxyProtocolMiddleware(app)     # the outermost middleware: others may hide the connection from it
 
     def app(environ, start_response):
         header = environ["proxyproto.header"]                          # or get_header(environ)
 
-The server has to accept from a `Listener` in the same process, as gunicorn's workers do with `proxyproto_rs.gunicorn`.
+The server must accept from a `Listener` in the same process, as gunicorn's workers do with `proxyproto_rs.gunicorn`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class ProxyProtocolMiddleware:
-    """Adds to the environ what the connection's PROXY header says.
+    """Adds the PROXY header of the connection to the environ.
 
-    * ``environ["proxyproto.header"]`` is the `Header`; None where the connection has none. `proxyproto_rs.get_header`
+    * ``environ["proxyproto.header"]`` is the `Header`, or None if the connection has none. `proxyproto_rs.get_header`
       takes the environ, or a request that has one.
-    * ``environ["wsgi.url_scheme"]`` becomes "https" if the header says that the client came over TLS.
+    * ``environ["wsgi.url_scheme"]`` becomes "https" if the header says that the client used TLS.
 
-    It knows the connections of gunicorn, waitress, cheroot, wsgiref and gevent.pywsgi. The first request whose
-    connection it does not know is logged.
+    It finds the connections of gunicorn, waitress, cheroot, wsgiref and gevent.pywsgi. If it does not find one, it logs
+    the first such request.
     """
 
     def __init__(self, app: Application) -> None:
@@ -76,12 +76,12 @@ def _find_header(environ: Environ) -> object:
 
 
 def _places(environ: Environ) -> Iterable[object]:
-    """Where servers show the connection."""
+    """Return what may lead to the connection: each server puts it elsewhere."""
     yield environ
     yield environ.get("gunicorn.socket")
-    # waitress: a method of the connection.
+    # waitress gives a method of its connection.
     yield getattr(environ.get("waitress.client_disconnected"), "__self__", None)
-    # Elsewhere the body is read from a file that `makefile()` has made, perhaps within one that counts.
+    # Other servers read the body from a file of `makefile()`, some of them through a file that counts bytes.
     body = environ.get("wsgi.input")
     for file in (body, getattr(body, "rfile", None)):
         yield getattr(getattr(file, "raw", None), "_sock", None)
