@@ -1,11 +1,11 @@
-"""uvicorn on a Listener: `run` does what `uvicorn.run` does, with workers and reload too.
+"""uvicorn on a Listener. `run` does what `uvicorn.run` does, with workers and reload too.
 
 Typical use::
 
     proxyproto_rs.uvicorn.run("app:app", host="0.0.0.0", workers=4, trusted=["10.0.0.0/8"])
 
-The command line ``proxyproto-rs uvicorn --host 0.0.0.0 --workers 4 --trusted 10.0.0.0/8 app:app`` is the same. The
-application stands in the middleware of `proxyproto_rs.asgi`. Where uvicorn would run on uvloop, it runs on the loop of
+The command line ``proxyproto-rs uvicorn --host 0.0.0.0 --workers 4 --trusted 10.0.0.0/8 app:app`` does the same. The
+middleware of `proxyproto_rs.asgi` stands around the application. If uvicorn would run on uvloop, it runs on the loop of
 `proxyproto_rs.uvloop`.
 """
 
@@ -34,15 +34,17 @@ __all__ = ["Config", "Server", "run"]
 
 
 def run(app: Any, *, app_dir: str | None = None, **options: Any) -> None:
-    """Run an application until a signal says otherwise, as `uvicorn.run` does.
+    """Run an application until a signal stops it, as `uvicorn.run` does.
 
     Args:
-        app: The application, or where it is: ``"module:name"``, which workers and reload need.
-        app_dir: Where to look for the module.
-        options: The keywords of `uvicorn.Config`, and those of `Listener.adopt`. With workers or reload, what a
-            Listener gets must be such as `pickle` can copy. ``defer_accept`` is True unless given.
+        app: The application, or its place ``"module:name"``. Workers and reload need the place.
+        app_dir: The directory of the module.
+        options: The keywords of `uvicorn.Config`, and those of `Listener.adopt`. ``defer_accept`` is True by default.
+            With workers or reload, `pickle` must be able to copy what a Listener gets.
 
     Raises:
+        TypeError: An option is unknown, or a value for the Listener has a wrong type.
+        ValueError: A value for the Listener is not allowed.
         SystemExit: The application could not be started (status 3).
     """
     if app_dir is not None:
@@ -50,6 +52,7 @@ def run(app: Any, *, app_dir: str | None = None, **options: Any) -> None:
     known = inspect.signature(uvicorn.Config).parameters
     config = Config(app, **{name: value for name, value in options.items() if name in known})
     listener = {name: value for name, value in options.items() if name not in known}
+    check(listener)
     if (config.reload or config.workers > 1) and not isinstance(app, str):
         logging.getLogger("uvicorn.error").warning(
             "You must pass the application as an import string to enable 'reload' or 'workers'."
@@ -65,7 +68,7 @@ def run(app: Any, *, app_dir: str | None = None, **options: Any) -> None:
         elif config.workers > 1:
             Multiprocess(config, sockets=[to_be]).run()
         else:
-            # Nobody shares it, unless whoever has passed the descriptor does.
+            # Nobody shares the socket, unless it was passed to this process.
             ahead = None if config.fd is not None else config.backlog
             server.run(sockets=[_adopt(bound, {"ahead": ahead, "backlog": config.backlog, **listener})])
     except KeyboardInterrupt:
@@ -77,16 +80,29 @@ def run(app: Any, *, app_dir: str | None = None, **options: Any) -> None:
         sys.exit(_STARTUP_FAILURE)
 
 
+def check(options: dict[str, Any]) -> None:
+    """Raise what a Listener would raise for these options. Workers would raise it too, each time they are started."""
+    log = logging.getLogger("proxyproto_rs.listener")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        with socket.socket(socket.AF_UNIX) as scratch:
+            scratch.bind("")  # the kernel finds a name
+            scratch.listen()
+            Listener.adopt(scratch, **options).close()
+    finally:
+        log.disabled = was_disabled
+
+
 class Config(uvicorn.Config):
-    """A `uvicorn.Config` whose application is told what the header says, on a loop that serves a Listener."""
+    """A `uvicorn.Config` for a Listener: with the middleware around the application, and a loop that serves a Listener."""
 
     def load(self) -> None:
-        """Load the application, and put the middleware around it and around uvicorn's own."""
+        """Load the application, and put the middleware around it and around uvicorn's own middleware."""
         super().load()
         self.loaded_app = ProxyProtocolMiddleware(self.loaded_app)
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        """Return uvicorn's choice of a loop; ours, if that is uvloop."""
+        """Return the loop that uvicorn chooses. If that is uvloop, return ours."""
         factory = super().get_loop_factory()
         if getattr(factory, "__module__", None) == "uvloop":
             from .uvloop import new_event_loop
@@ -95,7 +111,7 @@ class Config(uvicorn.Config):
         return factory
 
     def configure_logging(self) -> None:
-        """Configure logging, and let our loggers say what they have to say where uvicorn does."""
+        """Configure logging. If our loggers have no handler, give them uvicorn's."""
         super().configure_logging()
         ours = logging.getLogger("proxyproto_rs")
         if not ours.hasHandlers():
@@ -106,12 +122,12 @@ class Config(uvicorn.Config):
 class Server(uvicorn.Server):
     """A `uvicorn.Server` that loses no connection when it ends.
 
-    uvicorn closes connections whose request it has not read when it is told to end. This one stops accepting first,
-    and gives to those it has accepted the time to say what they want.
+    When uvicorn ends, it closes connections whose request it has not read. This server stops accepting first. Then it
+    gives the connections that it has accepted some time for their request.
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; a Listener serves by itself, on every loop, since only then does its server know when it has drained."""
+        """Start. Each Listener makes its own server on every loop, because only that server knows when it has drained."""
         loop: Any = asyncio.get_running_loop()
         create_server = loop.create_server
 
@@ -127,7 +143,7 @@ class Server(uvicorn.Server):
             del loop.create_server
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End, once what was accepted has been served."""
+        """End when the accepted connections have been served."""
         if sockets:
             await self._finish_accepting(sockets)
         await super().shutdown(sockets)
@@ -143,7 +159,7 @@ class Server(uvicorn.Server):
         deadline = loop.time() + _GRACE
 
         def waits() -> bool:
-            # For headers, for which the Listener has a limit, and for requests.
+            # The Listener limits the time for headers.
             return any(server.is_serving() for server in ours) or (
                 loop.time() < deadline and any(map(_waits_for_a_request, self.server_state.connections))
             )
@@ -153,7 +169,7 @@ class Server(uvicorn.Server):
 
 
 class ListenerToBe:
-    """A listening socket that is pickled as a Listener: what a worker process finds in its place adopts it."""
+    """A listening socket that becomes a Listener in a worker process: unpickling it adopts the socket."""
 
     def __init__(self, bound: socket.socket, options: dict[str, Any]) -> None:
         self._bound = bound
@@ -163,28 +179,28 @@ class ListenerToBe:
         return _adopt_in_worker, (self._bound, self._options)
 
     def close(self) -> None:
-        """Close it; the supervisor does when it has ended."""
+        """Close the socket. The supervisor calls this when it has ended."""
         self._bound.close()
 
 
 def _adopt_in_worker(bound: socket.socket, options: dict[str, Any]) -> Listener:
-    # The supervisor's process makes a Server by this name.
+    # The worker process makes a Server by this name.
     vars(importlib.import_module("uvicorn.supervisors.multiprocess"))["Server"] = Server
     return _adopt(bound, options)
 
 
 def _adopt(bound: socket.socket, options: dict[str, Any]) -> Listener:
-    # A client of HTTP speaks first, and so does its proxy: until then the kernel may keep the connection.
+    # A client of HTTP speaks first, and so does its proxy. The kernel may keep the connection until then.
     return Listener.adopt(bound, **{"defer_accept": True, **options})
 
 
 def _waits_for_a_request(connection: Any) -> bool:
-    """Whether nothing has come on an HTTP connection; a WebSocket has no `cycle`."""
+    """Whether an HTTP connection has sent nothing. A WebSocket has no `cycle`."""
     return getattr(connection, "cycle", connection) is None
 
 
-# How long a connection that was accepted just before the end has for its request, in seconds. The request is there
-# already, or on its way: a proxy connects when it has one.
+# Seconds for the request of a connection that was accepted just before the end. The request is there already, or on
+# its way: a proxy connects when it has one.
 _GRACE = 1.0
 _TICK = 0.01
 _STARTUP_FAILURE = 3  # uvicorn's own status

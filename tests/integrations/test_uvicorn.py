@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 import signal
 import socket
 import subprocess
@@ -219,6 +220,24 @@ def test_workers_need_the_name_of_the_application() -> None:
     with pytest.raises(SystemExit) as status:
         proxyproto_rs.uvicorn.run(answer, workers=2, log_config=None)
     assert status.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"truested": []}, "Did you mean 'trusted'"),
+        ({"trusted": ["nonsense"]}, "is not an IPv4 or IPv6 address"),
+    ],
+)
+def test_workers_do_not_start_with_a_wrong_option(
+    options: dict[str, Any], text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of them would end with the error, and would be started again, for ever."""
+    monkeypatch.setattr(proxyproto_rs.uvicorn, "Multiprocess", lambda *_, **__: pytest.fail("started"))
+    caplog.set_level(logging.INFO)
+    with pytest.raises((TypeError, ValueError), match=text):
+        proxyproto_rs.uvicorn.run("app:app", workers=2, port=0, **options)
+    assert not caplog.messages
 
 
 def test_without_uvicorn_the_import_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

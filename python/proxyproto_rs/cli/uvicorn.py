@@ -5,24 +5,20 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import socket
 import sys
-from typing import Any
-
-from proxyproto_rs import Listener
 
 HELP = "run uvicorn on a port that wants a PROXY header"
 EXTRA = None
 TAKES_REST = True
 
 _DESCRIPTION = (
-    "Runs uvicorn on a port that wants a PROXY header. The options of uvicorn are taken too, in any order."
+    "Runs uvicorn on a port that wants a PROXY header. It takes the options of uvicorn too, in any order."
 )
 _EXAMPLE = """\
 example:
   proxyproto-rs uvicorn --trusted 10.0.0.0/8 --host 0.0.0.0 --port 8000 --workers 4 app:app
 
-The application finds what the header says in scope["extensions"]["proxy_protocol"], and request.client is the client.
+scope["extensions"]["proxy_protocol"] tells the application what the header says, and request.client is the client.
 `uvicorn --help` shows the other options.
 """
 _FAILED, _MISTAKE = 1, 2
@@ -69,26 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         return _FAILED
     options = {name: value for name, value in vars(arguments).items() if name not in ("verb", "rest")}
-    if (wrong := _check(options)) is not None:
+    try:
+        uvicorn.check(options)
+    except (TypeError, ValueError) as wrong:
         sys.stderr.write(f"proxyproto-rs uvicorn: {wrong}\n")
         return _MISTAKE
-    # uvicorn's command parses what is its own, and then calls this.
+    # uvicorn's command parses its own options, and then calls this.
     command = importlib.import_module("uvicorn.main")
     vars(command)["run"] = functools.partial(uvicorn.run, **options)
     status = command.main(arguments.rest, prog_name="proxyproto-rs uvicorn")
     return int(status or 0)
-
-
-def _check(options: dict[str, Any]) -> str | None:
-    """Return what is wrong with the options, before a worker process finds out."""
-    try:
-        with socket.socket(socket.AF_UNIX) as scratch:
-            scratch.bind("")  # the kernel finds a name
-            scratch.listen()
-            Listener.adopt(scratch, **options).close()
-    except (TypeError, ValueError) as error:
-        return str(error)
-    return None
 
 
 def _networks(text: str) -> list[str]:
