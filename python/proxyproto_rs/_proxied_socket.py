@@ -101,8 +101,8 @@ class ProxiedConnection(_Socket):
             keep_place: Keep the client's place until `close()`. It is for a caller that hands the fd to another
                 library: limits hold while that serves the client. The header stays here. The addresses do not.
         """
-        tls = None if keep_place else _tls_socket_on(self.fileno(), sys._getframe(1))
         fd = super().detach()
+        tls = None if keep_place else _tls_socket_on(fd, sys._getframe(1))
         if tls is not None:
             tls.__class__ = _proxied(tls.__class__)
             tls.connection = self.connection.move_place()
@@ -225,13 +225,20 @@ def _tls_socket_on(fd: int, caller: FrameType) -> Any:
     `SSLContext.wrap_socket` makes its socket from the number of the fd, and calls `detach()` before it asks for the
     peer and makes the handshake. It offers no other way in. Its plain `SSLSocket` would name the proxy as its peer,
     and the client's place would be free from here on.
+
+    Raises:
+        TypeError: The module ssl takes the fd in a way that no Python up to 3.13 does.
     """
-    # Those of the modules ssl and gevent.ssl. Other callers need not have their locals looked at.
+    # The modules ssl and gevent.ssl have this class. The locals of other callers are not looked at.
     kind: type[ssl.SSLSocket] | None = caller.f_globals.get("SSLSocket")
     if not isinstance(kind, type):
         return None
     taker = caller.f_locals.get("self")
-    return taker if isinstance(taker, kind) and taker.fileno() == fd else None
+    if isinstance(taker, kind) and taker.fileno() == fd:
+        return taker
+    if kind.__module__ == caller.f_globals.get("__name__"):
+        raise TypeError(f"{kind.__module__}.SSLSocket of this version would take the proxy for its peer")
+    return None
 
 
 @functools.cache

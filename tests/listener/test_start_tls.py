@@ -279,25 +279,26 @@ def test_arguments_that_do_not_fit_change_nothing(listener: Listener, tls_contex
 def test_a_non_blocking_socket_makes_its_handshake_step_by_step(
     listener: Listener, tls_contexts: Contexts, way: Way
 ) -> None:
-    waits: list[str] = []
-
-    def step_by_step(conn: ProxiedSocket, context: ssl.SSLContext) -> Any:
+    server_context, client_context = tls_contexts
+    with ThreadPoolExecutor(1) as pool, Peer(listener.getsockname(), V2) as peer:
+        conn, _ = listener.accept()
         conn.setblocking(False)
-        tls = way(conn, context, do_handshake_on_connect=False)
-        assert not tls.getblocking()
-        while True:
-            try:
+        with way(conn, server_context, do_handshake_on_connect=False) as tls:
+            assert not tls.getblocking()
+            with pytest.raises(ssl.SSLWantReadError):
                 tls.do_handshake()
-            except ssl.SSLWantReadError:
-                waits.append("read")
-                select.select([tls], [], [])
-            else:
-                return tls
-
-    with connected(listener, tls_contexts, step_by_step) as pair, pair.tls as tls:
-        assert waits
-        with pytest.raises(ssl.SSLWantReadError):
-            tls.recv(1)
+            connecting = pool.submit(client_context.wrap_socket, peer.sock, server_hostname="localhost")
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    select.select([tls], [], [])
+            with connecting.result() as client:
+                with pytest.raises(ssl.SSLWantReadError):
+                    tls.recv(1)
+                tls.sendall(b"x")
+                assert client.recv(1) == b"x"
 
 
 @EITHER_WAY
@@ -371,6 +372,28 @@ def test_a_server_of_threads_waits_for_no_silent_client(
     assert listener.stats().open == 0
 
 
+class InterruptedSSLSocket(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:
+        raise KeyboardInterrupt
+
+
+@EITHER_WAY
+def test_an_interrupted_handshake_leaves_no_fd_and_no_place(
+    listener: Listener, tmp_path: Path, way: Way
+) -> None:
+    server_context, _ = make_contexts(tmp_path)
+    server_context.sslsocket_class = InterruptedSSLSocket
+    with Peer(listener.getsockname(), V2) as peer:
+        conn, _ = listener.accept()
+        with warnings.catch_warnings(record=True):  # until 3.12 Python leaves the socket to the collector
+            warnings.simplefilter("always")
+            with contextlib.suppress(KeyboardInterrupt):
+                way(conn, server_context)
+            gc.collect()
+        assert listener.stats().open == 0
+        assert peer.sees_the_end()
+
+
 class OtherSSLSocket(ssl.SSLSocket):
     """A kind of socket that a program gives its context."""
 
@@ -404,6 +427,29 @@ def test_a_context_whose_sockets_cannot_know_the_client_is_refused(
         conn, _ = listener.accept()
         with pytest.raises(TypeError, match="made a socket that takes the proxy for its peer"):
             conn.start_tls(server_context)
+        assert peer.sees_the_end()
+    assert listener.stats().open == 0
+
+
+def test_a_module_ssl_that_takes_the_fd_in_another_way_is_refused(listener: Listener) -> None:
+    """Whatever a later Python does, it must not serve the client as if it were the proxy."""
+    with Peer(listener.getsockname(), V2) as peer:
+        conn, _ = listener.accept()
+        fd = conn.fileno()
+        with pytest.raises(
+            TypeError, match=r"^ssl\.SSLSocket of this version would take the proxy for its peer$"
+        ):
+            eval("conn.detach()", {**vars(ssl), "conn": conn})
+        os.close(fd)  # a TLS socket would do that when it is collected
+        conn.close()
+        assert peer.sees_the_end()
+    assert listener.stats().open == 0
+
+
+def test_another_caller_that_knows_the_class_may_detach(listener: Listener) -> None:
+    with Peer(listener.getsockname(), V2) as peer:
+        conn, _ = listener.accept()
+        os.close(eval("conn.detach()", {"SSLSocket": ssl.SSLSocket, "conn": conn}))
         assert peer.sees_the_end()
     assert listener.stats().open == 0
 
