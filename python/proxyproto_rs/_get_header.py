@@ -66,6 +66,7 @@ _INSIDE = (
     "environ",  # of requests of Werkzeug and Django
     "connection",  # of Tornado's requests, and of handlers of socketserver and http.server
     "stream",  # of Tornado's connections
+    "ws_connection",  # of Tornado's handlers of WebSockets, whose request has given its connection away
     "request",  # of handlers of socketserver and Tornado
 )
 

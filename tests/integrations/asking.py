@@ -44,7 +44,7 @@ WITH_TLS = Header.v2(CLIENT, SERVER, tlvs=TLVS)
 
 @contextlib.contextmanager
 def connection(
-    listener: socket.socket, header: bytes, tls: ssl.SSLContext | None = None
+    listener: socket.socket, header: bytes = WITH_TLS.raw, tls: ssl.SSLContext | None = None
 ) -> Iterator[Connection]:
     """A connection that has begun with this header."""
     address = listener.getsockname()
@@ -76,9 +76,10 @@ class Connection:
         assert response.status == 200, body
         return body
 
-    def ask_websocket(self) -> Any:
+    def ask_websocket(self, target: str = "/") -> Any:
         """Send a message and receive one."""
-        with connect_websocket("ws://localhost/", sock=self._sock, proxy=None) as websocket:
+        # TLS, if there is to be any, is there already.
+        with connect_websocket(f"ws://localhost{target}", sock=self._sock, proxy=None) as websocket:
             websocket.send("hello")
             return websocket.recv(_PATIENCE)
 
