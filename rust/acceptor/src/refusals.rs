@@ -284,7 +284,7 @@ mod tests {
             refusals.add(timeout("192.0.2.1:1"));
         }
         assert!(texts(&mut refusals, start)[0].contains("refused 192.0.2.1:1: timeout"));
-        // Whoever comes late counts for longer, and says so.
+        // A late take counts for longer, and its line says so.
         let later = start + Duration::from_secs(12);
         let count = "192.0.2.9:1883 refused 192.0.2.1 4 more times in the last 12 s: timeout";
         assert_eq!(texts(&mut refusals, later), [count]);

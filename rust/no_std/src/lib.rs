@@ -1,7 +1,7 @@
 //! A program without the standard library that reads a header, writes one, and counts packets of MQTT.
 //!
-//! It brings a panic handler and an allocator of its own. If one of the two crates brought the standard library, there would be two
-//! of the first, and the compiler would refuse (E0152).
+//! It has its own panic handler and allocator. If one of the two crates used the standard library, there would be two panic
+//! handlers, and the compiler would refuse them (E0152).
 
 #![no_std]
 
@@ -13,7 +13,7 @@ use proxyproto_codec::{Decoder, Header, Options, Status, Tlv, Transport, decode}
 use proxyproto_mqtt::{Framing, Limits, Sender, Version};
 
 /// Reads the header at the start of the `len` bytes at `data`, writes one for the same client with a checksum, and
-/// returns its length; 0 where there is no client.
+/// returns its length. Returns 0 if the header names no client.
 ///
 /// # Safety
 ///

@@ -45,8 +45,8 @@ pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
     }
 }
 
-/// The TCP peer in the form of `getpeername()`. An unnamed UNIX socket is the empty path. None where the kernel has not said
-/// who it is.
+/// The peer in the form of `getpeername()`. An unnamed UNIX socket is the empty path. It is None if the kernel does not say
+/// who the peer is.
 pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
     Ok(match peer {
         PeerAddr::Ip(SocketAddr::V4(address)) => {

@@ -6,7 +6,6 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-// `use` of the macro's names alone: pyo3 has an exception of its own for neither.
 pyo3::import_exception!(proxyproto_rs.exceptions, IncompleteHeader);
 pyo3::import_exception!(proxyproto_rs.exceptions, InvalidHeader);
 

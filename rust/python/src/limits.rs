@@ -15,9 +15,10 @@ use crate::error;
 /// A change takes effect at once in every listener that holds the set, for connections that arrive afterwards. Adding
 /// and removing an entry take the same time whatever the size of the set. IPv4-mapped IPv6 addresses count as IPv4.
 ///
-/// A link-local address (fe80::/10) is another host on each interface. "fe80::1%eth0" and "fe80::%eth0/64" match a peer on
-/// that interface. Without a scope, "fe80::1" and "fe80::/10" match addresses without one, as headers have them, but no
-/// peer: a proxy that is trusted must not be somebody else on another interface. In `deny` they match on every interface.
+/// A link-local address (fe80::/10) means another host on each interface. "fe80::1%eth0" and "fe80::%eth0/64" match peers on
+/// that interface. Without a scope, "fe80::1" and "fe80::/10" match addresses without an interface, such as those in
+/// headers, but no peer: a trusted proxy must not be another host on another interface. In `deny` they match on every
+/// interface.
 ///
 /// Args:
 ///     networks: Addresses and networks in CIDR notation, as text or from `ipaddress`.
@@ -74,11 +75,11 @@ impl AddressSet {
 
     /// How many entries have not expired.
     fn __len__(&self, py: Python<'_>) -> usize {
-        // It counts what has expired, up to 0.1 us for each entry, and others may run meanwhile.
+        // It counts the expired entries, up to 0.1 us each. Other threads may run meanwhile.
         py.detach(|| self.0.len(Instant::now()))
     }
 
-    /// Iterate over the entries as text: IPv4, IPv6, then those with a scope by their interface, each in the order of their
+    /// Iterate over the entries as text: IPv4, then IPv6, then those with a scope, by interface; each in the order of their
     /// addresses. It is a copy, so the set may change meanwhile.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let entries = || self.0.entries(Instant::now()).iter().map(ToString::to_string).collect::<Vec<_>>();
