@@ -1,5 +1,6 @@
 //! Prints the CPU time that a tokio server takes for a connection: with `ProxyListener`, and with the twenty lines that
-//! accept, read until the header is whole, and decode it. Both are measured in turns in the same rounds.
+//! accept, read until the header is whole, and decode it. These are measured without and with a deadline for the header;
+//! `ProxyListener` always has one. All servers are measured in turns in the same rounds.
 //!
 //! The clients are `load connect`, whose binary lies beside this one.
 

@@ -216,7 +216,10 @@ impl Acceptor {
     /// Takes new connections in.
     fn take_in(&mut self, now: Instant) -> bool {
         match self.shared.phase() {
-            Phase::Serving if self.shared.ahead == 0 => self.show_backlog(),
+            Phase::Serving if self.shared.ahead == 0 => {
+                self.show_backlog();
+                false
+            }
             Phase::Serving => self.accept(self.shared.ahead, now),
             Phase::Draining => self.sweep(now),
             Phase::Closed => false,
@@ -224,12 +227,11 @@ impl Acceptor {
     }
 
     /// On demand, tells takers that the kernel's queue has a connection. A taker that finds the queue empty arms it again.
-    fn show_backlog(&mut self) -> bool {
+    fn show_backlog(&mut self) {
         if self.intake == Intake::Ready {
             self.shared.queue.show_backlog(true);
             self.intake = Intake::Idle;
         }
-        false
     }
 
     /// Takes some of the connections that wait in the kernel, while fewer than `most` are ready.
