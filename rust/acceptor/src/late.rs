@@ -124,6 +124,8 @@ mod tests {
     use super::*;
     use crate::addresses::{PeerAddr, UnixName};
     use crate::trust::Approach;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::io::Write;
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
@@ -136,6 +138,29 @@ mod tests {
     fn watched(late: &Late) -> usize {
         let path = format!("/proc/self/fdinfo/{}", late.watch.descriptor().unwrap().as_raw_fd());
         std::fs::read_to_string(path).unwrap().lines().filter(|line| line.starts_with("tfd:")).count()
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's own thread may block")]
+    fn the_kernel_shows_a_header_of_known_length_when_it_is_whole() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, address) = listener.accept().unwrap();
+        let mut late = Late::new(Watch::new().unwrap());
+        let waiting = Waiting::new(ours.into(), PeerAddr::Ip(address), Approach::Header, Instant::now());
+        late.add(waiting, 21).unwrap();
+        let epoll = late.watch.descriptor().unwrap();
+        let mut shown_with = Vec::new();
+        for sent in 1..=22 {
+            peer.write_all(b"x").unwrap();
+            // At the end the test waits, so that a slow kernel is no failure.
+            let limit = Timespec { tv_sec: if sent < 21 { 0 } else { 20 }, tv_nsec: 0 };
+            if poll(&mut [PollFd::new(&epoll, PollFlags::IN)], Some(&limit)).unwrap() > 0 {
+                assert_eq!(late.watch.events(4).unwrap().len(), 1);
+                shown_with.push(sent);
+            }
+        }
+        assert_eq!(shown_with, [21, 22]);
     }
 
     #[test]
