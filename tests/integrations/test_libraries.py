@@ -13,6 +13,7 @@ import pytest
 
 import peers
 from integrations.asking import WITH_TLS
+from proxyproto_rs import get_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 Serving = contextlib.AbstractAsyncContextManager[None]
 Tls = ssl.SSLContext | None
 
-CLIENT = "192.0.2.1"
+
+def answer(host: str, connection: object) -> str:
+    """What a server tells its client: the address, and what the header says."""
+    header = get_header(connection)
+    return f"{host} {header and header.authority}"
+
+
+ANSWER = "192.0.2.1 shop.example"
 
 
 @contextlib.asynccontextmanager
@@ -31,7 +39,8 @@ async def serving_aioftp(listener: Listener, tls: Tls) -> AsyncIterator[None]:
 
     class Server(aioftp.Server):  # type: ignore[misc, name-defined]
         async def greeting(self, connection: Any, rest: Any) -> Any:
-            connection.response("220", connection.client_host)
+            stream = connection.command_connection
+            connection.response("220", answer(connection.client_host, stream.writer))
             return True
 
     server = Server(ssl=tls)
@@ -55,7 +64,7 @@ class Mail:
     """A handler of aiosmtpd that tells its clients who they are."""
 
     async def handle_NOOP(self, server: Any, session: Any, envelope: Any, argument: str) -> str:
-        return f"250 {session.peer[0]}"
+        return f"250 {answer(session.peer[0], server)}"
 
 
 def serving_aiosmtpd(listener: Listener, tls: Tls) -> Serving:
@@ -81,8 +90,8 @@ def ask_smtp(listener: Listener, tls: Tls) -> str:
 async def serving_asyncssh(listener: Listener, tls: Tls) -> AsyncIterator[None]:
     asyncssh = pytest.importorskip("asyncssh")
 
-    def answer(process: Any) -> None:
-        process.stdout.write(process.get_extra_info("peername")[0])
+    def who(process: Any) -> None:
+        process.stdout.write(answer(process.get_extra_info("peername")[0], process))
         process.exit(0)
 
     class Server(asyncssh.SSHServer):  # type: ignore[misc, name-defined]
@@ -91,7 +100,7 @@ async def serving_asyncssh(listener: Listener, tls: Tls) -> AsyncIterator[None]:
 
     key = asyncssh.generate_private_key("ssh-ed25519")
     async with asyncssh.listen(
-        sock=listener, server_factory=Server, server_host_keys=[key], process_factory=answer
+        sock=listener, server_factory=Server, server_host_keys=[key], process_factory=who
     ):
         yield
 
@@ -173,8 +182,9 @@ async def serving_pymodbus(listener: Listener, tls: Tls) -> AsyncIterator[None]:
 
     async def read(function: int, start: int, address: int, count: int, registers: Any, values: Any) -> None:
         (connection,) = server.active_connections.values()
-        octets = connection.transport.get_extra_info("peername")[0].split(".")
-        registers[:4] = map(int, octets)
+        client = connection.transport.get_extra_info("peername")[0]
+        assert answer(client, connection) == ANSWER
+        registers[:4] = map(int, client.split("."))
 
     registers = simulator.SimData(0, values=[0] * 4, datatype=simulator.DataType.REGISTERS)
     server = pymodbus.ModbusTcpServer(simulator.SimDevice(1, simdata=[registers], action=read))
@@ -211,14 +221,15 @@ class Library(NamedTuple):
     serving: Callable[[Listener, Tls], Serving]
     ask: Callable[[Listener, Tls], str]
     has_tls: bool = True
+    answer: str = ANSWER
 
 
 LIBRARIES = [
     Library("aioftp", serving_aioftp, ask_ftp),
     Library("aiosmtpd", serving_aiosmtpd, ask_smtp),
     Library("asyncssh", serving_asyncssh, ask_ssh, has_tls=False),
-    Library("grpclib", serving_grpclib, ask_grpc),
-    Library("pymodbus", serving_pymodbus, ask_modbus),
+    Library("grpclib", serving_grpclib, ask_grpc, answer="192.0.2.1"),  # it shows nothing but the address
+    Library("pymodbus", serving_pymodbus, ask_modbus, answer="192.0.2.1"),  # its registers hold numbers
 ]
 
 
@@ -234,7 +245,7 @@ on_both_loops = pytest.mark.asyncio(loop_factories=["asyncio", "proxyproto_rs.uv
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
 async def test_the_client_is_seen(library: Library, listener: Listener) -> None:
     async with library.serving(listener, None):
-        assert await asyncio.to_thread(library.ask, listener, None) == CLIENT
+        assert await asyncio.to_thread(library.ask, listener, None) == library.answer
 
 
 @on_both_loops
@@ -246,4 +257,4 @@ async def test_the_client_is_seen_over_tls(
 ) -> None:
     server, client = contexts
     async with library.serving(listener, server):
-        assert await asyncio.to_thread(library.ask, listener, client) == CLIENT
+        assert await asyncio.to_thread(library.ask, listener, client) == library.answer

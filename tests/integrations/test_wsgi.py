@@ -16,16 +16,18 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import cheroot.wsgi
 import pytest
 import waitress.server
+from cheroot.ssl.builtin import BuiltinSSLAdapter
 from waitress import wasyncore
 
 from integrations.asking import WITH_TLS, connection, get
-from peers import CLIENT, LOCAL, SERVER
+from peers import CLIENT, LOCAL, SERVER, make_contexts
 from proxyproto_rs import Header, Listener, get_header
 from proxyproto_rs.socketserver import ListenerMixIn
 from proxyproto_rs.wsgi import ProxyProtocolMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 Running = contextlib.AbstractContextManager[None]
 
@@ -97,8 +99,9 @@ class Cheroot(cheroot.wsgi.Server):
 
 
 @contextlib.contextmanager
-def running_cheroot(app: Any, listener: Listener) -> Iterator[None]:
+def running_cheroot(app: Any, listener: Listener, tls: BuiltinSSLAdapter | None = None) -> Iterator[None]:
     server = Cheroot(listener, app)
+    server.ssl_adapter = tls
     server.prepare()
     thread = threading.Thread(target=server.serve)
     thread.start()
@@ -121,6 +124,18 @@ def test_a_request_is_told_what_the_header_says(running: Callable[..., Running],
     (environ,) = app.environs
     assert environ["proxyproto.header"] == get_header(environ) == get_header(Request(environ)) == WITH_TLS
     assert (environ["wsgi.url_scheme"], environ["REMOTE_ADDR"]) == ("https", CLIENT[0])
+
+
+def test_cheroots_own_tls_hides_nothing(listener: Listener, tmp_path: Path) -> None:
+    _, client_context = make_contexts(tmp_path)
+    pem, app = str(tmp_path / "server.pem"), Application()
+    with (
+        running_cheroot(ProxyProtocolMiddleware(app), listener, BuiltinSSLAdapter(pem, pem)),
+        connection(listener, tls=client_context) as proxied,
+    ):
+        assert proxied.get(Connection="close") == "ok"
+    (environ,) = app.environs
+    assert (environ["proxyproto.header"], environ["REMOTE_ADDR"]) == (WITH_TLS, CLIENT[0])
 
 
 @on_each_server

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import http.client
-from typing import TYPE_CHECKING
+import socket
+from typing import TYPE_CHECKING, Any
 
 from websockets.sync.client import connect as connect_websocket
 
 from proxyproto_rs import Header, create_connection
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
 CLIENT = ("192.0.2.1", 51000)
 HEADER = Header.v2(CLIENT, ("198.51.100.1", 443), tlvs=[(0x02, b"shop.example")])
 
-# Every example of docs/ answers this to this client. Those without get_header answer with the address alone.
+# Every example of docs/ answers this to this client.
 ANSWER = "192.0.2.1 shop.example\n"
-ANSWER_WITHOUT_HEADER = "192.0.2.1\n"
 
 _PATIENCE = 10.0
 SERVER_NAME = "localhost"
 
 
-def ask_in_lines(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
+def ask_in_lines(address: Any, tls: ssl.SSLContext | None) -> str:
     """Send a line and read one, twice: this shows that the connection goes on."""
     with _connect(address, tls) as sock, sock.makefile("rw", newline="\n") as lines:
         answers = []
@@ -36,7 +35,7 @@ def ask_in_lines(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
         return answers[0]
 
 
-def ask_in_http(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
+def ask_in_http(address: Any, tls: ssl.SSLContext | None) -> str:
     """Get ``/``."""
     connection = http.client.HTTPConnection(SERVER_NAME)
     connection.sock = _connect(address, tls)
@@ -49,7 +48,7 @@ def ask_in_http(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
         connection.close()
 
 
-def ask_in_websocket(address: tuple[str, int], tls: ssl.SSLContext | None) -> str:
+def ask_in_websocket(address: Any, tls: ssl.SSLContext | None) -> str:
     """Send a message and receive one."""
     scheme = "ws" if tls is None else "wss"
     sock = create_connection(address, _PATIENCE, header=HEADER)
@@ -60,8 +59,14 @@ def ask_in_websocket(address: tuple[str, int], tls: ssl.SSLContext | None) -> st
         return answer
 
 
-def _connect(address: tuple[str, int], tls: ssl.SSLContext | None) -> socket.socket:
-    sock = create_connection(address, _PATIENCE, header=HEADER)
+def _connect(address: Any, tls: ssl.SSLContext | None) -> socket.socket:
+    if isinstance(address, str):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(_PATIENCE)
+        sock.connect(address)
+        sock.sendall(HEADER.raw)
+    else:
+        sock = create_connection(address, _PATIENCE, header=HEADER)
     if tls is None:
         return sock
     try:

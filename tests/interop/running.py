@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.from_thread import start_blocking_portal
 
+from proxyproto_rs.uvloop import new_event_loop
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from proxyproto_rs import Listener
 
 Loop = str
-"""``"asyncio"``, ``"uvloop"``, ``"trio"`` or ``"threads"``."""
+"""``"asyncio"``, ``"uvloop"``, ``"proxyproto_rs.uvloop"``, ``"trio"`` or ``"threads"``."""
 
 
 @contextlib.contextmanager
@@ -37,8 +39,7 @@ def running_loop(
     main: Callable[..., Any], loop: Loop, listener: Listener, tls: dict[str, Any]
 ) -> Iterator[None]:
     backend = "trio" if loop == "trio" else "asyncio"
-    options = {"use_uvloop": loop == "uvloop"} if backend == "asyncio" else {}
-    with start_blocking_portal(backend, options) as portal:
+    with start_blocking_portal(backend, _BACKEND_OPTIONS.get(loop)) as portal:
         future = portal.start_task_soon(lambda: main(listener, **tls))
         # If the server fails, its clients must not wait for it.
         future.add_done_callback(lambda _: listener.close())
@@ -73,3 +74,9 @@ def running_thread(main: Callable[..., None], listener: Listener, tls: dict[str,
     finally:
         listener.close()
         thread.join()
+
+
+_BACKEND_OPTIONS: dict[Loop, dict[str, Any]] = {
+    "uvloop": {"use_uvloop": True},
+    "proxyproto_rs.uvloop": {"loop_factory": new_event_loop},
+}

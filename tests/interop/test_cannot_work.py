@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 EXAMPLES = [
     ("howto/asyncio.md", "asyncio-sock"),
     ("howto/asyncio.md", "asyncio-protocols-sock"),
-    ("howto/web.md", "uvicorn"),
     ("howto/web.md", "hypercorn"),
     ("howto/web.md", "aiohttp"),
     ("howto/web.md", "websockets"),
