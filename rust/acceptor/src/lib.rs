@@ -71,6 +71,7 @@ mod socket_file;
 mod stream;
 mod stream_io;
 mod sys;
+pub use sys::BlockedSignals;
 mod thread;
 pub use thread::{Paused, pause};
 mod trust;

@@ -82,12 +82,16 @@ pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>, seconds: libc::c_int) -> io::
 ///
 /// The kernel gives a signal for the process to any thread that does not block it, even if the program waits for the signal
 /// with `sigwait` in another thread, or has blocked it in all its own.
-pub(crate) struct BlockedSignals {
+#[derive(Debug)]
+pub struct BlockedSignals {
     before: libc::sigset_t,
 }
 
 impl BlockedSignals {
-    pub(crate) fn new() -> Self {
+    /// Blocks them all, but for those that tell of a fault of this thread.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it is done for its effect")]
+    pub fn new() -> Self {
         let mut all = MaybeUninit::uninit();
         let mut before = MaybeUninit::uninit();
         // SAFETY: `sigfillset` initializes the set that the other calls take. `pthread_sigmask` fails only for an unknown first

@@ -1,0 +1,114 @@
+//! The seam for TLS and WebSocket: what stands between the bytes of a socket and those of MQTT.
+//!
+//! A channel does no I/O. A plain connection has none, which costs it one branch a read and 16 bytes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::arrival::Arrival;
+
+/// Makes the channel of each connection of a listener, or of each connection to a server.
+pub trait ChannelFactory: fmt::Debug + Send + Sync {
+    /// The channel of a connection that has just been made; [`Channel::start`] comes next. `arrival` is the client's, or
+    /// `None` for a connection to a server.
+    fn open(&self, arrival: Option<&Arrival>) -> Box<dyn Channel>;
+}
+
+/// Turns the bytes of a socket into those of MQTT, and back.
+///
+/// All buffers are scratch of the worker's thread: a channel appends to them, and keeps none. Where two layers stand in
+/// each other (WebSocket in TLS), one channel holds both.
+pub trait Channel: Send {
+    /// How far the handshake has come. It decides which deadline holds, and under which code a failure is told.
+    fn stage(&self) -> Stage;
+
+    /// What is to be sent before anything has come, such as a `ClientHello`, is appended to `wire`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelFault`] ends the connection.
+    fn start(&mut self, wire: &mut Vec<u8>) -> Result<(), ChannelFault>;
+
+    /// Takes all of `received`, which it may decrypt in place, and keeps what is incomplete. The bytes of MQTT in it are
+    /// appended to `mqtt`. What the channel itself has to send (its handshake, a pong, the answer to a close) is appended
+    /// to `answer`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelFault`] ends the connection, after `answer` has been sent.
+    fn decode(
+        &mut self,
+        received: &mut [u8],
+        mqtt: &mut Vec<u8>,
+        answer: &mut Vec<u8>,
+    ) -> Result<Flow, ChannelFault>;
+
+    /// Appends what carries `mqtt` to `wire`. It is called at [`Stage::Open`] only.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelFault`] ends the connection.
+    fn encode(&mut self, mqtt: &[u8], wire: &mut Vec<u8>) -> Result<(), ChannelFault>;
+
+    /// Says goodbye: what closes the channel is appended to `wire`. Nothing is encoded after it.
+    fn close(&mut self, wire: &mut Vec<u8>);
+
+    /// What the handshake has shown. It is asked once, when the stage is [`Stage::Open`], or when it has failed.
+    fn facts(&mut self) -> Facts;
+}
+
+/// How far the handshake of a channel has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// TLS shakes hands: `tls_timeout`, `tls-failed`.
+    Tls,
+    /// The WebSocket is not open yet: `ws_timeout`, `ws-failed`.
+    WebSocket,
+    /// MQTT flows.
+    Open,
+}
+
+/// Whether more can come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It can.
+    Open,
+    /// The peer has said goodbye.
+    Ended,
+}
+
+/// Why a channel ends the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelFault {
+    /// What is told of it: `no-shared-cipher`, or `a text frame`.
+    pub detail: Cow<'static, str>,
+}
+
+/// What the handshake of a channel has shown.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Facts {
+    /// Where TLS ended here.
+    pub tls: Option<TlsFacts>,
+    /// The client that a trusted proxy has named in a header of HTTP.
+    pub forwarded: Option<SocketAddr>,
+}
+
+/// What a TLS handshake has shown.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct TlsFacts {
+    /// The version, such as `TLSv1.3`.
+    pub version: String,
+    /// The cipher, by its name in OpenSSL.
+    pub cipher: String,
+    /// The host name that the client has asked for.
+    pub sni: Option<String>,
+    /// The protocol that was negotiated.
+    pub alpn: Option<Vec<u8>>,
+    /// The client's certificate in DER.
+    pub certificate: Option<Vec<u8>>,
+    /// The common name in it; only of a certificate that was verified.
+    pub common_name: Option<String>,
+}

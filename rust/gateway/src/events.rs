@@ -1,0 +1,207 @@
+//! What a gateway tells, and what it is told of a login.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use proxyproto_acceptor::TakenRefusals;
+use proxyproto_mqtt::Connect;
+
+use crate::arrival::{Arrival, SessionId};
+use crate::cause::Cause;
+use crate::upstream::{ServerChange, ServerName};
+
+/// What a gateway tells. Of one token the order is Login, Welcomed, Ended, or Login, Refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A client has sent its CONNECT and waits for a decision.
+    Login(Login),
+    /// A server has let the client in. Its CONNACK follows this event.
+    Welcomed(Welcomed),
+    /// A connection has come to its end without a session.
+    Refused(Refused),
+    /// A session has come to its end.
+    Ended(Ended),
+    /// What a listener has refused before its first byte of MQTT, and what it has to say for the log.
+    Listener(ListenerReport),
+    /// A server has gone down, or up again.
+    Server(ServerChange),
+}
+
+/// The number of a login and of its session. No other of the same gateway has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(u64);
+
+impl Token {
+    /// The token of this number, as [`number`](Self::number) gave it.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A client has sent its CONNECT and waits for a decision: `admit` or `refuse`, within `auth_timeout`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Login {
+    /// What the decision is about.
+    pub token: Token,
+    /// Whose connection it is.
+    pub arrival: Arc<Arrival>,
+    /// The CONNECT.
+    pub connect: Arc<Connect>,
+}
+
+/// What changes in the CONNECT of a client that is let in, before it goes to a server.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Admission {
+    /// The user name.
+    pub username: Replace<String>,
+    /// The password.
+    pub password: Replace<Vec<u8>>,
+    /// Another client id. A client of MQTT 5 that has left the choice to the server is told it.
+    pub client_id: Option<String>,
+}
+
+/// What becomes of a field of the CONNECT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Replace<T> {
+    /// It goes on as it came.
+    #[default]
+    Keep,
+    /// Another goes in its place.
+    With(T),
+    /// It does not go on.
+    Without,
+}
+
+/// A server has let the client in.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Welcomed {
+    /// Whose session begins.
+    pub token: Token,
+    /// The server.
+    pub server: ServerName,
+    /// What it took from the first attempt to connect until the server's answer.
+    pub connect_time: Duration,
+    /// The client id that the session has: the CONNECT's, another that it was admitted with, or the server's choice.
+    pub client_id: String,
+    /// After how many seconds the client must have sent something; 0: never. The server's word goes before the client's.
+    pub keep_alive: u16,
+    /// Whether the server has kept a session of this client id.
+    pub session_present: bool,
+    /// The words of the server (MQTT 5).
+    pub reason_string: Option<String>,
+}
+
+/// A connection has come to its end without a session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The token of its login, where one was told.
+    pub token: Option<Token>,
+    /// Whose connection it was.
+    pub arrival: Arc<Arrival>,
+    /// The CONNECT, where it was whole and valid.
+    pub connect: Option<Arc<Connect>>,
+    /// The client id of a CONNECT that was not valid, where it could be read.
+    pub client_id: String,
+    /// Why.
+    pub cause: Cause,
+    /// What exactly, for people.
+    pub detail: String,
+    /// The server that has refused it, where one has.
+    pub server: Option<ServerName>,
+    /// The code of that server's CONNACK.
+    pub server_code: Option<u8>,
+    /// The words of that server (MQTT 5).
+    pub reason_string: Option<String>,
+    /// Whether it was a bridge of Mosquitto that asks for its private protocol, and comes again with the standard one.
+    pub is_bridge_probe: bool,
+}
+
+impl Refused {
+    pub(crate) fn new(
+        token: Option<Token>,
+        arrival: &Arc<Arrival>,
+        connect: Option<Arc<Connect>>,
+        cause: Cause,
+        detail: String,
+    ) -> Self {
+        Self {
+            token,
+            arrival: Arc::clone(arrival),
+            connect,
+            client_id: String::new(),
+            cause,
+            detail,
+            server: None,
+            server_code: None,
+            reason_string: None,
+            is_bridge_probe: false,
+        }
+    }
+}
+
+/// A session has come to its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Whose session it was.
+    pub token: Token,
+    /// Its id, as in its [`Arrival`].
+    pub session_id: SessionId,
+    /// Why it ended.
+    pub cause: Cause,
+    /// What exactly, for people.
+    pub detail: String,
+    /// The code of the server's DISCONNECT (MQTT 5).
+    pub server_code: Option<u8>,
+    /// The words of the server (MQTT 5).
+    pub reason_string: Option<String>,
+    /// What went over it.
+    pub traffic: Traffic,
+    /// How long it lasted, from the CONNACK on.
+    pub lasted: Duration,
+}
+
+/// What has gone over a session, in bytes and packets of MQTT, CONNECT and CONNACK among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Bytes of the client.
+    pub bytes_in: u64,
+    /// Bytes for the client.
+    pub bytes_out: u64,
+    /// Packets of the client.
+    pub packets_in: u64,
+    /// Packets for the client.
+    pub packets_out: u64,
+    /// When the client's last byte came.
+    pub last_seen: SystemTime,
+}
+
+/// What a listener has refused before its first byte of MQTT, and what it has to say for the log.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ListenerReport {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Refusals, folded by reason and address, and lines for the log.
+    pub refusals: TakenRefusals,
+}

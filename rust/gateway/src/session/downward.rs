@@ -1,0 +1,230 @@
+//! From the server to the client, and the client's farewell.
+
+use std::task::{Context, Poll};
+
+use proxyproto_mqtt::{Disconnect, Fault, Framing, PacketType, Reason, Sender};
+use tokio::time::Instant;
+
+use super::relay::{Farewell, GRACE, Relay};
+use crate::cause::Cause;
+use crate::listening::{Direction, PacketCounts};
+use crate::wire::{CHUNK, Got, Scratch, WireError};
+
+/// The state of the direction.
+pub(super) struct Down {
+    framing: Framing,
+    /// What the server has sent behind its CONNACK.
+    behind: Vec<u8>,
+    /// The server has closed, or is not heard any more.
+    is_over: bool,
+    /// A part of a packet has gone on whose rest does not, so nothing can come behind it.
+    is_torn: bool,
+    /// The client does not take what waits for it.
+    stuck: Option<Stuck>,
+    /// What the server's connection has broken with.
+    pub(super) trouble: Option<String>,
+    /// What the server has said in its DISCONNECT.
+    pub(super) server_code: Option<u8>,
+    pub(super) reason_string: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stuck {
+    since: Instant,
+    /// How many bytes waited then, in the kernel too.
+    waiting: usize,
+}
+
+impl Down {
+    pub(super) fn new(framing: Framing, behind: Vec<u8>) -> Self {
+        Self {
+            framing,
+            behind,
+            is_over: false,
+            is_torn: false,
+            stuck: None,
+            trouble: None,
+            server_code: None,
+            reason_string: None,
+        }
+    }
+
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        self.stuck.map(|stuck| stuck.since)
+    }
+}
+
+impl Relay {
+    /// Takes from the server what is there, for as long as the client takes it.
+    pub(super) fn pump_down(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) {
+        while !self.is_client_lost {
+            match self.client.poll_flush(cx) {
+                Poll::Pending => return self.note_stuck(),
+                Poll::Ready(Ok(())) => self.down.stuck = None,
+                Poll::Ready(Err(error)) => return self.client_takes_no_more(&error),
+            }
+            match self.farewell {
+                Some(Farewell::Said) => return,
+                Some(Farewell::Due(reason)) if self.down.is_over || self.down.framing.at_boundary() => {
+                    self.say_farewell(cx, reason, &mut scratch.encoded);
+                    continue;
+                }
+                _ => {}
+            }
+            if !self.down.behind.is_empty() {
+                let behind = std::mem::take(&mut self.down.behind);
+                self.pass_down(cx, &behind, &mut scratch.encoded);
+                continue;
+            }
+            match self.server.poll_receive(cx, scratch, CHUNK) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(Got::End)) => self.server_is_gone(None),
+                Poll::Ready(Ok(got)) => {
+                    let bytes = got.bytes(&scratch.received, &scratch.decoded);
+                    self.pass_down(cx, bytes, &mut scratch.encoded);
+                }
+                Poll::Ready(Err(error)) => self.server_is_gone(Some(error)),
+            }
+        }
+    }
+
+    /// Passes on what may go on; while a farewell is due, no more than the rest of a packet.
+    fn pass_down(&mut self, cx: &mut Context<'_>, bytes: &[u8], encoded: &mut Vec<u8>) {
+        let mut counts = PacketCounts::default();
+        let was_whole = self.down.framing.at_boundary();
+        let scanned = match self.farewell {
+            None => self.down.scan(bytes, &mut counts),
+            Some(_) => self.down.scan_rest(bytes, &mut counts),
+        };
+        let passing = bytes.get(..scanned.passes).unwrap_or_default();
+        self.count(Direction::Out, passing.len(), &counts);
+        if let Err(error) = self.client.send(cx, passing, encoded) {
+            return self.client_takes_no_more(&error);
+        }
+        if counts.of(PacketType::Disconnect) > 0 {
+            self.read_disconnect(passing, scanned.last);
+        }
+        if let Some(fault) = scanned.fault {
+            self.down.is_over = true;
+            // A part of the wrong packet may have gone on in an earlier piece.
+            self.down.is_torn = !was_whole && counts.sum() == 0;
+            let cause = match fault.reason {
+                Reason::PacketTooLarge => fault.reason.into(),
+                _ => Cause::BrokerError,
+            };
+            self.end(cause, format!("the server: {}", fault.detail));
+        }
+    }
+}
+
+impl Relay {
+    /// Says to the client that nothing more comes, behind the last packet.
+    fn say_farewell(&mut self, cx: &mut Context<'_>, reason: Option<Reason>, encoded: &mut Vec<u8>) {
+        let packet = reason.and_then(|reason| Disconnect::end(reason, self.version));
+        if let Some(packet) = packet.filter(|_| !self.down.is_torn) {
+            let mut counts = PacketCounts::default();
+            counts.count(PacketType::Disconnect);
+            self.count(Direction::Out, packet.raw().len(), &counts);
+            // If it cannot be sent, the next flush says so.
+            let _ = self.client.send(cx, packet.raw(), encoded);
+        }
+        let _ = self.client.say_goodbye(cx);
+        self.farewell = Some(Farewell::Said);
+    }
+
+    /// The server sends no more.
+    fn server_is_gone(&mut self, error: Option<WireError>) {
+        self.down.is_over = true;
+        self.down.is_torn = !self.down.framing.at_boundary();
+        self.down.trouble = error.map(|error| error.to_string());
+        self.up.stop();
+        self.farewell.get_or_insert(Farewell::Due(None));
+        // For the client, which may not have taken all.
+        self.set_deadline(self.options.mqtt.send_timeout);
+    }
+
+    /// The client does not take what it is sent. What it has sent itself is still to be read: a DISCONNECT, perhaps.
+    fn client_takes_no_more(&mut self, error: &WireError) {
+        self.is_client_lost = true;
+        self.down.trouble.get_or_insert_with(|| error.to_string());
+        self.set_deadline(GRACE);
+    }
+
+    fn read_disconnect(&mut self, whole: &[u8], size: u32) {
+        let start = usize::try_from(size).ok().and_then(|size| whole.len().checked_sub(size));
+        // It may have begun in an earlier piece; then its code is not known.
+        let packet = start.and_then(|start| whole.get(start..)).unwrap_or_default();
+        if let Ok(packet) = Disconnect::decode(packet, self.version, Sender::Server) {
+            self.down.server_code = Some(packet.code());
+            self.down.reason_string = packet.reason_string().map(str::to_owned);
+        }
+    }
+
+    fn note_stuck(&mut self) {
+        if self.down.stuck.is_none() {
+            let since = Instant::now();
+            self.down.stuck = Some(Stuck { since, waiting: self.waiting() });
+            self.clock.at_most(since + self.options.mqtt.send_timeout);
+        }
+    }
+
+    /// A client that has left bytes waiting for `send_timeout`: is it slow, or does it read too little?
+    pub(super) fn look_at_stuck_client(&mut self, now: Instant) {
+        let Some(stuck) = self.down.stuck else { return };
+        let waiting = self.waiting();
+        if waiting >= stuck.waiting {
+            self.end(Cause::SlowConsumer, format!("it has taken nothing, and {waiting} bytes wait"));
+        } else if waiting > self.options.mqtt.max_send_buffer {
+            let most = self.options.mqtt.max_send_buffer;
+            self.end(Cause::SlowConsumer, format!("{waiting} bytes wait, at most {most} may"));
+        } else {
+            self.down.stuck = Some(Stuck { since: now, waiting });
+            self.clock.at_most(now + self.options.mqtt.send_timeout);
+        }
+    }
+
+    /// How many bytes wait for the client, here and in the kernel.
+    fn waiting(&self) -> usize {
+        self.client.unsent() + self.client.socket().unacknowledged()
+    }
+}
+
+/// What has been found in a piece of the stream.
+struct Scanned {
+    /// How many bytes go on.
+    passes: usize,
+    /// The size of the last packet that has ended there.
+    last: u32,
+    /// What is wrong behind the bytes that go on.
+    fault: Option<Fault>,
+}
+
+impl Down {
+    /// Counts the packets that end in these bytes.
+    fn scan(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
+        let mut last = 0;
+        let fault = self.framing.scan(bytes, |packet| {
+            counts.count(packet.packet_type());
+            last = packet.size();
+        });
+        let passes = if fault.is_ok() { bytes.len() } else { self.framing.boundary() };
+        Scanned { passes, last, fault: fault.err() }
+    }
+
+    /// As [`scan`](Self::scan), of no more than the packet that has begun.
+    fn scan_rest(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
+        let mut passes = 0;
+        let mut last = 0;
+        while let Some(rest) =
+            bytes.get(passes..).filter(|rest| !rest.is_empty() && !self.framing.at_boundary())
+        {
+            let needed = usize::try_from(self.framing.needed()).unwrap_or(usize::MAX);
+            let piece = self.scan(rest.get(..needed).unwrap_or(rest), counts);
+            (passes, last) = (passes + piece.passes, piece.last);
+            if piece.fault.is_some() {
+                return Scanned { passes, last, ..piece };
+            }
+        }
+        Scanned { passes, last, fault: None }
+    }
+}

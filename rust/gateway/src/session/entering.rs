@@ -1,0 +1,318 @@
+//! The step upstream: a server is chosen, gets the CONNECT, and answers. Until the client is sent something, another may be
+//! asked in its place.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use proxyproto_mqtt::{
+    Auth, Connack, Connect, EncodeError, Limits, PacketType, Property, Reason, Sender, Value, Version,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::registration::IdPlace;
+use super::way::{Answer, TurnedAway, Visitor};
+use crate::cause::Cause;
+use crate::events::{Admission, Replace};
+use crate::listening::Direction;
+use crate::options::UpstreamOptions;
+use crate::upstream::link::{self, Link};
+use crate::upstream::{Place, Target, connect, header_of_client, no_answer};
+use crate::wire::{Wire, WireError};
+
+/// A client that a server has let in.
+pub(super) struct Entered {
+    pub(super) server: Wire,
+    /// What the server has sent behind its CONNACK.
+    pub(super) behind: Vec<u8>,
+    /// The CONNACK for the client.
+    pub(super) connack: Connack,
+    pub(super) client_id: String,
+    /// In seconds; 0 is none.
+    pub(super) keep_alive: u16,
+    pub(super) place: Place,
+    pub(super) id_place: IdPlace,
+    pub(super) connect_time: Duration,
+}
+
+/// Why one server has not answered.
+enum Failed {
+    /// Another may be asked.
+    Next(WireError),
+    Over(Box<TurnedAway>),
+}
+
+impl Visitor {
+    /// Logs in upstream.
+    pub(super) async fn enter(
+        &mut self,
+        received: &Connect,
+        admission: Admission,
+    ) -> Result<Entered, Box<TurnedAway>> {
+        let options = self.shared.pool.options();
+        let connect = changed(received, &admission)
+            .map_err(|error| TurnedAway::new(Reason::AuthError, format!("cannot go upstream: {error}")))?;
+        let header = header_of_client(&self.arrival, &options);
+        let id_place = IdPlace::enter(&self.shared, connect.client_id(), self.token());
+        let began = Instant::now();
+        let (place, link, connack) = self.find_server(&options, &header, &connect).await?;
+        if let Some(reason) = connack.refused() {
+            return Err(refused(reason, &connack, &place));
+        }
+        let assigned = match (received.client_id(), admission.client_id.as_deref()) {
+            ("", assigned) => assigned,
+            _ => None,
+        };
+        let connack = for_client(&connack, assigned, self.options.mqtt.max_packet_size);
+        Ok(Entered {
+            server: link.wire,
+            behind: link.received,
+            client_id: connack.assigned_client_identifier().unwrap_or(connect.client_id()).to_owned(),
+            keep_alive: connack.server_keep_alive().unwrap_or(connect.keep_alive()),
+            connack,
+            place,
+            id_place,
+            connect_time: began.elapsed(),
+        })
+    }
+
+    /// Asks one server after the other until one answers.
+    async fn find_server(
+        &mut self,
+        options: &UpstreamOptions,
+        header: &[u8],
+        connect: &Connect,
+    ) -> Result<(Place, Link, Connack), Box<TurnedAway>> {
+        let pool = Arc::clone(&self.shared.pool);
+        // What has no name needs no waiting for.
+        let resolved = timeout(options.connect_timeout, pool.until_resolved());
+        // After the limit there may still be servers without a name.
+        let _ = self.unless_gone(resolved).await?;
+        let key = match connect.client_id() {
+            "" => self.arrival.session_id.to_string(),
+            client_id => client_id.to_owned(),
+        };
+        let mut tried: Vec<Arc<Target>> = Vec::new();
+        let mut trouble = None;
+        while let Some(place) = pool.place(options, key.as_bytes(), &tried) {
+            let began = Instant::now();
+            match self.attempt(&place, options, header, connect).await {
+                Ok((link, connack)) => {
+                    place.target().count_answer(began.elapsed());
+                    return Ok((place, link, connack));
+                }
+                Err(Failed::Over(turned_away)) => return Err(turned_away),
+                Err(Failed::Next(error)) => {
+                    place.target().count_failure();
+                    trouble = Some(format!("{}: {error}", place.target().address));
+                    tried.push(Arc::clone(place.target()));
+                }
+            }
+        }
+        Err(TurnedAway::new(Reason::UpstreamUnavailable, trouble.unwrap_or_else(|| pool.why_none())))
+    }
+
+    /// Asks one server.
+    async fn attempt(
+        &mut self,
+        place: &Place,
+        options: &UpstreamOptions,
+        header: &[u8],
+        packet: &Connect,
+    ) -> Result<(Link, Connack), Failed> {
+        let limit = options.connect_timeout;
+        let reached = self.unless_gone(async {
+            let socket = connect(&place.target().address, limit, options.keepalive).await?;
+            link::open(socket, options, header, packet.raw()).await
+        });
+        let mut link = reached.await.map_err(Failed::Over)?.map_err(Failed::Next)?;
+        let limits = Limits::new(Sender::Server, packet.version(), self.options.mqtt.max_packet_size);
+        let answer = timeout(limit, read_answer(&mut link, limits));
+        let mut answer = match self.unless_gone(answer).await.map_err(Failed::Over)? {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Unread::Gone(error))) => return Err(Failed::Next(error)),
+            Ok(Err(Unread::Wrong(detail))) => return Err(Failed::Over(broker_error(place, &detail))),
+            Err(_) => return Err(Failed::Next(WireError::Io(no_answer(limit)))),
+        };
+        let deadline = Instant::now() + self.options.mqtt.auth_timeout;
+        while let Letter::Auth(auth) = answer {
+            answer = self
+                .carry_auth(place, &mut link, packet, &auth, limits, deadline)
+                .await
+                .map_err(Failed::Over)?;
+        }
+        let Letter::Connack(bytes) = answer else { return Err(Failed::Next(link::closed())) };
+        match Connack::decode(&bytes, packet.version()) {
+            Ok(connack) => Ok((link, connack.to_owned())),
+            Err(fault) => Err(Failed::Over(broker_error(place, &format!("its CONNACK: {fault}")))),
+        }
+    }
+
+    /// One step of an authentication: the server's AUTH to the client, the client's to the server, and what the server
+    /// answers. From here on no other server can be asked.
+    async fn carry_auth(
+        &mut self,
+        place: &Place,
+        link: &mut Link,
+        connect: &Connect,
+        auth: &[u8],
+        limits: Limits,
+        deadline: Instant,
+    ) -> Result<Letter, Box<TurnedAway>> {
+        let is_wanted = connect.authentication_method().is_some();
+        if !is_wanted || Auth::decode(auth, Sender::Server).is_err() {
+            return Err(broker_error(place, "an AUTH that the client has not asked for, or not a valid one"));
+        }
+        self.count(Direction::Out, auth, PacketType::Auth);
+        let exchange = async {
+            self.client.send_all(auth).await.map_err(|_| gone())?;
+            let answer = self.read_auth().await?;
+            self.count(Direction::In, &answer, PacketType::Auth);
+            let answered = async {
+                link.wire.send_all(&answer).await.map_err(Unread::Gone)?;
+                read_answer(link, limits).await
+            };
+            self.unless_gone(answered).await?.map_err(|unread| match unread {
+                Unread::Gone(error) => {
+                    let detail = format!("{}: {error}, during the authentication", place.target().address);
+                    TurnedAway::new(Reason::UpstreamUnavailable, detail)
+                }
+                Unread::Wrong(detail) => broker_error(place, &detail),
+            })
+        };
+        let late = |_| TurnedAway::new(Reason::AuthError, "the authentication has not ended in time");
+        timeout_at(deadline, exchange).await.map_err(late)?
+    }
+
+    /// The client's next AUTH.
+    async fn read_auth(&mut self) -> Result<Vec<u8>, Box<TurnedAway>> {
+        let limits = Limits::new(Sender::Client, Version::Mqtt5, self.options.mqtt.max_packet_size);
+        poll_fn(|cx| {
+            self.poll_visitor(cx)?;
+            let header = limits
+                .fixed_header(&self.received)
+                .map_err(|fault| TurnedAway::new(Reason::MalformedConnect, fault.detail.to_string()))?;
+            let Some(header) = header else {
+                return if self.is_half_closed { Poll::Ready(Err(gone())) } else { Poll::Pending };
+            };
+            match header.packet_type() {
+                PacketType::Auth => {}
+                PacketType::Disconnect => return Poll::Ready(Err(gone())),
+                other => {
+                    let detail = format!("packet type {} during the authentication", other as u8);
+                    return Poll::Ready(Err(TurnedAway::new(Reason::MalformedConnect, detail)));
+                }
+            }
+            let size = header.size() as usize;
+            if self.received.len() >= size {
+                let auth: Vec<u8> = self.received.drain(..size).collect();
+                return Poll::Ready(match Auth::decode(&auth, Sender::Client) {
+                    Ok(_) => Ok(auth),
+                    Err(fault) => Err(TurnedAway::new(Reason::MalformedConnect, fault.detail.to_string())),
+                });
+            }
+            let is_full = self.received.len() >= self.options.mqtt.max_connect_size;
+            if is_full || self.is_half_closed { Poll::Ready(Err(gone())) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+/// A packet of the server before the session.
+enum Letter {
+    Connack(Vec<u8>),
+    Auth(Vec<u8>),
+}
+
+/// Why there is none.
+enum Unread {
+    Gone(WireError),
+    /// It is none that belongs here.
+    Wrong(String),
+}
+
+/// Reads the server's next packet.
+async fn read_answer(link: &mut Link, limits: Limits) -> Result<Letter, Unread> {
+    loop {
+        let header =
+            limits.fixed_header(&link.received).map_err(|fault| Unread::Wrong(fault.detail.to_string()))?;
+        if let Some(header) = header {
+            let is_connack = match header.packet_type() {
+                PacketType::Connack => true,
+                PacketType::Auth => false,
+                other => {
+                    return Err(Unread::Wrong(format!(
+                        "packet type {} in the place of a CONNACK",
+                        other as u8
+                    )));
+                }
+            };
+            let size = header.size() as usize;
+            if link.received.len() >= size {
+                let packet: Vec<u8> = link.received.drain(..size).collect();
+                return Ok(if is_connack { Letter::Connack(packet) } else { Letter::Auth(packet) });
+            }
+        }
+        match link.wire.receive(&mut link.received, usize::MAX).await {
+            Ok(true) => {}
+            Ok(false) => return Err(Unread::Gone(link::closed())),
+            Err(error) => return Err(Unread::Gone(error)),
+        }
+    }
+}
+
+/// The CONNECT that goes upstream.
+fn changed(received: &Connect, admission: &Admission) -> Result<Connect, EncodeError> {
+    let username = match &admission.username {
+        Replace::Keep => received.username(),
+        Replace::With(username) => Some(username.as_str()),
+        Replace::Without => None,
+    };
+    let password = match &admission.password {
+        Replace::Keep => received.password(),
+        Replace::With(password) => Some(password.as_slice()),
+        Replace::Without => None,
+    };
+    let client_id = admission.client_id.as_deref().unwrap_or(received.client_id());
+    received.change().client_id(client_id).username(username).password(password).encode()
+}
+
+/// The CONNACK that goes to the client. It learns the size of packets that we take, and the id that was chosen for it.
+fn for_client(connack: &Connack, assigned: Option<&str>, max_packet_size: u32) -> Connack {
+    let size = connack.maximum_packet_size().unwrap_or(u32::MAX).min(max_packet_size);
+    let mut properties = vec![Property { id: Property::MAXIMUM_PACKET_SIZE, value: Value::Four(size) }];
+    if let Some(assigned) = assigned.filter(|_| connack.assigned_client_identifier().is_none()) {
+        let value = Value::Text(assigned);
+        properties.push(Property { id: Property::ASSIGNED_CLIENT_IDENTIFIER, value });
+    }
+    // An id that does not fit cannot have gone upstream.
+    connack.with(&properties).unwrap_or_else(|_| connack.to_owned())
+}
+
+fn refused(reason: Reason, connack: &Connack, place: &Place) -> Box<TurnedAway> {
+    let words = connack.reason_string();
+    let detail = match words {
+        Some(words) => format!("{}: {words}", connack.code_text()),
+        None => connack.code_text().to_owned(),
+    };
+    Box::new(TurnedAway {
+        answer: Answer::Packet(connack.raw().into()),
+        server: Some((place.target().name.clone(), connack.code())),
+        reason_string: words.map(str::to_owned),
+        ..*TurnedAway::new(reason, detail)
+    })
+}
+
+/// The server has broken the rules. The client learns that it is no fault of its own.
+fn broker_error(place: &Place, detail: &str) -> Box<TurnedAway> {
+    let detail = format!("{}: {detail}", place.target().address);
+    Box::new(TurnedAway {
+        answer: Answer::Of(Reason::UpstreamUnavailable),
+        ..*TurnedAway::new(Cause::BrokerError, detail)
+    })
+}
+
+fn gone() -> Box<TurnedAway> {
+    TurnedAway::new(Cause::ClosedEarly, "gone while it logged in")
+}

@@ -1,0 +1,124 @@
+//! A login or a session among all others, from the event that tells of it to the one that tells of its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxyproto_mqtt::{Connect, Reason};
+use tokio::time::Instant;
+
+use super::table::Entry;
+use super::{Ending, Handle};
+use crate::arrival::Arrival;
+use crate::events::{Ended, Event, Refused, Token};
+use crate::listening::Direction;
+use crate::shared::Shared;
+
+/// A login, and then its session. If it is dropped without a last event, because the workers have been stopped, it tells one.
+pub(crate) struct Registration {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) arrival: Arc<Arrival>,
+    stage: Stage,
+}
+
+enum Stage {
+    Login(Arc<Connect>),
+    Session { since: Instant },
+    Told,
+}
+
+impl Registration {
+    /// A login that is about to be told.
+    pub(crate) fn new(shared: &Arc<Shared>, arrival: &Arc<Arrival>, connect: &Arc<Connect>) -> Self {
+        let handle = Arc::new(Handle::new(shared.next_token()));
+        handle.meter.seen(shared.started.0.elapsed());
+        handle.meter.count(Direction::In, connect.raw().len(), 1);
+        shared.table.insert(&handle);
+        let (shared, arrival) = (Arc::clone(shared), Arc::clone(arrival));
+        Self { shared, handle, arrival, stage: Stage::Login(Arc::clone(connect)) }
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        self.handle.token
+    }
+
+    /// A server has let the client in.
+    pub(crate) fn welcome(&mut self) {
+        self.stage = Stage::Session { since: Instant::now() };
+    }
+
+    /// The login was refused, which another tells.
+    pub(crate) fn forget(mut self) {
+        self.stage = Stage::Told;
+    }
+
+    /// The session is over.
+    pub(crate) fn end(mut self, ending: Ending, server_code: Option<u8>, reason_string: Option<String>) {
+        if let Stage::Session { since } = std::mem::replace(&mut self.stage, Stage::Told) {
+            self.leave();
+            self.tell_end(ending, server_code, reason_string, since.elapsed());
+        }
+    }
+
+    fn tell_end(
+        &self,
+        Ending { cause, detail }: Ending,
+        server_code: Option<u8>,
+        reason_string: Option<String>,
+        lasted: Duration,
+    ) {
+        self.shared.events.push(Event::Ended(Ended {
+            token: self.token(),
+            session_id: self.arrival.session_id,
+            cause,
+            detail,
+            server_code,
+            reason_string,
+            traffic: self.handle.meter.read(self.shared.started.1),
+            lasted,
+        }));
+    }
+
+    fn leave(&self) {
+        self.shared.table.remove(self.token());
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.leave();
+        let ending = Ending { cause: Reason::ServerShutdown.into(), detail: String::new() };
+        match std::mem::replace(&mut self.stage, Stage::Told) {
+            Stage::Login(connect) => {
+                let token = Some(self.token());
+                let refused = Refused::new(token, &self.arrival, Some(connect), ending.cause, ending.detail);
+                self.shared.events.push(Event::Refused(refused));
+            }
+            Stage::Session { since } => self.tell_end(ending, None, None, since.elapsed()),
+            Stage::Told => {}
+        }
+    }
+}
+
+/// A session's place among those of its client id. Dropping it gives it back.
+pub(crate) struct IdPlace {
+    shared: Arc<Shared>,
+    entry: Entry,
+}
+
+impl IdPlace {
+    pub(crate) fn enter(shared: &Arc<Shared>, client_id: &str, token: Token) -> Self {
+        Self { shared: Arc::clone(shared), entry: shared.table.enter(client_id, token) }
+    }
+
+    /// Whether another has gone upstream under the same client id since.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.shared.table.is_replaced(self.entry)
+    }
+}
+
+impl Drop for IdPlace {
+    fn drop(&mut self) {
+        self.shared.table.leave(self.entry);
+    }
+}

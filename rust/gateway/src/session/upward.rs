@@ -1,0 +1,248 @@
+//! From the client to the server: what the client may send goes on, what it must not ends the session.
+
+use std::task::{Context, Poll};
+
+use proxyproto_mqtt::{Fault, Framing, PacketType};
+use tokio::time::Instant;
+
+use super::pace::Pace;
+use super::relay::Relay;
+use crate::listening::{Direction, PacketCounts};
+use crate::wire::{CHUNK, Got, Scratch};
+
+/// The state of the direction.
+pub(super) struct Up {
+    framing: Framing,
+    pace: Option<Box<Pace>>,
+    /// What has been read and waits to go on.
+    held: Vec<u8>,
+    state: State,
+    /// When the packet has begun that is not whole yet.
+    pub(super) partial_since: Option<Instant>,
+    /// Until when a PUBLISH waits, because the client publishes too fast.
+    pub(super) paused_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Nothing more is read. Behind what is on its way, the server gets the end.
+    Closing,
+    /// As far as it takes it, the server has got the goodbye of its channel.
+    Closed,
+    /// The server has got the end, or shall not.
+    Over,
+}
+
+impl Up {
+    pub(super) fn new(framing: Framing, pace: Option<Pace>, early: Vec<u8>) -> Self {
+        let pace = pace.map(Box::new);
+        Self { framing, pace, held: early, state: State::Open, partial_since: None, paused_until: None }
+    }
+
+    /// Nothing more goes on.
+    pub(super) fn stop(&mut self) {
+        self.state = State::Over;
+        self.held = Vec::new();
+        self.partial_since = None;
+        self.paused_until = None;
+    }
+
+    /// Nothing more is read; what has been read goes on, and then the end.
+    pub(super) fn stop_behind(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Closing;
+            self.partial_since = None;
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Whether something that has been read waits to go on.
+    pub(super) fn is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+}
+
+impl Relay {
+    /// Takes from the client what is there, for as long as the server takes it.
+    pub(super) fn pump_up(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) {
+        while !self.up.is_over() {
+            match self.server.poll_flush(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                // What the server has sent before is still to be read, and says more than this error.
+                Poll::Ready(Err(_)) => return self.server_takes_no_more(),
+            }
+            if self.up.is_held() {
+                if self.up.paused_until.is_some_and(|until| Instant::now() < until) {
+                    return;
+                }
+                let held = std::mem::take(&mut self.up.held);
+                self.pass_up(cx, &held, &mut scratch.encoded);
+                continue;
+            }
+            match self.up.state {
+                State::Open => {}
+                State::Closing => {
+                    // What the server does not take is sent before the end.
+                    let _ = self.server.say_goodbye(cx);
+                    self.up.state = State::Closed;
+                    continue;
+                }
+                State::Closed | State::Over => {
+                    let _ = self.server.socket().shut_down();
+                    self.up.state = State::Over;
+                    return;
+                }
+            }
+            let most = if self.up.pace.is_some() { PACED_CHUNK } else { CHUNK };
+            match self.client.poll_receive(cx, scratch, most) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(Got::End)) => self.client_closes(),
+                Poll::Ready(Ok(got)) => {
+                    self.client_seen();
+                    let bytes = got.bytes(&scratch.received, &scratch.decoded);
+                    self.pass_up(cx, bytes, &mut scratch.encoded);
+                }
+                Poll::Ready(Err(error)) => self.client_is_lost(&error),
+            }
+        }
+    }
+
+    /// Passes on what may go on, holds what must wait, and ends the session for what must not come.
+    fn pass_up(&mut self, cx: &mut Context<'_>, bytes: &[u8], encoded: &mut Vec<u8>) {
+        let mut counts = PacketCounts::default();
+        let was_whole = self.up.framing.at_boundary();
+        let (passes, scanned) = match self.up.pace {
+            None => self.up.scan(bytes, &mut counts),
+            Some(_) => self.scan_paced(bytes, &mut counts),
+        };
+        let (passing, waiting) = bytes.split_at_checked(passes).unwrap_or((bytes, &[]));
+        self.count(Direction::In, passing.len(), &counts);
+        if self.server.send(cx, passing, encoded).is_err() {
+            return self.server_takes_no_more();
+        }
+        if let Err(Fault { reason, detail, .. }) = scanned {
+            return self.end(reason.into(), detail.to_string());
+        }
+        if counts.of(PacketType::Disconnect) > 0 {
+            return self.client_says_goodbye();
+        }
+        if !waiting.is_empty() {
+            self.hold(cx, waiting, encoded);
+        }
+        if self.up.framing.at_boundary() {
+            self.up.partial_since = None;
+        } else if was_whole || counts.sum() > 0 || self.up.partial_since.is_none() {
+            self.up.partial_since = Some(self.last_seen);
+            self.clock.at_most(self.last_seen + self.options.mqtt.packet_timeout);
+        }
+    }
+
+    /// As [`Up::scan`], but it stops in front of a PUBLISH that has to wait.
+    fn scan_paced(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> (usize, Result<(), Fault>) {
+        let mut passed = 0;
+        let mut whole = 0;
+        while let Some(rest) = bytes.get(passed..).filter(|rest| !rest.is_empty()) {
+            if self.up.framing.at_boundary() {
+                whole = passed;
+                if is_publish(rest) && !self.may_publish() {
+                    break;
+                }
+            }
+            let piece = self.up.next_piece(rest);
+            if let Err(fault) = self.up.framing.scan(piece, |packet| counts.count(packet.packet_type())) {
+                return (whole, Err(fault));
+            }
+            passed += piece.len();
+        }
+        (passed, Ok(()))
+    }
+
+    /// Whether a PUBLISH may go on now, and then counts it. A pause lasts half the keep-alive at most: longer, and the
+    /// server would take the client for dead.
+    fn may_publish(&mut self) -> bool {
+        let now = Instant::now();
+        let Some(pace) = &mut self.up.pace else { return true };
+        let delay = pace.delay(now);
+        if delay.is_zero() || self.up.paused_until.is_some_and(|until| until <= now) {
+            pace.spend(now);
+            self.up.paused_until = None;
+            return true;
+        }
+        if self.up.paused_until.is_none() {
+            let until = now + self.keep_alive.map_or(delay, |keep_alive| delay.min(keep_alive / 2));
+            self.up.paused_until = Some(until);
+            self.clock.at_most(until);
+            if let Some(shard) = self.listening.shard(self.worker) {
+                shard.count_publish_delay();
+            }
+        }
+        false
+    }
+
+    /// Holds what has been read behind a PUBLISH that waits. A PINGREQ does not wait with it: the client would take the
+    /// server for dead.
+    fn hold(&mut self, cx: &mut Context<'_>, bytes: &[u8], encoded: &mut Vec<u8>) {
+        let mut counts = PacketCounts::default();
+        let mut framing = self.up.framing.clone();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if let Some(behind) = rest.strip_prefix(PINGREQ).filter(|_| framing.at_boundary()) {
+                counts.count(PacketType::Pingreq);
+                rest = behind;
+                continue;
+            }
+            let piece = next_piece(&framing, rest);
+            if framing.scan(piece, |_| ()).is_err() {
+                // It is found again when its turn comes.
+                break;
+            }
+            self.up.held.extend_from_slice(piece);
+            rest = rest.get(piece.len()..).unwrap_or_default();
+        }
+        self.up.held.extend_from_slice(rest);
+        let pings = PINGREQ.repeat(counts.sum() as usize);
+        self.count(Direction::In, pings.len(), &counts);
+        if self.server.send(cx, &pings, encoded).is_err() {
+            self.server_takes_no_more();
+        }
+    }
+
+    /// The server does not take what the client sends. What it has sent itself is still to be read.
+    fn server_takes_no_more(&mut self) {
+        self.up.stop();
+        self.set_deadline(super::relay::GRACE);
+    }
+}
+
+impl Up {
+    /// Counts the packets that end in these bytes. Gives how many of them may go on, and what is wrong behind those.
+    fn scan(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> (usize, Result<(), Fault>) {
+        let scanned = self.framing.scan(bytes, |packet| counts.count(packet.packet_type()));
+        let passes = if scanned.is_ok() { bytes.len() } else { self.framing.boundary() };
+        (passes, scanned)
+    }
+
+    fn next_piece<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
+        next_piece(&self.framing, rest)
+    }
+}
+
+/// The next bytes that cannot reach beyond the end of a packet.
+fn next_piece<'a>(framing: &Framing, rest: &'a [u8]) -> &'a [u8] {
+    let needed = usize::try_from(framing.needed()).unwrap_or(usize::MAX).max(1);
+    rest.get(..needed).unwrap_or(rest)
+}
+
+fn is_publish(packet: &[u8]) -> bool {
+    packet.first().and_then(|first| PacketType::of(*first)) == Some(PacketType::Publish)
+}
+
+/// How much is read at once of a client whose PUBLISH packets may have to wait.
+const PACED_CHUNK: usize = 16 * 1024;
+
+const PINGREQ: &[u8] = b"\xc0\0";

@@ -1,0 +1,308 @@
+//! The way of one connection: its steps, one a line, and what follows from how they end.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use proxyproto_acceptor::Permit;
+use proxyproto_mqtt::{Connack, Connect, PacketType, Reason, Version};
+use tokio::time::timeout;
+
+use super::Ending;
+use super::entering::Entered;
+use super::registration::{IdPlace, Registration};
+use super::relay::{Beginning, GRACE, Relay};
+use crate::arrival::Arrival;
+use crate::cause::Cause;
+use crate::events::{Event, Refused, Token, Welcomed};
+use crate::listening::{Direction, Guest, Listening, PacketCounts};
+use crate::options::Options;
+use crate::shared::Shared;
+use crate::upstream::{Place, ServerName};
+use crate::wire::{Socket, Wire};
+
+/// A connection that a listener has let in.
+pub(crate) struct Arrived {
+    pub(crate) fd: OwnedFd,
+    pub(crate) is_tcp: bool,
+    pub(crate) arrival: Arrival,
+    pub(crate) permit: Permit,
+    pub(crate) guest: Guest,
+    pub(crate) listening: Arc<Listening>,
+    pub(crate) worker: usize,
+}
+
+/// Serves a connection to its end, on the worker that runs this.
+pub(crate) async fn serve(arrived: Arrived, shared: Arc<Shared>) {
+    let Arrived { fd, is_tcp, arrival, permit, guest, listening, worker } = arrived;
+    let Ok(socket) = Socket::adopt(fd, is_tcp) else { return };
+    // Boxed, the steps before the session take no memory once it has begun.
+    let logged_in = Box::pin(async move {
+        let mut visitor = Visitor::new(socket, arrival, listening, worker, shared);
+        let session = match visitor.way().await {
+            Ok(entered) => visitor.begin(entered).await,
+            Err(turned_away) => {
+                visitor.turn_away(turned_away).await;
+                None
+            }
+        };
+        // Only now: who does not read its answer counts until it has gone.
+        drop(guest);
+        session
+    })
+    .await;
+    if let Some(session) = logged_in {
+        session.run().await;
+    }
+    drop(permit);
+}
+
+/// A connection that has no session yet.
+pub(super) struct Visitor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) options: Arc<Options>,
+    pub(super) listening: Arc<Listening>,
+    pub(super) worker: usize,
+    pub(super) client: Wire,
+    pub(super) arrival: Arc<Arrival>,
+    /// What has been read and not been used yet.
+    pub(super) received: Vec<u8>,
+    /// The client sends no more. It may still read.
+    pub(super) is_half_closed: bool,
+    pub(super) connect: Option<Arc<Connect>>,
+    pub(super) registration: Option<Registration>,
+}
+
+impl Visitor {
+    fn new(
+        socket: Socket,
+        arrival: Arrival,
+        listening: Arc<Listening>,
+        worker: usize,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let options = shared.options();
+        // Without these the connection works too.
+        let _ = socket.tune(options.mqtt.keepalive);
+        let channel = listening.options().channel.as_ref().map(|factory| factory.open(Some(&arrival)));
+        Self {
+            shared,
+            options,
+            listening,
+            worker,
+            client: Wire::new(socket, channel),
+            arrival: Arc::new(arrival),
+            received: Vec::new(),
+            is_half_closed: false,
+            connect: None,
+            registration: None,
+        }
+    }
+
+    async fn way(&mut self) -> Result<Entered, Box<TurnedAway>> {
+        self.open_channel().await?;
+        let connect = self.read_connect().await?;
+        let admission = self.ask(&connect).await?;
+        self.enter(&connect, admission).await
+    }
+
+    /// Begins the session of a client that a server has let in; `None` if it cannot be.
+    async fn begin(mut self, entered: Entered) -> Option<Session> {
+        let Entered { server, behind, connack, client_id, keep_alive, place, id_place, connect_time } =
+            entered;
+        let version = self.connect.as_ref()?.version();
+        self.count_out(connack.raw(), PacketType::Connack);
+        let mut registration = self.registration.take()?;
+        registration.welcome();
+        self.shared.events.push(Event::Welcomed(Welcomed {
+            token: registration.token(),
+            server: place.target().name.clone(),
+            connect_time,
+            client_id,
+            keep_alive,
+            session_present: connack.session_present(),
+            reason_string: connack.reason_string().map(str::to_owned),
+        }));
+        // What it does not take now, or why not, the relay sees.
+        let _ = self.client.send_now(connack.raw()).await;
+        let relay = Relay::new(Beginning {
+            handle: Arc::clone(&registration.handle),
+            listening: self.listening,
+            worker: self.worker,
+            options: self.options,
+            client: self.client,
+            server,
+            early: self.received,
+            behind,
+            version,
+            keep_alive,
+            start: self.shared.started.0,
+        });
+        Some(Session { relay, registration, place, id_place })
+    }
+
+    /// Answers a client that gets no session, tells of it, and lets it read the answer.
+    async fn turn_away(mut self, turned_away: Box<TurnedAway>) {
+        let TurnedAway { cause, detail, answer, server, reason_string, client_id, version, is_bridge_probe } =
+            *turned_away;
+        let version = self.connect.as_ref().map(|connect| connect.version()).or(version);
+        let reason = match answer {
+            Answer::Packet(_) => None,
+            Answer::Of(reason) => Some(reason),
+            Answer::OfCause => cause.reason(),
+        };
+        let connack = reason.and_then(|reason| Connack::refuse(reason, version.unwrap_or(Version::Mqtt311)));
+        let packet = match (&answer, &connack) {
+            (Answer::Packet(packet), _) => Some(&packet[..]),
+            (_, connack) => connack.as_ref().map(Connack::raw),
+        };
+        if let Some(packet) = packet {
+            self.count_out(packet, PacketType::Connack);
+        }
+        let answered = async {
+            if let Some(packet) = packet {
+                self.client.send_now(packet).await?;
+            }
+            self.client.goodbye_now().await
+        }
+        .await;
+        let token = self.registration.as_ref().map(Registration::token);
+        let (server, server_code) = server.unzip();
+        let told = Event::Refused(Refused {
+            client_id,
+            server,
+            server_code,
+            reason_string,
+            is_bridge_probe,
+            ..Refused::new(token, &self.arrival, self.connect.take(), cause, detail)
+        });
+        match self.registration.take() {
+            Some(registration) => {
+                registration.forget();
+                self.shared.events.push(told);
+            }
+            None => drop(self.shared.events.offer(told)),
+        }
+        if answered.is_ok() && cause != Cause::ClosedEarly {
+            self.client.linger(GRACE).await;
+        }
+    }
+
+    /// The token of the login; 0, which nobody has, before it is told.
+    pub(super) fn token(&self) -> Token {
+        self.registration.as_ref().map_or(Token::new(0), Registration::token)
+    }
+
+    pub(super) fn count_out(&self, packet: &[u8], packet_type: PacketType) {
+        self.count(Direction::Out, packet, packet_type);
+    }
+
+    /// Counts one packet.
+    pub(super) fn count(&self, direction: Direction, packet: &[u8], packet_type: PacketType) {
+        let mut counts = PacketCounts::default();
+        counts.count(packet_type);
+        if let Some(shard) = self.listening.shard(self.worker) {
+            shard.count(direction, packet.len(), &counts);
+        }
+        if let Some(registration) = &self.registration {
+            registration.handle.meter.count(direction, packet.len(), counts.sum());
+        }
+    }
+}
+
+/// Why a visitor gets no session.
+pub(super) struct TurnedAway {
+    pub(super) cause: Cause,
+    pub(super) detail: String,
+    pub(super) answer: Answer,
+    /// The server that has refused it, and the code of its CONNACK.
+    pub(super) server: Option<(ServerName, u8)>,
+    pub(super) reason_string: Option<String>,
+    /// What could be read of a CONNECT that is not valid.
+    pub(super) client_id: String,
+    pub(super) version: Option<Version>,
+    pub(super) is_bridge_probe: bool,
+}
+
+/// What the client is told.
+pub(super) enum Answer {
+    /// What the table of reasons says for the cause.
+    OfCause,
+    /// What the table says for this one.
+    Of(Reason),
+    /// This packet.
+    Packet(Box<[u8]>),
+}
+
+impl TurnedAway {
+    /// Boxed, for it is large, and mostly there is none.
+    pub(super) fn new(cause: impl Into<Cause>, detail: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            cause: cause.into(),
+            detail: detail.into(),
+            answer: Answer::OfCause,
+            server: None,
+            reason_string: None,
+            client_id: String::new(),
+            version: None,
+            is_bridge_probe: false,
+        })
+    }
+}
+
+impl From<Ending> for Box<TurnedAway> {
+    fn from(Ending { cause, detail }: Ending) -> Self {
+        TurnedAway::new(cause, detail)
+    }
+}
+
+/// A session, with all that it holds until its end.
+struct Session {
+    relay: Relay,
+    registration: Registration,
+    place: Place,
+    id_place: IdPlace,
+}
+
+impl Session {
+    async fn run(self) {
+        let Self { relay, registration, place, id_place } = self;
+        let over = relay.run().await;
+        let mut ending = over.ending;
+        let tell = async {
+            if over.is_closed_by_server {
+                ending.cause =
+                    why_closed(ending.cause, over.server_code, &id_place, &place, &registration).await;
+            }
+            drop((place, id_place));
+            registration.end(ending, over.server_code, over.reason_string);
+        };
+        let linger = async {
+            if let Some(mut client) = over.client {
+                client.linger(GRACE).await;
+            }
+        };
+        tokio::join!(tell, linger);
+    }
+}
+
+/// Why a server has closed a session: for another of the same client id, or because it has gone, or of its own accord.
+async fn why_closed(
+    cause: Cause,
+    server_code: Option<u8>,
+    id_place: &IdPlace,
+    place: &Place,
+    registration: &Registration,
+) -> Cause {
+    if server_code == Reason::TakenOver.disconnect() || server_code.is_none() && id_place.is_replaced() {
+        return Reason::TakenOver.into();
+    }
+    if cause == Cause::UpstreamLost {
+        return cause;
+    }
+    // A process that was killed closes its connections like one that wants to.
+    let limit = registration.shared.pool.options().connect_timeout;
+    match timeout(limit, place.target().is_there()).await {
+        Ok(true) => Cause::UpstreamClosed,
+        _ => Cause::UpstreamLost,
+    }
+}

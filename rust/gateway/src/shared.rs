@@ -1,0 +1,56 @@
+//! What all sessions of a gateway share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::events::Token;
+use crate::options::Options;
+use crate::queue::Queue;
+use crate::session::Table;
+use crate::upstream::Pool;
+
+/// What all sessions of a gateway share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) events: Queue,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) table: Table,
+    /// When the gateway started, by either clock.
+    pub(crate) started: (Instant, SystemTime),
+    options: RwLock<Arc<Options>>,
+    last_token: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(options: Options) -> std::io::Result<Self> {
+        Ok(Self {
+            events: Queue::new(FULL)?,
+            pool: Arc::new(Pool::new(Arc::new(options.upstream.clone()))),
+            table: Table::new(),
+            started: (Instant::now(), SystemTime::now()),
+            options: RwLock::new(Arc::new(options)),
+            last_token: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn update(&self, options: Options) {
+        let upstream = Arc::new(options.upstream.clone());
+        *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+        self.pool.update(upstream);
+    }
+
+    pub(crate) fn next_token(&self) -> Token {
+        Token::new(self.last_token.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// From how many untaken events on nothing new is told. A taker that is away for a second under 16,000 logins a second
+/// misses none.
+const FULL: usize = 16 * 1024;

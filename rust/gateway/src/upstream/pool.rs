@@ -1,0 +1,244 @@
+//! The servers that can be had: the addresses of the configuration, which of them are up, and whose turn it is.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::balance::choose;
+use super::target::{Address, Place, Target};
+use crate::options::{Server, UpstreamOptions};
+
+/// The servers behind the gateway.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    turn: AtomicUsize,
+    /// Whether every name has been looked up once.
+    is_resolved: watch::Sender<bool>,
+    /// Other options: names may have to be looked up.
+    pub(crate) servers_changed: Notify,
+    /// Other addresses: there may be servers to check.
+    pub(crate) targets_changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    options: Arc<UpstreamOptions>,
+    targets: Arc<[Arc<Target>]>,
+    /// What names were last resolved to.
+    known: HashMap<Server, Vec<SocketAddr>>,
+}
+
+impl Pool {
+    pub(crate) fn new(options: Arc<UpstreamOptions>) -> Self {
+        let state = State { options, targets: Arc::default(), known: HashMap::new() };
+        let pool = Self {
+            state: Mutex::new(state),
+            turn: AtomicUsize::new(0),
+            is_resolved: watch::Sender::new(false),
+            servers_changed: Notify::new(),
+            targets_changed: Notify::new(),
+        };
+        pool.lock().arrange();
+        pool
+    }
+
+    pub(crate) fn options(&self) -> Arc<UpstreamOptions> {
+        Arc::clone(&self.lock().options)
+    }
+
+    pub(crate) fn targets(&self) -> Arc<[Arc<Target>]> {
+        Arc::clone(&self.lock().targets)
+    }
+
+    /// Other options hold from now on. Connections stay, also those to servers that are no longer there.
+    pub(crate) fn update(&self, options: Arc<UpstreamOptions>) {
+        let mut state = self.lock();
+        state.options = options;
+        state.arrange();
+        drop(state);
+        self.servers_changed.notify_one();
+        self.targets_changed.notify_one();
+    }
+
+    /// What a name has been resolved to.
+    pub(crate) fn resolved(&self, name: &Server, mut addresses: Vec<SocketAddr>) {
+        // Resolvers give them in another order each time.
+        addresses.sort_unstable();
+        let mut state = self.lock();
+        if state.known.get(name) != Some(&addresses) {
+            state.known.insert(name.clone(), addresses);
+            state.arrange();
+            drop(state);
+            self.targets_changed.notify_one();
+        }
+    }
+
+    /// Every name has been looked up, with success or without it.
+    pub(crate) fn all_resolved(&self) {
+        self.is_resolved.send_replace(true);
+    }
+
+    /// Waits until every name has been looked up once.
+    pub(crate) async fn until_resolved(&self) {
+        // An error says that the sender has gone, which is this.
+        let _ = self.is_resolved.subscribe().wait_for(|is_resolved| *is_resolved).await;
+    }
+
+    /// A place for the client on a server that has not been tried; `None` if there is none.
+    pub(crate) fn place(
+        &self,
+        options: &UpstreamOptions,
+        client_id: &[u8],
+        tried: &[Arc<Target>],
+    ) -> Option<Place> {
+        let targets = self.targets();
+        let is_tried = |target: &Arc<Target>| tried.iter().any(|other| Arc::ptr_eq(other, target));
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let candidates: Vec<_> = targets
+                .iter()
+                .map(|target| {
+                    let mut candidate = target.candidate(options.max_connections);
+                    candidate.is_eligible &= !is_tried(target);
+                    candidate
+                })
+                .collect();
+            let target = targets.get(choose(options.balance, &candidates, turn, client_id)?)?;
+            // Another worker may have taken the last place meanwhile; then there is one eligible server less.
+            if let Some(place) = target.take_place(options.max_connections) {
+                return Some(place);
+            }
+        }
+    }
+
+    /// Why there is no place, where nothing has been tried.
+    pub(crate) fn why_none(&self) -> String {
+        let targets = self.targets();
+        if targets.is_empty() {
+            return "no name of a server has an address".into();
+        }
+        let up = targets.iter().filter(|target| target.is_up()).count();
+        match up {
+            0 => format!("all {} servers are down", targets.len()),
+            up => format!("none of {up} servers that are up has room"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Makes the targets those of the options and of what names are resolved to. One that stays keeps what is known of it.
+    fn arrange(&mut self) {
+        let mut seen = HashSet::new();
+        let mut targets: Vec<Arc<Target>> = Vec::new();
+        for server in &self.options.servers {
+            for address in self.addresses(server) {
+                if !seen.insert(address.clone()) {
+                    continue;
+                }
+                let configured = server.to_string();
+                let is_same =
+                    |old: &&Arc<Target>| old.address == address && *old.name.configured == *configured;
+                targets.push(match self.targets.iter().find(is_same) {
+                    Some(old) => Arc::clone(old),
+                    None => Arc::new(Target::new(configured.into(), address)),
+                });
+            }
+        }
+        let stays = |old: &Arc<Target>| targets.iter().any(|target| Arc::ptr_eq(target, old));
+        self.targets.iter().filter(|old| !stays(old)).for_each(|old| old.remove());
+        self.known.retain(|name, _| self.options.servers.contains(name));
+        self.targets = targets.into();
+    }
+
+    fn addresses(&self, server: &Server) -> Vec<Address> {
+        match server {
+            Server::Address(address) => vec![Address::Ip(*address)],
+            Server::Unix(path) => vec![Address::Unix(path.as_str().into())],
+            Server::Name(..) => {
+                let known = self.known.get(server).map(Vec::as_slice).unwrap_or_default();
+                known.iter().copied().map(Address::Ip).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Balance;
+
+    fn options(servers: &[&str]) -> UpstreamOptions {
+        let servers = servers.iter().map(|server| server.parse().unwrap()).collect();
+        UpstreamOptions { servers, balance: Balance::RoundRobin, ..UpstreamOptions::default() }
+    }
+
+    fn addresses(pool: &Pool) -> Vec<String> {
+        pool.targets().iter().map(|target| target.address.to_string()).collect()
+    }
+
+    fn ips(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn every_address_of_a_name_counts_in_any_order() {
+        let pool = Pool::new(Arc::new(options(&["10.0.0.1:1", "broker:2", "unix:/run/b"])));
+        assert_eq!(addresses(&pool), ["10.0.0.1:1", "unix:/run/b"]);
+        let name = "broker:2".parse().unwrap();
+        pool.resolved(&name, ips(&["10.0.0.3:2", "10.0.0.2:2"]));
+        let both = ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:2", "unix:/run/b"];
+        assert_eq!(addresses(&pool), both);
+        let old = pool.targets();
+        pool.resolved(&name, ips(&["10.0.0.2:2", "10.0.0.3:2"]));
+        assert!(Arc::ptr_eq(&old, &pool.targets()));
+        pool.resolved(&name, ips(&["10.0.0.3:2", "10.0.0.4:2"]));
+        assert_eq!(addresses(&pool), ["10.0.0.1:1", "10.0.0.3:2", "10.0.0.4:2", "unix:/run/b"]);
+        let new = pool.targets();
+        assert!(Arc::ptr_eq(&old[2], &new[1]), "one that stays keeps what is known of it");
+        assert!(old[1].is_removed() && !old[2].is_removed());
+        pool.update(Arc::new(options(&["broker:2"])));
+        assert_eq!(addresses(&pool), ["10.0.0.3:2", "10.0.0.4:2"]);
+        pool.resolved(&name, ips(&[]));
+        assert_eq!(pool.why_none(), "no name of a server has an address");
+    }
+
+    #[test]
+    fn an_address_counts_once() {
+        let pool = Pool::new(Arc::new(options(&["10.0.0.1:1", "a:1", "b:1"])));
+        for name in ["a:1", "b:1"] {
+            pool.resolved(&name.parse().unwrap(), ips(&["10.0.0.1:1", "10.0.0.2:1"]));
+        }
+        assert_eq!(addresses(&pool), ["10.0.0.1:1", "10.0.0.2:1"]);
+    }
+
+    #[test]
+    fn places_are_limited_for_each_server_and_given_back() {
+        let options = UpstreamOptions { max_connections: Some(1), ..options(&["10.0.0.1:1", "10.0.0.2:1"]) };
+        let pool = Pool::new(Arc::new(options.clone()));
+        let first = pool.place(&options, b"", &[]).unwrap();
+        let second = pool.place(&options, b"", &[]).unwrap();
+        assert!(!Arc::ptr_eq(first.target(), second.target()));
+        assert!(pool.place(&options, b"", &[]).is_none());
+        assert_eq!(pool.why_none(), "none of 2 servers that are up has room");
+        drop(first);
+        assert!(pool.place(&options, b"", &[]).is_some());
+        assert!(pool.place(&options, b"", &[Arc::clone(&pool.targets()[0])]).is_none());
+        drop(second);
+        let check = &options.check;
+        for target in pool.targets().iter() {
+            for number in 0..check.fall {
+                target.end_check(number.into(), false, check);
+            }
+        }
+        assert!(pool.place(&options, b"", &[]).is_none());
+        assert_eq!(pool.why_none(), "all 2 servers are down");
+    }
+}

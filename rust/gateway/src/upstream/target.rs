@@ -1,0 +1,182 @@
+//! One address of a server: whether it is up, who is on it, and how its connections went.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use tokio::sync::{Notify, watch};
+
+use super::balance::{self, Candidate};
+use super::health::Health;
+use crate::options::Check;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    Ip(SocketAddr),
+    /// A path; one that begins with `@` is an abstract name.
+    Unix(Arc<str>),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// A server's name and address, as events tell them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerName {
+    /// As it is configured: `mqtt.internal:1883`.
+    pub configured: Arc<str>,
+    /// The address: `10.0.1.5:1883`.
+    pub address: Arc<str>,
+}
+
+/// One address of a server.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) name: ServerName,
+    pub(crate) address: Address,
+    pub(crate) counts: Counts,
+    hash: u64,
+    is_up: AtomicBool,
+    connections: AtomicUsize,
+    health: Mutex<Health>,
+    /// How many checks have begun.
+    begun: AtomicU64,
+    /// The number of the last check that is done, and whether the server was there.
+    done: watch::Sender<(u64, bool)>,
+    /// Somebody wants to know whether the server is there.
+    wanted: Notify,
+    is_removed: AtomicBool,
+}
+
+/// What has been counted of a target.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// CONNECTs that were answered.
+    pub(crate) answered: AtomicU64,
+    /// What connecting took until the answers, in nanoseconds, in all.
+    pub(crate) nanoseconds: AtomicU64,
+    /// Attempts that got no answer.
+    pub(crate) failures: AtomicU64,
+}
+
+impl Target {
+    pub(crate) fn new(configured: Arc<str>, address: Address) -> Self {
+        let text = address.to_string();
+        Self {
+            hash: balance::hash(text.as_bytes()),
+            name: ServerName { configured, address: text.into() },
+            address,
+            counts: Counts::default(),
+            is_up: AtomicBool::new(true),
+            connections: AtomicUsize::new(0),
+            health: Mutex::default(),
+            begun: AtomicU64::new(0),
+            done: watch::Sender::new((0, true)),
+            wanted: Notify::new(),
+            is_removed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn candidate(&self, max_connections: Option<usize>) -> Candidate {
+        let connections = self.connections();
+        let has_room = max_connections.is_none_or(|most| connections < most);
+        Candidate { is_eligible: self.is_up() && has_room, connections, address_hash: self.hash }
+    }
+
+    /// Counts one more client; `None` if there is no room.
+    pub(crate) fn take_place(self: &Arc<Self>, max_connections: Option<usize>) -> Option<Place> {
+        let most = max_connections.unwrap_or(usize::MAX);
+        let one_more = |connections| (connections < most).then_some(connections + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Place { target: Arc::clone(self) })
+    }
+
+    /// An attempt was answered after this time.
+    pub(crate) fn count_answer(&self, took: Duration) {
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.counts.answered.fetch_add(1, Ordering::Relaxed);
+        self.counts.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// An attempt was not answered.
+    pub(crate) fn count_failure(&self) {
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks for a check that begins from now on, and waits for its result.
+    ///
+    /// Those who ask at the same time share one check.
+    pub(crate) async fn is_there(&self) -> bool {
+        let begun = self.begun.load(Ordering::Acquire);
+        let mut done = self.done.subscribe();
+        self.wanted.notify_one();
+        // An error says that the sender has gone, which is this.
+        done.wait_for(|(number, _)| *number > begun).await.is_ok_and(|result| result.1)
+    }
+
+    /// Waits until somebody asks for a check, or the target is removed.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// A check begins. It gives its number.
+    pub(crate) fn begin_check(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// A check is done; says whether the server goes up or down.
+    pub(crate) fn end_check(&self, number: u64, is_alive: bool, check: &Check) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_changed = health.record(is_alive, check);
+        self.is_up.store(health.is_up(), Ordering::Relaxed);
+        self.done.send_replace((number, is_alive));
+        has_changed
+    }
+
+    /// The configuration or the name does not have it any more.
+    pub(crate) fn remove(&self) {
+        self.is_removed.store(true, Ordering::Release);
+        self.wanted.notify_one();
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Acquire)
+    }
+}
+
+/// A client's place on a server. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Place {
+    target: Arc<Target>,
+}
+
+impl Place {
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.target.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

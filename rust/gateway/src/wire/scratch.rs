@@ -1,0 +1,29 @@
+//! The buffers of a worker's thread. A session borrows them while it is polled, so an idle one holds none.
+
+use std::cell::RefCell;
+
+/// How much is read at once.
+pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// What is read, and what becomes of it.
+pub(crate) struct Scratch {
+    /// The bytes of a socket.
+    pub(crate) received: Box<[u8]>,
+    /// The bytes of MQTT in them, where there is a channel.
+    pub(crate) decoded: Vec<u8>,
+    /// What a channel makes of the bytes that are to be sent.
+    pub(crate) encoded: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        received: vec![0; CHUNK].into(),
+        decoded: Vec::new(),
+        encoded: Vec::new(),
+    });
+}
+
+/// Lends the buffers of this thread. `work` must not ask for them again.
+pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    SCRATCH.with_borrow_mut(work)
+}

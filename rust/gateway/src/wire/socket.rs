@@ -1,0 +1,94 @@
+//! A stream socket of either kind on the runtime of its worker.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::sys;
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Takes a non-blocking socket to the runtime that is entered on this thread.
+    pub(crate) fn adopt(fd: OwnedFd, is_tcp: bool) -> io::Result<Self> {
+        if is_tcp {
+            TcpStream::from_std(fd.into()).map(Self::Tcp)
+        } else {
+            UnixStream::from_std(fd.into()).map(Self::Unix)
+        }
+    }
+
+    /// Sends small packets at once, and notices within about `keepalive` when the peer's machine has gone: whether it is
+    /// silent, or does not acknowledge. Does nothing on a UNIX socket, whose peer is here.
+    pub(crate) fn tune(&self, keepalive: Option<Duration>) -> io::Result<()> {
+        let Self::Tcp(socket) = self else { return Ok(()) };
+        socket.set_nodelay(true)?;
+        let Some(keepalive) = keepalive else { return Ok(()) };
+        // A third of it silent, then a probe each ninth: the last is not answered after two thirds.
+        let idle = (keepalive / 3).max(SECOND);
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, idle)?;
+        sockopt::set_tcp_keepintvl(socket, (keepalive / 9).max(SECOND))?;
+        sockopt::set_tcp_keepcnt(socket, 3)?;
+        let milliseconds = u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX);
+        Ok(sockopt::set_tcp_user_timeout(socket, milliseconds)?)
+    }
+
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    /// Says to the peer that nothing more comes.
+    pub(crate) fn shut_down(&self) -> io::Result<()> {
+        match shutdown(self, Shutdown::Write) {
+            // The peer has reset the connection, and knows.
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets the kernel forget, when the socket is closed, what the peer has not taken.
+    pub(crate) fn forget_unsent(&self) {
+        // An error leaves the kernel to try for a while.
+        let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
+    }
+
+    /// How many bytes wait in the kernel until the peer has taken them.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        sys::unacknowledged(self.as_fd())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// The kernel counts in seconds.
+const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,133 @@
+//! The threads that serve the connections: each has a runtime of its own, and a connection stays on the one it came to.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use proxyproto_acceptor::BlockedSignals;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+
+/// The threads of a gateway. Dropping them ends them, and closes what they serve.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    seats: Arc<Seats>,
+    threads: Vec<JoinHandle<()>>,
+    /// Its end tells the threads to end.
+    running: Option<watch::Sender<()>>,
+}
+
+/// The workers as those see them who have something to run.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    workers: Box<[Worker]>,
+    turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A connection's place on a worker. Dropping it says that it has gone.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) worker: usize,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// Starts so many threads; 0: one for each core.
+    pub(crate) fn start(count: usize) -> io::Result<Self> {
+        let count = match count {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let (running, ended) = watch::channel(());
+        // Signals are the program's, which may wait for them in a thread of its own.
+        let _blocked = BlockedSignals::new();
+        let mut started = Self { seats: Seats::new(Vec::new()), threads: Vec::new(), running: Some(running) };
+        let mut workers = Vec::with_capacity(count);
+        for index in 0..count {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            workers.push(Worker { runtime: runtime.handle().clone(), connections: Arc::default() });
+            let mut ended = ended.clone();
+            let name = format!("proxyproto-gw-{index}");
+            started.threads.push(thread::Builder::new().name(name).spawn(move || {
+                // An error says that the sender has gone, which is what is waited for.
+                let _ = runtime.block_on(ended.changed());
+            })?);
+        }
+        started.seats = Seats::new(workers);
+        Ok(started)
+    }
+
+    pub(crate) fn seats(&self) -> &Arc<Seats> {
+        &self.seats
+    }
+
+    /// Ends the threads, and waits for them.
+    pub(crate) fn stop(&mut self) {
+        drop(self.running.take());
+        for thread in self.threads.drain(..) {
+            // An error is a panic of the runtime's, which has been said.
+            let _ = thread.join();
+        }
+    }
+
+    /// In a forked child: the threads are not here, and joining them could only hang.
+    pub(crate) fn forget(&mut self) {
+        std::mem::forget((self.running.take(), std::mem::take(&mut self.threads)));
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Seats {
+    fn new(workers: Vec<Worker>) -> Arc<Self> {
+        Arc::new(Self { workers: workers.into(), turn: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The runtime for what is not a connection; `which` spreads it.
+    pub(crate) fn runtime(&self, which: usize) -> Option<&Handle> {
+        Some(&self.workers.get(which % self.workers.len().max(1))?.runtime)
+    }
+
+    /// A place on the worker with the fewest connections, each in turn where several have as few.
+    pub(crate) fn take(&self) -> Option<(Seat, &Handle)> {
+        let count = self.workers.len();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let order = (0..count).map(|step| (turn + step) % count);
+        let index = order.min_by_key(|index| self.workers.get(*index).map(Worker::load))?;
+        let worker = self.workers.get(index)?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some((Seat { worker: index, connections: Arc::clone(&worker.connections) }, &worker.runtime))
+    }
+
+    /// How many connections each has.
+    pub(crate) fn loads(&self) -> Vec<usize> {
+        self.workers.iter().map(Worker::load).collect()
+    }
+}
+
+impl Worker {
+    fn load(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

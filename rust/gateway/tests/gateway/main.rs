@@ -1,0 +1,16 @@
+//! A gateway with a listener, scripted clients in front of it and scripted servers behind it, through the public names alone.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod answers;
+mod connecting;
+mod ending;
+mod packets;
+mod rig;
+mod way;
