@@ -132,7 +132,15 @@ def _prepare_threads(worker: Any) -> None:
 
 
 def _prepare_tornado(worker: Any) -> None:
-    """Let a worker stop its server when there is nothing more to accept."""
+    """Let a worker, which makes its server of Tornado's by name, make one that knows the header.
+
+    It stops that server when there is nothing more to accept.
+    """
+    import tornado.httpserver
+
+    from .tornado import HTTPServer
+
+    vars(tornado.httpserver)["HTTPServer"] = HTTPServer
     heartbeat = worker.heartbeat  # runs once in a second
 
     def drain_and_stop() -> None:

@@ -64,9 +64,8 @@ from proxyproto_rs import get_header
 
 class Handler(tornado.web.RequestHandler):
     def get(self):
-        header = get_header(self.request)
-        scheme = "https" if header.ssl and header.ssl.client_tls else "http"
-        self.write(f"{self.request.remote_ip} {scheme} {header.authority} {os.getpid()}")
+        authority = get_header(self).authority
+        self.write(f"{self.request.remote_ip} {self.request.protocol} {authority} {os.getpid()}")
 
 app = tornado.web.Application([("/.*", Handler)])
 """
@@ -96,12 +95,17 @@ class Gunicorn:
 
 @contextlib.contextmanager
 def running(
-    directory: Path, worker: str, *arguments: str, conf: str = CONF, passed: tuple[int, ...] = ()
+    directory: Path,
+    worker: str,
+    *arguments: str,
+    conf: str = CONF,
+    passed: tuple[int, ...] = (),
+    sock: socket.socket | None = None,
 ) -> Iterator[Gunicorn]:
     (directory / "gunicorn.conf.py").write_text(conf)
     (directory / "app.py").write_text(APPS[worker])
     with (
-        socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
+        sock or socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
         (directory / "log").open("w+") as log,
     ):
         fd = listening.fileno()
@@ -141,6 +145,16 @@ def test_the_application_is_told_what_the_header_says(worker: str, tmp_path: Pat
     assert answers == {"192.0.2.1 https shop.example"}
 
 
+@pytest.mark.parametrize("worker", ["sync", "tornado", "asgi"])
+def test_a_unix_socket_hides_nobody(worker: str, tmp_path: Path) -> None:
+    """Tornado's own server says 0.0.0.0."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(tmp_path / "socket"))
+    sock.listen()
+    with running(tmp_path, worker, sock=sock) as gunicorn:
+        assert get(gunicorn.listening).startswith("192.0.2.1 https shop.example ")
+
+
 LIMITED = CONF.replace("hooks(", "hooks(max_connections_per_client=1, ")
 
 
@@ -153,9 +167,7 @@ def test_tls_in_gunicorn_hides_no_client_and_lifts_no_limit(worker: str, tmp_pat
     with running(tmp_path, worker, *tls, conf=LIMITED) as gunicorn:
         address = gunicorn.listening.getsockname()
         with connection(gunicorn.listening, header, client_context) as proxied:
-            # Tornado's own application asks the header alone.
-            scheme = "http" if worker == "tornado" else "https"
-            assert proxied.get().startswith(f"192.0.2.1 {scheme} shop.example ")
+            assert proxied.get().startswith("192.0.2.1 https shop.example ")
             # This worker serves no second client, limit or not.
             if worker != "sync":
                 with Peer(address, header) as second:
