@@ -121,7 +121,9 @@ def test_a_listener_says_once_where_it_listens(
         host, port = listener.getsockname()
         listener.listen()
         with Peer(listener.getsockname()):
-            assert listener.try_accept() is None
+            # A peer that need not send a header may be there already.
+            if (sock := listener.try_accept()) is not None:
+                sock.close()
         listener.update(header_timeout=1)
     lines = [record for record in caplog.records if record.levelno == logging.INFO]
     assert [(line.name, line.getMessage()) for line in lines] == [
