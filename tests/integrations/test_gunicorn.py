@@ -8,12 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from integrations.asking import TLVS, WITH_TLS, Connection, connection, get
+from integrations.load import Load, ask_beside_a_busy_worker
 from peers import CLIENT, SERVER, Peer, TlsPeer, make_contexts, until
 from proxyproto_rs import Header
 
@@ -183,47 +183,6 @@ def test_tls_in_gunicorn_hides_no_client_and_lifts_no_limit(worker: str, tmp_pat
         until(is_served)
 
 
-class Load:
-    """Clients that ask as fast as they can, each time on a new connection."""
-
-    def __init__(self, listening: socket.socket) -> None:
-        self._listening = listening
-        self._changed = threading.Condition()
-        self._ends = False
-        self.processes: set[str] = set()
-        self.failures: list[str] = []
-
-    def run(self) -> None:
-        while not self._ends:
-            try:
-                with connection(self._listening, WITH_TLS.raw) as proxied:
-                    process = proxied.get(Connection="close").rpartition(" ")[2]
-            except Exception as error:
-                self.failures.append(repr(error))
-                process = ""
-            with self._changed:
-                self.processes.add(process)
-                self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def running(self, clients: int = 4) -> Iterator[None]:
-        threads = [threading.Thread(target=self.run) for _ in range(clients)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._ends = True
-            for thread in threads:
-                thread.join()
-
-    def wait_for_processes(self, more: int) -> None:
-        """Wait until so many processes have answered that had not before."""
-        with self._changed:
-            enough = len(self.processes) + more
-            assert self._changed.wait_for(lambda: len(self.processes) >= enough or self.failures, 50)
-
-
 @EVERY_WORKER
 def test_restarts_lose_nothing(worker: str, tmp_path: Path) -> None:
     """Workers end when they have served so many requests, and all of them at a SIGHUP."""
@@ -273,16 +232,8 @@ def test_a_header_that_is_late_when_its_worker_ends_has_its_time(worker: str, tm
 def test_nobody_waits_behind_a_busy_worker(tmp_path: Path) -> None:
     """A Listener that takes connections ahead keeps some of them for the worker that is busy."""
     os.mkfifo(tmp_path / "slow")
-    with running(tmp_path, "sync") as gunicorn, connection(gunicorn.listening, WITH_TLS.raw) as slow:
-        answered: list[str] = []
-        thread = threading.Thread(target=lambda: answered.append(slow.get("/slow")))
-        thread.start()
-        with (tmp_path / "slow").open("w"):  # waits until a worker reads it
-            for _ in range(12):
-                assert get(gunicorn.listening).startswith("192.0.2.1 ")
-            assert answered == []
-        thread.join()
-        assert answered
+    with running(tmp_path, "sync") as gunicorn:
+        ask_beside_a_busy_worker(gunicorn.listening, tmp_path / "slow")
 
 
 DEFAULTS = "from proxyproto_rs.gunicorn import post_fork, worker_exit\n"

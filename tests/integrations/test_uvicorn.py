@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import os
 import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 import proxyproto_rs.uvicorn
 from integrations.asking import Connection, get
+from integrations.load import Load, ask_beside_a_busy_worker
 from peers import V2, Peer, turn_until
 from proxyproto_rs import Listener, cli
 from proxyproto_rs.asgi import ProxyProtocolMiddleware
@@ -34,6 +36,8 @@ async def app(scope, receive, send):
             message = await receive()
             await send({"type": message["type"] + ".complete"})
         return
+    if scope["path"] == "/slow":
+        open("slow").read()
     facts = scope["extensions"]["proxy_protocol"]
     body = f"{scope['client'][0]} {scope['scheme']} {facts['authority']} {os.getpid()}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
@@ -41,9 +45,15 @@ async def app(scope, receive, send):
 """
 
 
+class Program(NamedTuple):
+    """The command, on a socket of ours, which listens already, so that nobody need wait for it."""
+
+    process: subprocess.Popen[str]
+    listening: socket.socket
+
+
 @contextlib.contextmanager
-def running(directory: Path, *arguments: str) -> Iterator[socket.socket]:
-    """Run the command on a socket of ours, which listens already, so that nobody need wait for it."""
+def running(directory: Path, *arguments: str) -> Iterator[Program]:
     (directory / "app.py").write_text(APP)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         fd = listening.fileno()
@@ -64,7 +74,7 @@ def running(directory: Path, *arguments: str) -> Iterator[socket.socket]:
             text=True,
         )
         try:
-            yield listening
+            yield Program(process, listening)
         finally:
             process.terminate()
             _, log = process.communicate()
@@ -78,15 +88,40 @@ KINDS = {"one": [], "asyncio": ["--loop", "asyncio"], "workers": ["--workers", "
 
 @pytest.mark.parametrize("arguments", KINDS.values(), ids=list(KINDS))
 def test_the_command_serves_who_comes_through_a_proxy(arguments: list[str], tmp_path: Path) -> None:
-    with running(tmp_path, *arguments) as listening:
-        answers = {get(listening).rpartition(" ")[0] for _ in range(4)}
+    with running(tmp_path, *arguments) as program:
+        answers = {get(program.listening).rpartition(" ")[0] for _ in range(4)}
     assert answers == {"192.0.2.1 https shop.example"}
+
+
+both_loops_of_workers = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+
+
+@both_loops_of_workers
+def test_nobody_waits_behind_a_busy_worker(loop: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow")
+    with running(tmp_path, "--workers", "2", "--loop", loop) as program:
+        ask_beside_a_busy_worker(program.listening, tmp_path / "slow")
+
+
+@both_loops_of_workers
+def test_restarts_of_workers_lose_nothing(loop: str, tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2", "--loop", loop) as program:
+        load = Load(program.listening)
+        with load.running():
+            load.wait_for_processes(2)
+            for _ in range(3):
+                program.process.send_signal(signal.SIGHUP)
+                load.wait_for_processes(2)
+        assert load.failures == []
 
 
 def test_the_command_tells_in_its_log_who_was_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running(tmp_path) as listening, Peer(listening.getsockname(), b"GET / HTTP/1.1\r\n\r\n") as stranger:
+    with (
+        running(tmp_path) as program,
+        Peer(program.listening.getsockname(), b"GET / HTTP/1.1\r\n\r\n") as stranger,
+    ):
         assert stranger.sees_the_end()
     assert "missing-header" in capsys.readouterr().out
 
