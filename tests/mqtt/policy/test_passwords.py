@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
 import threading
 from types import SimpleNamespace
@@ -14,8 +16,11 @@ from amqtt.session import Session
 from argon2 import PasswordHasher
 
 from proxyproto_rs.mqtt import ConfigError, PasswordFile
+from proxyproto_rs.mqtt.model.reasons import Refuse
 from proxyproto_rs.mqtt.policy.password_table import PasswordFileError, PasswordTable, read_passwords
 from proxyproto_rs.mqtt.policy.passwords import reread_password_files
+
+from ..peers import OTHER, WAIT, WELCOME, connect, dial, log_in, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +41,22 @@ class Counting:
         def verify(table: PasswordTable, username: str, password: str) -> bool:
             self.checks.append(username)
             self.threads.add(threading.current_thread().name)
+            return real(table, username, password)
+
+        monkeypatch.setattr(PasswordTable, "verify", verify)
+
+
+class Held:
+    """Holds every check of a table until `end` is set. `begun` says that the first has begun."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = asyncio.Event()
+        self.end = threading.Event()
+        loop, real = asyncio.get_running_loop(), PasswordTable.verify
+
+        def verify(table: PasswordTable, username: str, password: str) -> bool:
+            loop.call_soon_threadsafe(self.begun.set)
+            assert self.end.wait(2 * WAIT)
             return real(table, username, password)
 
         monkeypatch.setattr(PasswordTable, "verify", verify)
@@ -106,6 +127,20 @@ async def test_a_storm_of_one_user_is_one_check(counting: Counting, plugin: Pass
     assert await asyncio.gather(*(plugin.check("u", "right") for _ in range(100))) == [True] * 100
     assert len(counting.checks) == 1
     assert all(name.startswith("mqtt-passwords") for name in counting.threads)
+
+
+async def test_a_remembered_login_waits_for_no_check(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    plugin = PasswordFile(password_file=file)
+    assert await plugin.check("u", "right")
+    held = Held(monkeypatch)
+    wrong = [asyncio.create_task(plugin.check("u", f"wrong-{n}", address=f"192.0.2.{n}")) for n in range(3)]
+    await held.begun.wait()
+    assert await plugin.check("u", "right")
+    with pytest.raises(Refuse, match="busy"):
+        await plugin.check("v", "other:colon", patience=0.001)
+    held.end.set()
+    assert await asyncio.gather(*wrong) == [False] * 3
+    await plugin.close()
 
 
 async def test_an_unknown_user_costs_a_check_too(counting: Counting, plugin: PasswordFile) -> None:
@@ -213,3 +248,43 @@ async def test_amqtt_loads_it_as_a_plugin_and_reads_the_same_file(file: Path) ->
 async def test_by_hand_it_needs_a_file() -> None:
     with pytest.raises(TypeError, match="password_file is missing"):
         PasswordFile()
+
+
+def with_file(file: Path) -> dict[str, Any]:
+    return {"plugins": {"proxyproto_rs.mqtt.PasswordFile": {"password_file": str(file)}}}
+
+
+async def test_a_storm_of_wrong_passwords_keeps_nobody_out_who_is_known(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    known = connect("known", username="u", password=b"right")
+    patient = {"auth_timeout": "1h"}
+    async with (
+        running(amqtt=with_file(file), mqtt=patient) as broker,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        async with log_in(broker.address(), known) as client:
+            assert client.connack == WELCOME
+        held = Held(monkeypatch)
+        stack.callback(held.end.set)
+        for number in range(20):  # more than `logins_at_once`
+            wrong = connect(f"w-{number}", username="u", password=f"wrong-{number}".encode()).encode()
+            await stack.enter_async_context(dial(broker.address(), wrong, source=(f"192.0.2.{number}", 1)))
+        await held.begun.wait()
+        async with log_in(broker.address(), known) as client:
+            assert client.connack == WELCOME
+
+
+async def test_whose_password_is_not_checked_in_time_is_closed_as_busy(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    wrong = connect("wrong", username="u", password=b"wrong")
+    async with running(amqtt=with_file(file), mqtt={"auth_timeout": "400ms"}) as broker:
+        held = Held(monkeypatch)
+        async with dial(broker.address(), wrong.encode()):
+            await held.begun.wait()
+            good = connect("good", username="u", password=b"right")
+            async with log_in(broker.address(), good, source=OTHER) as second:
+                assert second.connack == b""
+            assert broker.service.metrics.connects["tcp", "busy"] == 1
+            held.end.set()

@@ -23,6 +23,10 @@ class Link(Login, Protocol):
     backend_state: Any
     """For the backend's own use from `authenticate` to `carry`. None before."""
 
+    @property
+    def patience(self) -> float:
+        """How long its password may wait to be checked, in seconds."""
+
     reason: str | None
     """Why the connection ended, as in `end`; None while it is open."""
 
@@ -58,7 +62,11 @@ class Link(Login, Protocol):
 
 
 class Backend(Protocol):
-    """Keeps the sessions."""
+    """Keeps the sessions.
+
+    A backend that bounds itself how many logins it checks at once may say so with an attribute `bounds_logins`
+    that is True. The gate then does not apply `limits.logins_at_once`.
+    """
 
     denied: Callable[[str, Action, str], None]
     """Set by the gate. Called with client id, action and topic when a client may not publish or subscribe."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .rates import PublishRate
     from .wire import Wire
 
+_PATIENCE = 4  # the part of `auth_timeout` that a login may wait in a queue; the rest is for the check
 _SETTLE = 5.0  # seconds for the backend to let go of an ended client
 
 
@@ -234,6 +235,11 @@ class Client:
     def congested(self) -> bool:
         """Whether `drain` would wait."""
         return self.reason is None and not self.wire.writable
+
+    @property
+    def patience(self) -> float:
+        """How long its password may wait to be checked, in seconds."""
+        return self.options.auth_timeout / _PATIENCE
 
     @property
     def max_send_buffer(self) -> int:

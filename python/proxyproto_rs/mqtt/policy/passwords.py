@@ -10,7 +10,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakSet
@@ -20,9 +19,13 @@ from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
 from ..config import ConfigError, Problem
+from .check_queue import CheckQueue
 from .password_table import GoodLogins, PasswordFileError, PasswordTable, read_passwords
 
-__all__ = ["PasswordFile", "PasswordFileError"]
+__all__ = ["PATIENCE", "PasswordFile", "PasswordFileError"]
+
+PATIENCE = "proxyproto_rs.patience"
+"""The attribute of an amqtt session that says how long its password may wait to be checked, in seconds."""
 
 
 class PasswordFile(BaseAuthPlugin):
@@ -64,17 +67,34 @@ class PasswordFile(BaseAuthPlugin):
         self._good = GoodLogins(options.remember)
         self._checks: dict[bytes, asyncio.Future[bool]] = {}
         self._table = read_passwords(self.path)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mqtt-passwords")
+        self._queue = CheckQueue("mqtt-passwords")
         _open.add(self)
 
     async def authenticate(self, *, session: Session) -> bool | None:
-        """Check the session's password. Returns None without a user name. amqtt calls this."""
+        """Check the session's password. Returns None without a user name. amqtt calls this.
+
+        Of the session it needs `username` and `password` only. Raises Refuse as `check` does.
+        """
         if not session.username:
             return None
-        return await self.check(session.username, session.password or "")
+        return await self.check(
+            session.username,
+            session.password or "",
+            address=getattr(session, "remote_address", None) or "",
+            patience=getattr(session, "attributes", {}).get(PATIENCE),
+        )
 
-    async def check(self, username: str, password: str) -> bool:
-        """Check a password. It takes as long for an unknown user as for a known one."""
+    async def check(
+        self, username: str, password: str, *, address: str = "", patience: float | None = None
+    ) -> bool:
+        """Check a password. It takes as long for an unknown user as for a known one.
+
+        A login that was good a short while ago is good at once. The others wait for their turn, by address.
+        `patience` is how long such a login may wait, in seconds; None is for ever.
+
+        Raises:
+            Refuse: `busy`: the password would not be checked in time.
+        """
         table = self._table
         stored = table.hashes.get(username, "")
         fingerprint = self._good.fingerprint(username, password, stored)
@@ -83,7 +103,9 @@ class PasswordFile(BaseAuthPlugin):
         # If the same login comes twice at once, as after a proxy's restart, it is checked once.
         check = self._checks.get(fingerprint)
         if check is None:
-            check = asyncio.ensure_future(self._verify(table, username, password, fingerprint))
+            check = asyncio.ensure_future(
+                self._verify(table, username, password, fingerprint, address, patience)
+            )
             self._checks[fingerprint] = check
             check.add_done_callback(lambda done: self._checked(fingerprint, done))
         return await asyncio.shield(check)
@@ -103,16 +125,25 @@ class PasswordFile(BaseAuthPlugin):
     async def close(self) -> None:
         """Stop the worker thread. amqtt calls this."""
         _open.discard(self)
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        await self._queue.close()
 
     def _checked(self, fingerprint: bytes, done: asyncio.Future[bool]) -> None:
         del self._checks[fingerprint]
         if not done.cancelled():
             done.exception()  # mark it as seen: those that waited got it, and there may be none
 
-    async def _verify(self, table: PasswordTable, username: str, password: str, fingerprint: bytes) -> bool:
-        loop = asyncio.get_running_loop()
-        good = await loop.run_in_executor(self._thread, table.verify, username, password)
+    async def _verify(
+        self,
+        table: PasswordTable,
+        username: str,
+        password: str,
+        fingerprint: bytes,
+        address: str,
+        patience: float | None,
+    ) -> bool:
+        good = await self._queue.run(
+            lambda: table.verify(username, password), address=address, patience=patience
+        )
         if good:
             self._good.remember(username, fingerprint, self._clock())
         return good

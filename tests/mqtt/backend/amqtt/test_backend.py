@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
 
 from proxyproto_rs.mqtt.backend.amqtt import link as amqtt_link
+from proxyproto_rs.mqtt.backend.amqtt.backend import AmqttBackend
+from proxyproto_rs.mqtt.backend.amqtt.shared import broker_of
+from proxyproto_rs.mqtt.config import AmqttConfig
 
 from ...peers import (
     DISCONNECT,
@@ -23,6 +29,9 @@ from ...peers import (
     subscribe,
     will,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEPT = connect("kept", clean_session=False)
 
@@ -199,3 +208,23 @@ async def test_a_topic_plugin_that_fails_says_no() -> None:
         assert broker.service.metrics.acl_denied["subscribe"] == 1
         async with log_in(broker.address(), connect("w", username="boom-topic", will=will())) as other:
             assert other.connack == b"\x20\x02\x00\x03"
+
+
+BOUNDED = [
+    ("password-file", ["proxyproto_rs.mqtt.PasswordFile"], True),
+    ("and-topics", ["proxyproto_rs.mqtt.PasswordFile", "mqtt.plugins.Topics"], True),
+    ("and-other-passwords", ["proxyproto_rs.mqtt.PasswordFile", "mqtt.plugins.Passwords"], False),
+    ("other-passwords", ["mqtt.plugins.Passwords"], False),
+]
+
+
+@pytest.mark.parametrize(("names", "bounded"), [row[1:] for row in BOUNDED], ids=[row[0] for row in BOUNDED])
+async def test_only_the_password_file_bounds_logins_itself(
+    names: list[str], bounded: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "users.txt").write_text("")
+    options = {"proxyproto_rs.mqtt.PasswordFile": {"password_file": str(tmp_path / "users.txt")}}
+    config = AmqttConfig.model_validate({"plugins": {name: options.get(name, {}) for name in names}})
+    broker = broker_of(config, ["tcp"])
+    assert AmqttBackend(broker).bounds_logins is bounded
+    await broker.plugins_manager.close()

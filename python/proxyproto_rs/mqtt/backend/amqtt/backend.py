@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from amqtt.broker import Broker
 from amqtt.contexts import Action
+from amqtt.plugins.base import BaseAuthPlugin, BasePlugin
 from amqtt.session import Session
 
 from ...model.reasons import Refuse
+from ...policy.passwords import PATIENCE, PasswordFile
 from ...telling.faults import Faults
 from .link import AmqttLink
 from .shared import Shared, plugin_failed
@@ -45,6 +47,8 @@ class AmqttBackend:
         plugins.map_plugin_topic = self._watch_topic  # type: ignore[method-assign]
         self._admitted: dict[str, AmqttLink] = {}
         self._faults = Faults(logger)
+        self.bounds_logins: bool = all(map(_bounds_logins, plugins.plugins))
+        """Whether passwords are checked by PasswordFile alone, which has a queue of its own for slow checks."""
 
     @property
     def held_back(self) -> int:
@@ -70,10 +74,14 @@ class AmqttBackend:
         answers: dict[Any, Any] = {None: True}
         if not link.certificate_is_login:
             probe.password = _password(link)
+            probe.attributes[PATIENCE] = link.patience
             try:
                 answers = dict(await self._ask_auth(session=probe))
+            except Refuse:
+                raise
             except Exception as wrong:
                 raise plugin_failed(wrong) from wrong
+            probe.attributes.pop(PATIENCE, None)  # it is no fact about the session
             said = [answer for answer in answers.values() if answer is not None]
             if not all(said):
                 raise Refuse("bad-credentials", "an auth plugin said no")
@@ -140,6 +148,12 @@ class AmqttBackend:
 
 def _nobody_asked(client_id: str, action: Any, topic: str) -> None:
     """Do nothing. It stands for `denied` until a gate sets it."""
+
+
+def _bounds_logins(plugin: object) -> bool:
+    if isinstance(plugin, BaseAuthPlugin):
+        return type(plugin).authenticate is PasswordFile.authenticate
+    return isinstance(plugin, BasePlugin)  # amqtt wraps what it finds by entry points
 
 
 class _Probe(Session):
