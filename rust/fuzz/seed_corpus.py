@@ -1,4 +1,4 @@
-"""Writes the byte vectors, and packets of MQTT, into corpus/TARGET, where each fuzz target starts. Earlier findings stay there."""
+"""Writes the vectors, and packets of MQTT, into corpus/TARGET, where each target starts. Earlier findings stay there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ def main() -> None:
             seed("tlv_views", vector["name"], block)
         elif len(data) > FIXED_PART_AND_IPV4_BLOCK and "TLV" in vector.get("reason", ""):
             seed("tlv_views", vector["name"], data[FIXED_PART_AND_IPV4_BLOCK:])
-
 
     for connect in json.loads(CONNECTS.read_text()):
         seed("mqtt_connect", connect["name"], bytes.fromhex(connect["hex"]))
