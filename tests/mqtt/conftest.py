@@ -43,7 +43,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 
 def opens_something(item: pytest.Item) -> bool:
-    """Whether a look for leaks is worth its garbage collections: tests of value tables have no loop."""
+    """Whether to look for leaks, which costs garbage collections. A test without an event loop opens nothing."""
     return inspect.iscoroutinefunction(getattr(item, "function", None))
 
 

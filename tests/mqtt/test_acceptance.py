@@ -455,7 +455,8 @@ async def test_each_reason_is_recorded_once(certificates: Certificates) -> None:
         await broker.service.blocked.add(BlockedClient(type="CLIENT_ID", value="barred"))
         expected = {}
         for number, (code, name, header, sent) in enumerate(provocations, 1):
-            # Rows are by client id and address: each has its own, from the header or, without one, of the peer.
+            # There is a row for each client id and address. Each connection has an address of its own:
+            # the header's, or else the peer's.
             address, local = f"192.0.2.{number}", f"127.0.1.{number}"
             named = header is v2 and code not in ("untrusted", "unexpected-header")
             own = Header.v2((address, 50123), ("198.51.100.1", 1883)).encode() if header is v2 else header

@@ -156,7 +156,9 @@ def stranger(client_id: str, **changes: Any) -> Connect:
 
 
 @pytest.mark.parametrize("clean", [True, False], ids=["clean", "kept"])
-async def test_9_1_a_wrong_password_does_nothing_to_whose_id_it_names(site: Site, clean: bool) -> None:
+async def test_9_1_a_wrong_password_changes_nothing_for_the_client_with_that_id(
+    site: Site, clean: bool
+) -> None:
     name = f"victim-{clean}"
     async with site.log_in(connect(name, clean_session=False)) as victim:
         await site.soon(victim.ask(subscribe(name, qos=1)))
@@ -175,7 +177,7 @@ async def test_9_1_a_stranger_is_not_listed_as_connected(site: Site) -> None:
     assert not [name for name in site.amqtt_sessions() if name.startswith("ghost")]
 
 
-async def test_9_2_who_comes_back_while_the_old_connection_lives_gets_messages(site: Site) -> None:
+async def test_9_2_a_client_that_comes_back_before_its_old_connection_ends_gets_messages(site: Site) -> None:
     how = connect("back", clean_session=False)
     async with site.log_in(how) as old, site.log_in(connect("back-friend")) as friend:
         await site.soon(old.ask(subscribe("back", qos=1)))
@@ -212,13 +214,13 @@ FIRST = [
 
 
 @pytest.mark.parametrize("sent", [row[1] for row in FIRST], ids=[row[0] for row in FIRST])
-async def test_9_5_who_sends_no_connect_is_not_waited_for_for_ever(site: Site, sent: bytes) -> None:
+async def test_9_5_a_client_that_sends_no_connect_is_closed(site: Site, sent: bytes) -> None:
     async with site.dial(sent) as client:
         assert await site.soon(client.end()) == b""
 
 
 @pytest.mark.parametrize("topic", ["a/#", "$SYS/x"])
-async def test_9_6_a_topic_that_must_not_be_ends_the_connection(site: Site, topic: str) -> None:
+async def test_9_6_an_invalid_topic_ends_the_connection(site: Site, topic: str) -> None:
     async with site.log_in(connect("bad-topic")) as client:
         client.send(publish(topic, b"x"))
         assert await site.soon(client.end()) == b""
@@ -269,7 +271,7 @@ async def test_9_11_mqtt_3_1_is_told_so(site: Site) -> None:
         assert await site.soon(client.end()) == b""
 
 
-async def test_9_12_no_socket_is_left_of_who_goes_too_early(site: Site) -> None:
+async def test_9_12_a_client_that_goes_too_early_leaves_no_socket(site: Site) -> None:
     before = site.sockets()
     for _ in range(20):
         async with site.dial(b"\x10\x20\x00"):
@@ -300,7 +302,7 @@ async def test_9_14_no_session_stays_connected_when_its_connection_is_over(site:
     await site.until(lambda: site.amqtt_sessions().get("stays") == "disconnected")
 
 
-async def test_9_15_a_will_is_not_above_the_law(site: Site) -> None:
+async def test_9_15_a_will_needs_the_right_to_publish(site: Site) -> None:
     async with site.log_in(connect("willing", will=will("secret/x"))) as client:
         assert client.connack == connack(5)
 
@@ -350,7 +352,7 @@ CLOSES = [
 
 
 @pytest.mark.parametrize("sent", [row[1] for row in CLOSES], ids=[row[0] for row in CLOSES])
-async def test_9_19_what_mqtt_says_must_close_closes(site: Site, sent: bytes) -> None:
+async def test_9_19_a_packet_that_mqtt_forbids_ends_the_connection(site: Site, sent: bytes) -> None:
     async with site.log_in(connect("closing")) as client:
         client.send(sent)
         assert await site.soon(client.end()) == b""

@@ -115,7 +115,7 @@ async def test_thirty_at_the_same_time_leave_one() -> None:
         assert broker.service.sessions.connected == 1
 
 
-async def test_a_takeover_waits_for_nobody_who_has_left() -> None:
+async def test_a_client_that_has_left_takes_nothing_over() -> None:
     """If the client is gone by the time its login succeeds, the login ends no other session."""
     async with running() as broker, log_in(broker.address(), connect("dev")) as victim:
         gate = broker.service.gate
@@ -141,7 +141,7 @@ async def test_another_user_does_not_get_the_session() -> None:
         assert (row.reason_code, row.attempts) == ("access-denied", 2)
 
 
-async def test_any_user_gets_it_where_the_operator_says_so() -> None:
+async def test_another_user_gets_the_session_where_the_operator_allows_it() -> None:
     async with (
         running(mqtt={"client_id_owner": "any"}) as broker,
         log_in(broker.address(), connect("dev")) as owner,

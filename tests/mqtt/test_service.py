@@ -89,7 +89,7 @@ PLUGINS = [
 
 
 @pytest.mark.parametrize(("listed", "said"), PLUGINS, ids=["missing", "option", "no-auth"])
-async def test_plugins_that_cannot_be(listed: dict[str, Any], said: str) -> None:
+async def test_plugins_that_cannot_be_used(listed: dict[str, Any], said: str) -> None:
     text = await start_fails(ConfigError, amqtt={"plugins": listed})
     assert text.startswith(said)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ANONYMOUS = "amqtt: {plugins: {amqtt.plugins.authentication.AnonymousAuthPlugin: {}}}\n"
 
-# What is wrong, the file (to which a usable `amqtt` section is added unless it has one), and all that is said.
+# What is wrong, the file, and all that is said. A file without an `amqtt` section gets a usable one.
 BROKEN = [
     (
         "duration",

@@ -154,7 +154,7 @@ def test_without_a_file_one_variable_makes_all_listeners_expect_headers() -> Non
     }
 
 
-def test_without_a_file_and_a_word_nobody_is_let_in() -> None:
+def test_without_a_file_nobody_is_let_in_unless_it_is_said() -> None:
     with pytest.raises(ConfigError, match="holds no auth plugin"):
         BrokerConfig.load(None, environ={})
 

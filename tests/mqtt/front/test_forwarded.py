@@ -1,4 +1,4 @@
-"""X-Forwarded-For: believed only from trusted peers, read from its end, and never guessed."""
+"""X-Forwarded-For: believed only from trusted peers, and read from its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("value", "client"), [row[1:] for row in FOUND], ids=[row[0] for row in FOUND])
-def test_found(value: str, client: str) -> None:
+def test_the_client_is_the_first_untrusted_address_from_the_right(value: str, client: str) -> None:
     assert forwarded_client(PEER, [("x-forwarded-for", value)], OPTIONS) == client
 
 
@@ -32,7 +32,7 @@ def test_a_stranger_is_not_believed() -> None:
     assert forwarded_client("203.0.113.9", [("x-forwarded-for", "1.2.3.4")], OPTIONS) is None
 
 
-def test_nothing_said() -> None:
+def test_without_the_header_there_is_no_client() -> None:
     assert forwarded_client(PEER, [("host", "broker")], OPTIONS) is None
 
 

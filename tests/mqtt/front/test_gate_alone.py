@@ -1,4 +1,4 @@
-"""The gate without the rest of the broker: for people with an amqtt Broker of their own, and before another backend."""
+"""The gate without the rest of the broker: with an amqtt Broker of the user's own behind it, and with another backend."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TRUSTED = ["127.0.0.0/8"]
 
 
 class Echo:
-    """A broker that knows nobody else: what a client publishes comes back to it."""
+    """A backend that sends each client what it has published, and nothing else."""
 
     def __init__(self) -> None:
         self.denied: Callable[[str, Action, str], None] = lambda client_id, action, topic: None

@@ -33,7 +33,7 @@ async def test_other_ids_do_not_wait() -> None:
 
 
 @pytest.mark.parametrize("released_first", [False, True])
-async def test_who_is_cancelled_passes_it_on(released_first: bool) -> None:
+async def test_a_cancelled_waiter_passes_the_lock_on(released_first: bool) -> None:
     locks = IdLocks()
     await locks.acquire("dev")
     quitter, next_one = (asyncio.create_task(locks.acquire("dev")) for _ in range(2))

@@ -86,7 +86,7 @@ def test_wrong(raw: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize("first", [0x00, 0x41, 0x80, 0xC1, 0xF0])
-def test_a_first_byte_that_nothing_begins_with_is_not_waited_behind(first: int) -> None:
+def test_a_wrong_first_byte_is_refused_at_once(first: int) -> None:
     with pytest.raises(PacketError):
         packet_length(bytes((first,)), 1000)
 

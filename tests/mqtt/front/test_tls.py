@@ -1,4 +1,4 @@
-"""TLS at the broker: handshakes that fail, each named and with the real address; contexts that cannot be."""
+"""TLS at the broker: handshakes that fail, each named and with the real address; files that make no context."""
 
 from __future__ import annotations
 
@@ -128,7 +128,9 @@ BROKEN = [
 @pytest.mark.parametrize(
     ("options", "said"), BROKEN, ids=[row[1].partition(":")[0] + str(i) for i, row in enumerate(BROKEN)]
 )
-def test_a_context_that_cannot_be_says_why(files: dict[str, str], options: dict[str, str], said: str) -> None:
+def test_a_context_that_cannot_be_made_says_why(
+    files: dict[str, str], options: dict[str, str], said: str
+) -> None:
     with pytest.raises(ValueError) as wrong:
         server_context(TlsConfig(**{key: files[name] for key, name in options.items()}))  # type: ignore[arg-type]
     assert str(wrong.value).startswith(said.format(**files))

@@ -59,7 +59,7 @@ def test_tbmqs_post_forms(body: dict[str, Any], meant: tuple[str, str, str | Non
 
 
 @pytest.mark.parametrize(("body", "said"), NOT_POSTED, ids=[str(body)[:60] for body, _ in NOT_POSTED])
-def test_what_cannot_be_blocked_is_refused_with_a_word(body: Any, said: str) -> None:
+def test_what_cannot_be_blocked_is_refused_with_a_reason(body: Any, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         BlockedClient.from_json(body)
 

@@ -1,4 +1,4 @@
-"""The certificate as the login: as a proxy reports it, as our own handshake found it, and what is never enough."""
+"""The certificate as the login: reported by a proxy, found by our own handshake, and refused where it is not enough."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def identity(use_as: str = "username", **more: Any) -> dict[str, Any]:
     return {"listeners": {"tcp": {"identity": {"source": "header", "use_as": use_as, **more}}}}
 
 
-async def test_the_name_is_the_login_and_nobody_else_is_asked() -> None:
+async def test_the_name_is_the_login_and_no_plugin_is_asked() -> None:
     anybody = connect(username="somebody-else", password=b"wrong")
     async with (
         running(**identity()) as broker,

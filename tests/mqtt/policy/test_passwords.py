@@ -1,4 +1,4 @@
-"""`PasswordFile`: amqtt's format, one slow check at a time and beside the loop, and a reload that is all or nothing."""
+"""`PasswordFile`: amqtt's format, slow checks one by one in a thread, and a reload that is all or nothing."""
 
 from __future__ import annotations
 

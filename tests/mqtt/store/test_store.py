@@ -279,7 +279,7 @@ def _of_version(path: Path, version: int) -> None:
     db.close()
 
 
-async def test_a_store_that_another_process_holds_fails_with_a_word(
+async def test_a_store_that_another_process_locks_raises_and_then_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxyproto_rs.mqtt.store.sqlite.worker._BUSY", 0.01)

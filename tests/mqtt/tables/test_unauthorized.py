@@ -1,4 +1,4 @@
-"""Recording refused clients: nobody waits for it, repeated tries share a row, queue and table are bounded."""
+"""Recording refused clients: nobody waits for it, repeated attempts share a row, queue and table are bounded."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def row(client_id: str = "dev-7", ip: str = "203.0.113.7", **fields: Any) -> Una
     return UnauthorizedClient(client_id=client_id, ip_address=ip, **values)
 
 
-async def test_tries_are_one_row_with_their_number(store: Store) -> None:
+async def test_attempts_are_one_row_with_their_number(store: Store) -> None:
     unauthorized = Unauthorized(store)
     assert [unauthorized.record(row(ts=ts)) for ts in (10, 20)] == [1, 2]
     await unauthorized.flush()

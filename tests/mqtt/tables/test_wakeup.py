@@ -9,7 +9,7 @@ import pytest
 from proxyproto_rs.mqtt.tables.wakeup import Wakeup
 
 
-async def test_it_wakes_who_waits_and_who_comes_later() -> None:
+async def test_it_wakes_the_waiting_task_and_one_that_waits_later() -> None:
     wakeup = Wakeup()
     waiting = asyncio.create_task(wakeup.wait(60))
     await asyncio.sleep(0)

@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_opened_is_told_at_the_start(tmp_path: Path) -> No
         AuditLog(tmp_path / "no" / "audit.log")
 
 
-def test_lines_are_added_to_what_is_there_and_are_nobody_elses_business(tmp_path: Path) -> None:
+def test_lines_are_appended_and_strangers_cannot_read_them(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     for _ in range(2):
         audit = AuditLog(path)

@@ -18,7 +18,7 @@ def test_a_kind_is_told_after_its_time_with_its_number() -> None:
     assert fold.all() == []
 
 
-def test_one_kind_too_many_tells_the_oldest_early() -> None:
+def test_one_key_too_many_reports_the_oldest_early() -> None:
     fold: Fold[int] = Fold(10, 2)
     assert [fold.add((str(n),), n, 1, 0) for n in range(3)] == [[], [], [(0, 1)]]
 

@@ -328,7 +328,7 @@ async def test_without_a_header_the_peer_is_the_address(parts: Parts) -> None:
     assert (line["client"], line["proxy"]) == ({"ip": "192.0.2.9", "port": 7}, None)
 
 
-async def test_a_block_answers_blocked_and_the_operators_deny_denied(parts: Parts) -> None:
+async def test_a_block_is_recorded_as_blocked_and_the_operators_deny_as_denied(parts: Parts) -> None:
     await parts.blocked.add(BlockedClient(type="IP_ADDRESS", value="203.0.113.0/24"))
     parts.recorder.refused_by_acceptor("tcp", (), refusal(count=3))
     parts.recorder.refused_by_acceptor("tcp", (), refusal(client=("198.51.100.7", 1)))

@@ -30,7 +30,7 @@ def test_weeks_of_uptime_do_not_overflow() -> None:
     assert top.largest(4900)[:2] == [("a", 1.0), ("b4900", 1.0)]
 
 
-def test_a_clock_that_runs_backwards_stands() -> None:
+def test_a_clock_that_runs_backwards_counts_as_standing_still() -> None:
     top = Top()
     top.add("a", 100)
     top.add("a", 0)
@@ -98,7 +98,7 @@ def test_open_connections_count_for_sessions_and_bytes() -> None:
     )
 
 
-def test_a_wrong_question_is_told() -> None:
+def test_an_unknown_order_or_prefix_is_refused() -> None:
     with pytest.raises(ValueError, match="by must be one of connects, refused, sessions, bytes"):
         Analytics().top("colour", 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"prefix must be 32 or 24 \(got 8\)"):

@@ -1,1 +1,1 @@
-"""What is known of clients, and the words for it. Nothing here does anything."""
+"""What is known of clients, and the words for it. It knows no other room."""

@@ -143,7 +143,7 @@ async def test_published_and_gone_in_one_segment_is_delivered() -> None:
         assert broker.service.gate.backend.lost == 0  # type: ignore[attr-defined]
 
 
-async def test_who_leaves_while_amqtt_waits_for_its_old_answers_is_let_go() -> None:
+async def test_a_client_that_leaves_while_amqtt_waits_for_old_answers_is_let_go() -> None:
     """At the next login the broker waits for the PUBREL of an open QoS 2 message, before it serves the client."""
     async with running() as broker, log_in(broker.address(), connect("heir"), source=OTHER) as heir:
         await heir.ask(subscribe("wills"))

@@ -44,14 +44,14 @@ def test_the_index_follows() -> None:
     assert "one" not in subscriptions.by_client
 
 
-def test_what_nobody_holds_goes_with_the_next_message() -> None:
+def test_a_filter_without_subscribers_is_dropped_with_the_next_message() -> None:
     subscriptions = table(a=["one"])
     subscriptions["a"].pop(0)
     assert list(subscriptions.items()) == []
     assert not dict.__len__(subscriptions)
 
 
-async def test_who_logs_in_sees_its_own_filters() -> None:
+async def test_a_client_that_logs_in_sees_its_own_filters_only() -> None:
     subscriptions = table(a=["one"], b=["two"])
     assert list(subscriptions) == ["a", "b"]
     subscriptions.logging_in[asyncio.current_task()] = "two"

@@ -7,7 +7,7 @@ import asyncio
 from proxyproto_rs.mqtt.backend.amqtt.watched_queue import WatchedQueue
 
 
-async def test_at_once_where_it_is_short() -> None:
+async def test_a_short_queue_is_not_waited_for() -> None:
     await WatchedQueue().shrunk_to(0)
 
 
@@ -29,7 +29,7 @@ async def test_each_waits_for_its_own_size() -> None:
     assert order == [(2, 2), (0, 0)]
 
 
-async def test_who_gives_up_is_forgotten() -> None:
+async def test_a_waiter_that_gives_up_is_forgotten() -> None:
     queue = WatchedQueue()
     queue.put_nowait(1)
     waiting = asyncio.create_task(queue.shrunk_to(0))

@@ -106,7 +106,7 @@ MEETS = [
 
 
 @pytest.mark.parametrize(("block", "client", "met"), MEETS, ids=[f"{b.key}-{c}" for b, c, _ in MEETS])
-async def test_whom_a_block_meets(
+async def test_who_is_covered_by_a_block(
     block: BlockedClient, client: tuple[str, str | None, str], met: bool, blocked: Blocked
 ) -> None:
     await blocked.add(block)
@@ -120,7 +120,7 @@ async def test_a_hostile_client_id_does_not_hang_a_pattern(blocked: Blocked) -> 
     assert blocked.match("a" * 65535, None, "203.0.113.7") is None
 
 
-async def test_an_inner_network_that_has_expired_hides_no_outer_one(blocked: Blocked, clock: Clock) -> None:
+async def test_an_expired_inner_network_does_not_hide_an_outer_one(blocked: Blocked, clock: Clock) -> None:
     await blocked.add(ip("203.0.113.7", expiration_time=clock.ms + 1))
     await blocked.add(ip("203.0.113.0/24"))
     clock.now += 1
@@ -240,7 +240,7 @@ async def test_other_nodes_blocks_arrive_and_go(store: Store, clock: Clock) -> N
     assert theirs.events == [("added", key, "store"), ("removed", key, "api")]
 
 
-async def test_hits_are_no_news(blocked: Blocked, store: Store, clock: Clock) -> None:
+async def test_hits_are_not_told_as_changes(blocked: Blocked, store: Store, clock: Clock) -> None:
     await blocked.add(ip("203.0.113.7"))
     heard = Heard()
     other = Blocked(store, events=heard, clock=clock)
