@@ -1,4 +1,4 @@
-"""get_header: the header of a connection, whatever a server has made of it."""
+"""get_header finds the header of a connection in the objects that servers make of it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,33 @@ def get_header(x: object, /) -> Header | None: ...
 @overload
 def get_header(x: object, default: _Default, /) -> Header | _Default | None: ...
 def get_header(x: object, default: Any = None, /) -> Any:
-    """Return the header of a connection, whatever it has been wrapped in.
+    """Return the header of a connection, whatever object a server shows you in its place.
+
+    Typical use::
+
+        async def handle(reader, writer):
+            header = get_header(writer)
 
     Args:
-        x: A `ProxiedSocket` or `ProxiedSSLSocket`; a socket, a transport or an `asyncio.StreamWriter` that asyncio made
-            of one, with or without TLS; a WebSocket connection of `websockets`; anything with `get_extra_info` or a
-            `transport` like these; what the modules `trio`, `anyio` and `gevent` of this package make of connections. The
-            scope of an ASGI application, or the environ of a WSGI application that has the middleware of
-            `proxyproto_rs.wsgi`. A request or a handler that has one of these as an attribute.
-        default: What to return where `x` is no connection of a Listener.
+        x: One of these, or a request or a handler that has one of these as an attribute:
+
+            * a `ProxiedSocket` or `ProxiedSSLSocket`;
+            * a transport or an `asyncio.StreamWriter` that asyncio or uvloop made of one, with or without TLS, and the
+              socket that these show;
+            * a WebSocket connection of `websockets`, and any object with such a `get_extra_info` or `transport`;
+            * a stream or a socket of the modules `trio`, `anyio` and `gevent` of this package;
+            * the scope of an ASGI application;
+            * the environ of a WSGI application in the middleware of `proxyproto_rs.wsgi`.
+        default: The result if `x` is not a connection of a Listener.
 
     Returns:
-        The header, or None where the connection has none.
+        The header, or None if the connection has none.
     """
     # The longest way: from a handler of Tornado to its request, connection, stream and socket.
     for _ in range(5):
         if isinstance(x, (ProxiedConnection, ClientSocket)):
             return x.header
-        if hasattr(x, "proxy_peername"):  # what a module of ours has made of a connection
+        if hasattr(x, "proxy_peername"):  # a stream or a socket of one of our modules
             return getattr(x, "header", None)
         if isinstance(x, TransportSocket):
             x = getattr(x, "_sock", None)
@@ -53,7 +62,7 @@ def get_header(x: object, default: Any = None, /) -> Any:
 
 
 def _inside(x: object) -> object:
-    """Return the first of these that a connection or a request holds."""
+    """Return the first of the attributes below that a connection or a request has."""
     return next((found for name in _INSIDE if (found := getattr(x, name, None)) is not None), None)
 
 
@@ -72,10 +81,10 @@ _INSIDE = (
 
 
 def _of_request(request: dict[str, Any], default: Any) -> Any:
-    """Answer for an ASGI scope or a WSGI environ, into which a middleware of ours has put the header.
+    """Return the header for an ASGI scope or a WSGI environ.
 
-    Without a middleware the context of an ASGI server's task tells the connection. A scope with another client is of a
-    request that this connection's context started for somebody else.
+    Our middleware has put it there. Without the middleware, the context of an ASGI server's task knows the connection. If
+    the scope has another client, the task has started a request for somebody else.
     """
     if "proxyproto.header" in request:
         return request["proxyproto.header"]
@@ -87,7 +96,7 @@ def _of_request(request: dict[str, Any], default: Any) -> Any:
 
 
 def _is_of(client: Any, peername: Any) -> bool:
-    """Whether a scope's client, which has a host and a port, is this one; a server may know none."""
+    """Whether `client` is the client of this connection: a host and a port, or None if the server does not know it."""
     if client is None:
         return True
     if isinstance(peername, tuple):

@@ -1,4 +1,4 @@
-"""What a Listener tells: its statistics, the connections it refused, and the lines in the log."""
+"""What a Listener reports: its statistics, the connections that it refused, and the lines in the log."""
 
 # Without `from __future__ import annotations`: frameworks such as pydantic read the types of a dataclass's fields, and
 # look for those that are text in the module that the class names.
@@ -17,37 +17,42 @@ __all__ = ["ListenerStats", "OnRefused", "Refusal"]
 
 logger = logging.getLogger("proxyproto_rs.listener")
 
-# The outcomes of connections that were served; all others were refused.
+# The outcomes of connections that were served. Connections of all other outcomes were refused.
 _ACCEPTED = ("v1", "v2", "local", "unknown", "direct")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ListenerStats(Mapping[str, int]):
-    """An immutable mapping from every outcome to the number of connections it met, with a few sums beside it.
+    """An immutable mapping from every outcome to its number of connections. The attributes are sums, and other numbers.
 
-    All outcomes are always there. A connection counts under exactly one of them, once its fate is known.
+    All outcomes are always there. A connection counts under exactly one of them, as soon as that is known.
+
+    Typical use::
+
+        stats = listener.stats()
+        stats["missing-header"], stats.accepted, stats.open
     """
 
     _counts: dict[str, int]
     pending: int
-    """Connections whose header is not complete."""
+    """How many connections wait for the rest of their header."""
     ready: int
-    """Connections that wait to be accepted."""
+    """How many connections wait to be accepted."""
     open: int
-    """Connections that are served or ready."""
+    """How many connections are served or wait to be accepted."""
     pauses: int
-    """How often accepting has paused because there were no file descriptors or no memory for more."""
+    """How often accepting has paused, because there were no file descriptors or no memory for more connections."""
     max_pending: int = 0
-    """How many connections may be pending: the option, or less where the process may open too few files."""
+    """How many connections may be pending: the option, or less if the process may not open that many files."""
 
     @property
     def accepted(self) -> int:
-        """How many were served."""
+        """How many connections were served."""
         return sum(self._counts[outcome] for outcome in _ACCEPTED)
 
     @property
     def refused(self) -> int:
-        """How many were not."""
+        """How many connections were refused."""
         return sum(self._counts.values()) - self.accepted
 
     def __getitem__(self, outcome: str) -> int:
@@ -66,32 +71,40 @@ class ListenerStats(Mapping[str, int]):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Connections refused for the same reason from the same address."""
+    """One connection that was refused, or several from the same address for the same reason.
+
+    Typical use::
+
+        def on_refused(refusal):
+            print(refusal.reason, refusal.peer, refusal.client, refusal.count)
+
+        Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"], on_refused=on_refused)
+    """
 
     reason: str
     """The outcome under which they are counted, such as ``"missing-header"``."""
     peer: Any
-    """The TCP peer's address, in the socket module's shape; of the last one."""
+    """The address of the TCP peer, in the socket module's form. Of several connections it is that of the last."""
     client: Any
-    """The client's address from the header, in the socket module's shape; None where no header was read."""
+    """The client's address from the header, in the socket module's form; None if no header was read."""
     detail: str
-    """What came, at which byte it went wrong or which rule refused it, and what to do about it. Never empty."""
+    """What came, the first wrong byte or the rule that refused it, and what to do about it. Never empty."""
     first_bytes: bytes
-    """The first bytes the peer sent, at most 24 of them."""
+    """The first bytes that the peer sent, at most 24."""
     listener: str
-    """The listening address, as in the log."""
+    """The listening address, as the log writes it."""
     count: int
-    """How many connections this stands for; 1 or more."""
+    """How many connections this is about; 1 or more."""
     time: float
-    """When the last one was refused, in seconds since the epoch."""
+    """When the last of them was refused, in seconds since the epoch."""
 
 
 OnRefused: TypeAlias = Callable[[Refusal], object]
-"""What a Listener takes as ``on_refused``: a plain function. What it returns is ignored."""
+"""The type of ``on_refused``: a plain function that takes a `Refusal`. Its result is ignored."""
 
 
 class Refusals:
-    """Tells the log and ``on_refused`` what the acceptor has gathered."""
+    """Passes what the acceptor has recorded to the log and to ``on_refused``."""
 
     __slots__ = ("_lock", "_on_refused", "dropped")
 
@@ -108,7 +121,7 @@ class Refusals:
     def on_refused(self, callback: OnRefused | None) -> None:
         if not (callback is None or callable(callback)):
             raise TypeError(f"on_refused must be callable or None, not {type(callback).__name__}")
-        call = getattr(callback, "__call__", None)  # noqa: B004 - an object's own, which may be a coroutine function
+        call = getattr(callback, "__call__", None)  # noqa: B004 - the method of an object may be a coroutine function
         if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(call):
             raise TypeError(
                 "on_refused must be a plain function: nobody would await the coroutine of an async def. Let it put "
@@ -117,7 +130,7 @@ class Refusals:
         self._on_refused = callback
 
     def tell(self, records: list[Any], lines: list[tuple[int, str]], dropped: int) -> None:
-        """Write the lines, call the callback: in the calling thread, which is one that accepts."""
+        """Write the lines and call the callback in the calling thread, which is one that accepts."""
         for level, line in lines:
             logger.log(level, "%s", line)
         if dropped:
@@ -131,7 +144,7 @@ class Refusals:
         try:
             on_refused(refusal)
         except Exception:
-            # The thread came to accept a connection, and has one to take; this is not its fault.
+            # The thread is here to accept a connection. The error of the callback must not end that.
             logger.exception("on_refused failed on %r", refusal)
 
 

@@ -1,4 +1,4 @@
-"""The fds of a Listener that are readable while it has something to take: one for waiting, one to show."""
+"""The two fds of a Listener that are readable while it has something to take: one to wait on, and one for `fileno`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LONGEST_POLL = 2**31 - 1  # milliseconds, in a C int
 
 
 class WakeFd:
-    """A duplicate of the acceptor's wake fd, which stays open for as long as somebody waits on it.
+    """A duplicate of the acceptor's wake fd. It stays open as long as a thread waits on it.
 
-    A thread in `poll` must not see its fd closed: the number may be another file's by the time it looks
-    again, and it would sleep on that. So the last one out closes it. Closing the acceptor leaves its
-    duplicates readable, which is how all who wait learn of it.
+    The fd must not be closed while a thread is in `poll`. Its number may soon belong to another file, and the thread would
+    sleep on that. So the last waiting thread closes it. When the acceptor closes, its duplicates stay readable, and all
+    waiting threads wake up.
     """
 
     __slots__ = ("_closed", "_fd", "_lock", "_pid", "_waiting")
@@ -28,7 +28,7 @@ class WakeFd:
         """Take over `fd`."""
         self._fd = fd
         self._closed = False
-        # Signal handlers run in the middle of all this, and close Listeners.
+        # A signal handler may run inside any method of this class, and may close the Listener.
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._waiting = 0
@@ -41,16 +41,16 @@ class WakeFd:
         return os.getpid() != self._pid
 
     def wait(self, timeout: float | None) -> bool:
-        """Block until it is readable, at most `timeout` seconds; say whether it is. Closed is readable."""
+        """Block until the fd is readable, at most `timeout` seconds. Return whether it is. A closed fd is readable."""
         with self._lock:
             self._waiting += 1
         try:
             if self._closed:
                 return True
-            # Looked up each time: gevent puts one there that lets other greenlets run.
+            # This looks `poll` up each time: gevent may have put its own there, which lets other greenlets run.
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
-            # A caller that has more time than poll can count comes again.
+            # If the timeout is longer than poll can count, the caller waits again.
             return bool(poll.poll(None if timeout is None else math.ceil(min(timeout * 1000, _LONGEST_POLL))))
         finally:
             with self._lock:
@@ -58,7 +58,7 @@ class WakeFd:
                 self._let_go()
 
     def dup(self) -> WakeFd:
-        """Return another one, for an event loop to register and to close in its own time.
+        """Return a duplicate, which an event loop can register, and close when it likes.
 
         Raises:
             OSError: The Listener is closed (EBADF), or there are too many open files.
@@ -70,7 +70,7 @@ class WakeFd:
 
     def close(self) -> None:
         if self.is_inherited():
-            # Those who waited, or held the lock, did so in the parent.
+            # The threads that waited, or held the lock, are in the parent.
             self._lock = threading.RLock()
             self._pid = os.getpid()
             self._waiting = 0
@@ -84,25 +84,25 @@ class WakeFd:
             os.close(fd)
 
     def __del__(self) -> None:
-        # Nobody waits any more, but an exception may have come between a wait and its `try`.
+        # Nobody waits any more, but an exception may have come between the count and the `try` of a wait.
         self._waiting = 0
         self.close()
 
 
 class ShownFd:
-    """The fd of a Listener as others see it: readable as the wake fd is, until the Listener is drained.
+    """The fd that `Listener.fileno` returns. It is readable when the wake fd is, until the Listener is drained.
 
-    A listening socket has no such state. A server that polls a Listener, such as one that got it as ``sock``,
-    would take it for a connection in each turn of its loop: a busy core, and a log full of the same error. An
-    epoll set can be polled like any other fd, and what it watches can be taken out of it.
+    A server that got the Listener as ``sock`` polls this fd. It does not know that a listening socket can be drained. If
+    the fd stayed readable then, the server would try to accept in each turn of its loop: a busy core, and a log full of
+    the same error. So the fd is an epoll set: it can be polled like any other fd, and it can stop watching the wake fd.
 
-    It is no socket: accept(2), listen(2) and connect(2) on it fail.
+    It is not a socket, so accept(2), listen(2) and connect(2) on it fail.
     """
 
     __slots__ = ("_closed", "_fd", "_lock", "_muted", "_pid", "_watched")
 
     def __init__(self, fd: int, wake_fd: WakeFd) -> None:
-        """Put an epoll set in the place of `fd`, whose owner closes it, and watch `wake_fd`."""
+        """Replace `fd` by an epoll set that watches `wake_fd`. The owner of `fd` closes it."""
         self._fd = fd
         self._watched = wake_fd.fileno()
         self._lock = threading.RLock()
@@ -120,19 +120,19 @@ class ShownFd:
         """Make it unreadable until it is closed."""
         with self._lock:
             if not self._muted and not self._closed and self._is_ours():
-                # Somebody who has gone behind the Listener may have closed it.
+                # Somebody may have closed the fd behind the Listener's back.
                 with contextlib.suppress(OSError):
                     _epoll_forget(self._fd, self._watched)
             self._muted = True
 
     def close(self) -> None:
-        """Wake those who poll it, before its owner closes it and the wake fd."""
+        """Wake all who poll the fd, before its owner closes it and the wake fd."""
         if not self._is_ours():
-            # The parent has the same set. Its lock may have been held when this process was forked.
+            # The parent uses the same set. A thread may have held the lock when this process was forked.
             self._closed = True
             return
         with self._lock:
-            # Others may have begun to poll it since it was muted; closing it alone would not wake them.
+            # Others may have begun to poll the fd since it was muted, and closing it would not wake them.
             if self._muted and not self._closed:
                 with contextlib.suppress(OSError):
                     _epoll_watch(self._fd, self._watched)

@@ -1,4 +1,4 @@
-"""anyio on a Listener, on asyncio, uvloop and trio: a listener whose streams know the client.
+"""anyio on a Listener, on asyncio, uvloop and trio: a listener whose streams know the client's address.
 
 Typical use::
 
@@ -11,7 +11,7 @@ Typical use::
         with Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"]) as listener:
             await SocketListener(listener).serve(handle)
 
-`anyio.streams.tls.TLSListener` takes it too.
+`anyio.streams.tls.TLSListener` takes a SocketListener too.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ __all__ = ["ProxyAttribute", "SocketListener", "SocketStream"]
 
 
 class ProxyAttribute(anyio.TypedAttributeSet):
-    """What a stream of a Listener has beside `anyio.abc.SocketAttribute`."""
+    """The attributes of a stream of a Listener. It has those of `anyio.abc.SocketAttribute` too."""
 
     header: Header | None = anyio.typed_attribute()
-    """The header; None where the peer was served without one."""
+    """The header, or None if the peer was served without one."""
     proxy_remote_address: Any = anyio.typed_attribute()
-    """The TCP connection's other end, which is the proxy."""
+    """The proxy's address: the other end of the TCP connection."""
     proxy_local_address: Any = anyio.typed_attribute()
-    """The TCP connection's own end."""
+    """Our end of the TCP connection."""
 
 
 class SocketStream(anyio.abc.SocketStream):
-    """A connection as a stream of anyio's, whose remote address is the client's.
+    """A connection as a stream of anyio's. Its remote address is the client's.
 
     Attributes:
-        header: The `Header`; None where the peer was served without one.
-        proxy_peername: The TCP connection's other end, which is the proxy.
+        header: The `Header`, or None if the peer was served without one.
+        proxy_peername: The proxy's address: the other end of the TCP connection.
     """
 
     _stream: anyio.abc.SocketStream
 
     def __init__(self, conn: ProxiedSocket) -> None:
-        """`SocketStream.of` calls this, and opens it."""
+        """Use `SocketStream.of`, which calls this and opens the stream."""
         self.header: Header | None = conn.header
         self.proxy_peername = conn.proxy_peername
         self._conn = conn
@@ -73,9 +73,9 @@ class SocketStream(anyio.abc.SocketStream):
 
     @classmethod
     async def of(cls, conn: ProxiedSocket) -> SocketStream:
-        """Take over a connection, which `Listener.try_accept` or ``async for`` has given."""
+        """Take over a connection that came from `Listener.try_accept` or ``async for``."""
         stream = cls(conn)
-        # A loop looks at the socket it is given, and asks the kernel whose it is.
+        # Loops take no subclass of a socket, or ask the kernel for its addresses.
         plain = socket.socket(conn.family, conn.type, conn.proto, fileno=conn.detach(keep_place=True))
         try:
             stream._stream = await anyio.abc.SocketStream.from_socket(plain)
@@ -87,7 +87,7 @@ class SocketStream(anyio.abc.SocketStream):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """The attributes; see `ProxyAttribute`."""
+        """The attributes of the socket, and those of `ProxyAttribute`."""
         ours: dict[Any, Callable[[], Any]] = {
             name: functools.partial(_same, value) for name, value in self._attributes.items()
         }
@@ -99,19 +99,23 @@ class SocketStream(anyio.abc.SocketStream):
         return raw
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what is there."""
+        """Receive the bytes that are there.
+
+        Raises:
+            anyio.EndOfStream: The client sends no more.
+        """
         return await self._stream.receive(max_bytes)
 
     async def send(self, item: bytes) -> None:
-        """Send all of it."""
+        """Send all the data."""
         await self._stream.send(item)
 
     async def send_eof(self) -> None:
-        """Say that there is no more to come."""
+        """Tell the client that no more data follows."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        """Close it, and give the client's place back."""
+        """Close the connection, and give the client's place back."""
         try:
             await self._stream.aclose()
         finally:
@@ -122,7 +126,7 @@ class SocketListener(anyio.abc.SocketListener):
     """A Listener as a listener of anyio's."""
 
     def __init__(self, listener: Listener) -> None:
-        """Serve it; it is closed with this."""
+        """Take over a Listener, which `aclose` closes."""
         self._listener = listener
 
     @property
@@ -146,8 +150,11 @@ class SocketListener(anyio.abc.SocketListener):
     ) -> None:
         """Serve each connection in a task of its own.
 
-        It ends when the Listener is closed or drained; without a task group of the caller's, also the handlers have
-        ended then.
+        It ends when the Listener is closed or drained. Without `task_group` it waits for the handlers too.
+
+        Args:
+            handler: It is called with a `SocketStream`, and closes that.
+            task_group: The task group for the handlers. None makes one in this method.
         """
         async with contextlib.AsyncExitStack() as stack:
             if task_group is None:
@@ -166,7 +173,7 @@ class SocketListener(anyio.abc.SocketListener):
 
 
 def _ends(side: str, address: Any) -> dict[Any, Any]:
-    """The attributes of one end; a path has no port."""
+    """Return the attributes of one end. A path has no port."""
     ends = {getattr(SocketAttribute, f"{side}_address"): _address(address)}
     if isinstance(address, tuple):
         ends[getattr(SocketAttribute, f"{side}_port")] = address[1]
@@ -174,7 +181,7 @@ def _ends(side: str, address: Any) -> dict[Any, Any]:
 
 
 def _address(address: Any) -> Any:
-    """Give an IPv6 address as anyio has it: the host and the port."""
+    """Return an address as anyio writes it: the host and the port, for IPv6 too."""
     return address[:2] if isinstance(address, tuple) else address
 
 

@@ -5,7 +5,7 @@ Typical use::
     with Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"]) as listener:
         WSGIServer(listener, app).serve_forever()
 
-Both are gevent's, but for the sockets that handlers get: these know the header and the client's address.
+Both are gevent's servers. Only the sockets that handlers get are ours: they know the header and the client's address.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["AcceptsFromListener", "GeventSocket", "StreamServer", "WSGIServer"]
 
 
 class GeventSocket(ProxiedConnection, gevent.socket.socket):
-    """A connection as a socket of gevent's, which knows the header and the client as a `ProxiedSocket` does.
+    """A connection as a socket of gevent's. It knows the header and the client, as a `ProxiedSocket` does.
 
-    TLS begins as on any other socket: ``context.wrap_socket(sock, server_side=True)`` knows them too.
+    TLS begins as on any other socket: the result of ``context.wrap_socket(sock, server_side=True)`` knows them too.
     """
 
     def __init__(self, conn: ProxiedSocket) -> None:
@@ -43,7 +43,13 @@ class GeventSocket(ProxiedConnection, gevent.socket.socket):
 
 
 class AcceptsFromListener(_Server):
-    """Put before a subclass of gevent's StreamServer, it makes that serve a `Listener`."""
+    """A mixin that makes a subclass of gevent's StreamServer serve a `Listener`. Name it before that class.
+
+    Typical use::
+
+        class Server(AcceptsFromListener, MyStreamServer):
+            pass
+    """
 
     def do_read(self) -> Any:
         """Return a connection and the client's address, or None."""

@@ -1,4 +1,4 @@
-"""gunicorn on a Listener: hooks for its configuration file that do for each of its workers.
+"""gunicorn on a Listener: hooks for its configuration file. They work with every kind of worker.
 
 Typical use, in ``gunicorn.conf.py``::
 
@@ -6,13 +6,13 @@ Typical use, in ``gunicorn.conf.py``::
 
     post_fork, worker_exit = hooks(trusted=["10.0.0.0/8"])
 
-or, with the proxies that gunicorn's own setting names::
+or, with the proxies in gunicorn's own setting::
 
     from proxyproto_rs.gunicorn import post_fork, worker_exit
 
     proxy_allow_ips = "10.0.0.0/8"
 
-Leave gunicorn's ``proxy_protocol`` off: it would look for a second header. Applications get the header from the
+Leave gunicorn's ``proxy_protocol`` off, because it would look for a second header. Applications get the header from the
 middleware of `proxyproto_rs.wsgi` or `proxyproto_rs.asgi`.
 """
 
@@ -40,11 +40,11 @@ Hook = Callable[[Any, Any], None]
 def hooks(**options: Any) -> tuple[Hook, Hook]:
     """Make ``post_fork`` and ``worker_exit``.
 
-    Each worker accepts on demand, so that no request waits behind a busy worker while another one is idle. The kernel
-    keeps connections until their header is there. A worker that ends serves those whose header it is still reading.
+    Each worker accepts on demand, so that no request waits for a busy worker while another one is idle. The kernel keeps
+    a connection until its first bytes are there. A worker that ends still serves the connections whose header it reads.
 
     Args:
-        options: Those of `Listener.adopt`. ``trusted`` is gunicorn's ``proxy_allow_ips`` unless given, and
+        options: Those of `Listener.adopt`. By default ``trusted`` is gunicorn's ``proxy_allow_ips``, and
             ``defer_accept`` is True.
     """
 
@@ -59,7 +59,7 @@ def hooks(**options: Any) -> tuple[Hook, Hook]:
     def worker_exit(_server: Any, worker: Any) -> None:
         for listener in worker.sockets:
             if isinstance(listener, WorkerListener) and listener.fileno() >= 0:
-                # A worker of the kind "sync" has nothing left that could serve, but itself.
+                # A worker of the kind "sync" has no threads or tasks that could serve the rest.
                 if worker.booted and _is(worker, "gunicorn.workers.sync"):
                     listener.setblocking(False)
                     _serve_rest(listener, worker.accept)
@@ -69,7 +69,7 @@ def hooks(**options: Any) -> tuple[Hook, Hook]:
 
 
 class WorkerListener(Listener):
-    """A Listener for a worker's loop, with the two names that gunicorn's own sockets have beside those of a socket."""
+    """A Listener for a worker's loop. `sock` and `FAMILY` are names of gunicorn's own sockets."""
 
     _has_drained = False
 
@@ -79,9 +79,9 @@ class WorkerListener(Listener):
         return self._has_drained or self.fileno() < 0
 
     def accept(self) -> tuple[ProxiedSocket, Any]:
-        """Do what `Listener.accept` does, but a drained Listener is as one to which nobody connects.
+        """Do what `Listener.accept` does. A drained Listener raises BlockingIOError, as if nobody connected.
 
-        Loops that poll it log every other error. `is_over` tells.
+        Loops that poll it would log any other error. `is_over` tells them apart.
         """
         try:
             return super().accept()
@@ -93,7 +93,7 @@ class WorkerListener(Listener):
 
     @property
     def sock(self) -> Self:
-        """The socket: this."""
+        """The socket itself."""
         return self
 
     @property
@@ -103,7 +103,7 @@ class WorkerListener(Listener):
 
 
 def _prepare(worker: Any) -> None:
-    """Do what the worker's kind needs, before it starts."""
+    """Do what this kind of worker needs before it starts."""
     if _is(worker, "gunicorn.workers.ggevent"):
         _prepare_gevent(worker)
     elif _is(worker, "gunicorn.workers.gthread"):
@@ -119,7 +119,7 @@ def _prepare(worker: Any) -> None:
 
 
 def _prepare_threads(worker: Any) -> None:
-    """Let a worker serve the rest when it stops accepting, as long as it has its threads."""
+    """Let a worker serve the rest when it stops accepting. It still has its threads then."""
     set_accept_enabled = worker.set_accept_enabled
 
     def set_and_serve(enabled: bool) -> None:
@@ -132,16 +132,16 @@ def _prepare_threads(worker: Any) -> None:
 
 
 def _prepare_tornado(worker: Any) -> None:
-    """Let a worker, which makes its server of Tornado's by name, make one that knows the header.
+    """Put our HTTPServer, which knows the header, in the place from which the worker takes Tornado's.
 
-    It stops that server when there is nothing more to accept.
+    The worker stops its server only when there is nothing more to accept.
     """
     import tornado.httpserver
 
     from .tornado import HTTPServer
 
     vars(tornado.httpserver)["HTTPServer"] = HTTPServer
-    heartbeat = worker.heartbeat  # runs once in a second
+    heartbeat = worker.heartbeat  # runs once per second
 
     def drain_and_stop() -> None:
         if not worker.alive and worker.server_alive:
@@ -155,7 +155,7 @@ def _prepare_tornado(worker: Any) -> None:
 
 
 def _prepare_asgi(worker: Any) -> None:
-    """Let a worker close its servers when there is nothing more to accept."""
+    """Let a worker close its servers only when there is nothing more to accept."""
     shutdown = worker._shutdown
 
     async def drain_and_shut_down() -> None:
@@ -171,7 +171,7 @@ def _prepare_asgi(worker: Any) -> None:
 
 
 def _prepare_uvicorn(worker: Any) -> None:
-    """Let uvicorn's worker, which makes a Server by name, make one that loses no connection when it ends."""
+    """Put our Server, which loses no connection when it ends, in the place from which uvicorn's worker takes its own."""
     uvicorn = sys.modules.get("uvicorn")
     for base in type(worker).__mro__:
         module = sys.modules[base.__module__]
@@ -182,7 +182,7 @@ def _prepare_uvicorn(worker: Any) -> None:
 
 
 def _prepare_uvloop() -> None:
-    """Let every loop of this process that is uvloop's serve a Listener; workers make theirs by name."""
+    """Put our factory of loops in the place from which workers take uvloop's."""
     try:
         import uvloop
     except ImportError:
@@ -193,7 +193,7 @@ def _prepare_uvloop() -> None:
 
 
 def _prepare_gevent(worker: Any) -> None:
-    """Let a worker keep its Listeners, of which its own `patch` makes sockets of gevent's, and serve them."""
+    """Let a worker serve its Listeners. Its own method `patch` would turn them into sockets of gevent's."""
     import gevent.monkey
 
     from .gevent import AcceptsFromListener
@@ -225,12 +225,12 @@ def _serve_rest(
     accept: Callable[[WorkerListener], object],
     wait_readable: Callable[[int], object] | None = None,
 ) -> None:
-    """Accept what has been taken from the kernel already; a late header has its time.
+    """Drain the Listener, and serve what it has taken from the kernel. A late header still has its time.
 
     Args:
-        listener: It is not closed, but takes nothing more.
+        listener: It stays open.
         accept: Accepts one connection and serves it.
-        wait_readable: Waits until the fd is readable.
+        wait_readable: Waits until an fd is readable.
     """
     listener.drain()
     while not listener.is_over:
@@ -246,7 +246,7 @@ def _wait_readable(fd: int) -> None:
 
 
 def _is(worker: Any, module: str) -> bool:
-    """Whether the worker's class is that of the module, or is made of it."""
+    """Whether the worker's class is that of the module, or a subclass."""
     return any(base.__module__ == module for base in type(worker).__mro__)
 
 

@@ -1,4 +1,4 @@
-"""A pytest plugin: clients that come to your server through a proxy that is not there.
+"""A pytest plugin: clients that connect to your server as if a proxy stood between.
 
 In the topmost ``conftest.py``::
 
@@ -14,7 +14,7 @@ Typical use::
         async with proxied_client.streams(listener) as (reader, writer):
             ...
 
-There is no entry point: what is not asked for is not loaded.
+pytest loads it only if you name it: the package has no entry point for it.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ DESTINATION = ("198.51.100.1", 443)
 
 @pytest.fixture
 def proxied_client() -> Iterator[ProxiedClient]:
-    """Connect clients through a pretended proxy; see `ProxiedClient`. Their sockets are closed after the test."""
+    """Connect clients through a pretended proxy (`ProxiedClient`). Their sockets are closed after the test."""
     with ProxiedClient() as client:
         yield client
 
 
 class ProxiedClient:
-    """Connects to a server as a proxy does that speaks for a client: with a header first.
+    """Connects to a server as a proxy does: it sends a header first.
 
-    Called, it returns a connected `socket.socket`; `streams` gives a reader and a writer of asyncio's. Both take the
-    keywords of `make_header`, or a whole ``header``, and for TLS behind it the ``ssl`` context of a client.
+    Call it to get a connected `socket.socket`. `streams` gives a reader and a writer of asyncio's. Both take the keywords
+    of `make_header`, or a whole ``header``. With ``ssl``, a context for clients, TLS follows the header.
     """
 
     def __init__(self) -> None:
@@ -73,12 +73,12 @@ class ProxiedClient:
         """Connect, and send the header.
 
         Args:
-            address: A `Listener`, or any socket that listens; or its address: a host and a port, or the path of a UNIX
+            address: A `Listener` or another socket that listens, or its address: a host and a port, or the path of a UNIX
                 socket.
-            header: The header; what `make_header` makes of the rest, if None.
-            ssl: If given, TLS is negotiated behind the header.
-            server_hostname: The name the server's certificate must have.
-            timeout: Of the socket, in seconds.
+            header: The header. None sends what `make_header` makes of `facts`.
+            ssl: If given, the TLS handshake follows the header.
+            server_hostname: The name that the server's certificate must have.
+            timeout: The timeout of the socket, in seconds.
             facts: The keywords of `make_header`.
 
         Raises:
@@ -101,10 +101,10 @@ class ProxiedClient:
         server_hostname: str = "localhost",
         **facts: Any,
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """Do the same in asyncio's streams, which are closed at the end of the block."""
+        """Connect with asyncio's streams, and send the header. They are closed at the end of the block."""
         sock = _connect(address, None)
         try:
-            # Of a fresh connection, the kernel takes a header whole.
+            # The send buffer of a new connection has room for a whole header.
             sock.sendall(_chosen(header, facts).encode())
             sock.setblocking(False)
             security: dict[str, Any] = {} if ssl is None else {"ssl": ssl, "server_hostname": server_hostname}
@@ -131,23 +131,27 @@ def make_header(
     tls: bool | Mapping[str, Any] = False,
     tlvs: Iterable[tuple[int, bytes]] = (),
 ) -> Header:
-    """Make a header by what it shall say.
+    """Make a header that says what is given.
+
+    Typical use::
+
+        make_header(source=("203.0.113.9", 51724), authority="shop.example", tls={"client_name": "sensor-17"})
 
     Args:
-        version: 1 or 2. Version 1 says nothing but the addresses.
+        version: 1 or 2. Version 1 has only the addresses.
         source: The client's address, as `Header.v2` takes it.
         destination: The address that the client connected to.
         authority: The name that the client asked for.
-        alpn: The protocol that was negotiated with the client.
+        alpn: The protocol that the client has negotiated.
         unique_id: The id of the connection.
-        tls: Whether the client came over TLS; or what is known of that, by the names of `proxyproto_rs.asgi`:
-            ``version``, ``cipher``, ``client_name``, ``verified``. A client with a name has a certificate, which is
-            verified unless said otherwise.
-        tlvs: More of them, as type and value.
+        tls: Whether the client uses TLS. Or a mapping with some of the keys ``version``, ``cipher``, ``client_name`` and
+            ``verified``, as in `proxyproto_rs.asgi`. A client with a name has a certificate. It is verified unless
+            ``verified`` is False.
+        tlvs: More TLVs, as (type, value).
 
     Raises:
-        TypeError: A name in `tls` is none of these.
-        ValueError: It cannot be sent, such as a TLV in version 1.
+        TypeError: `tls` has an unknown key.
+        ValueError: The header cannot be sent, such as one of version 1 with a TLV.
     """
     told = [
         (0x01, alpn),
@@ -185,7 +189,7 @@ def _chosen(header: Header | None, facts: dict[str, Any]) -> Header:
     if header is None:
         return make_header(**facts)
     if facts:
-        raise TypeError(f"header= says it all; {', '.join(facts)} cannot be given beside it")
+        raise TypeError(f"header= is the whole header: give it or {', '.join(facts)}, not both")
     return header
 
 
@@ -206,5 +210,5 @@ def _connect(address: Any, timeout: float | None) -> socket.socket:
 
 
 def _reachable(host: str) -> str:
-    """A server that listens on every address is on this machine too."""
+    """Return an address on which a server that listens on every address can be reached."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here

@@ -1,4 +1,4 @@
-"""trio on a Listener: a server, a listener for `trio.serve_listeners`, and streams that know the client.
+"""trio on a Listener: a server, a listener for `trio.serve_listeners`, and streams that know the client's address.
 
 Typical use::
 
@@ -10,7 +10,7 @@ Typical use::
     with Listener("0.0.0.0", 8000, trusted=["10.0.0.0/8"]) as listener:
         trio.run(serve_trio, handler, listener)
 
-``async for conn in listener`` works on trio too, and `ProxiedStream` makes a stream of what it gives.
+``async for conn in listener`` works on trio too. ``ProxiedStream(conn)`` makes a stream of such a connection.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ async def serve_trio(
 ) -> None:
     """Serve each connection in a task of its own, as `trio.serve_listeners` does.
 
-    It ends when the Listener is closed or drained, and the handlers have ended. What a handler raises ends it too, as
-    in trio, so a handler deals with the `trio.BrokenResourceError` of a client that is gone.
+    It ends when the Listener is closed or drained and all handlers have ended. As in trio, an exception of a handler
+    ends it too, so a handler must catch the `trio.BrokenResourceError` of a client that is gone.
 
     Args:
-        handler: Called with a `ProxiedStream`; with `ssl_context`, with a `trio.SSLStream` on one.
+        handler: It is called with a `ProxiedStream`, or with a `trio.SSLStream` around one if `ssl_context` is given.
         listener: It is closed in the end.
-        ssl_context: If given, TLS is negotiated behind the header.
+        ssl_context: If given, the TLS handshake follows the header.
         https_compatible: As in `trio.SSLStream`.
-        handler_nursery: Where the handlers run, if not in a nursery of this function.
+        handler_nursery: The nursery for the handlers. None makes one in this function.
         task_status: For `Nursery.start`, which returns the Listener.
     """
 
@@ -73,13 +73,13 @@ async def serve_trio(
 
 
 class ProxiedStream(trio.abc.HalfCloseableStream):
-    """A connection as a stream: what `trio.SocketStream` is, with the client's address.
+    """A connection as a stream, like `trio.SocketStream`, with the client's address.
 
     Attributes:
-        socket: trio's socket. Its own `getpeername` is the proxy's.
-        header: The `Header`; None where the peer was served without one.
-        proxy_peername: The TCP connection's other end, which is the proxy, in the socket module's shape.
-        proxy_sockname: The TCP connection's own end.
+        socket: trio's socket. Its own `getpeername` returns the proxy's address.
+        header: The `Header`, or None if the peer was served without one.
+        proxy_peername: The proxy's address: the other end of the TCP connection, in the socket module's form.
+        proxy_sockname: Our end of the TCP connection.
     """
 
     def __init__(self, conn: ProxiedSocket) -> None:
@@ -94,31 +94,31 @@ class ProxiedStream(trio.abc.HalfCloseableStream):
         self._stream = trio.SocketStream(self.socket)
 
     def getpeername(self) -> Any:
-        """Return the client's address, in the socket module's shape."""
+        """Return the client's address, in the socket module's form."""
         return self._peername
 
     def getsockname(self) -> Any:
-        """Return the address the client connected to."""
+        """Return the address that the client connected to."""
         return self._sockname
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+        """Send all the data."""
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until there is room for more."""
+        """Wait until there is room to send."""
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive what is there; b"" at the end."""
+        """Receive the bytes that are there; b"" at the end."""
         return bytes(await self._stream.receive_some(max_bytes))
 
     async def send_eof(self) -> None:
-        """Say that there is no more to come."""
+        """Tell the client that no more data follows."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        """Close it, and give the client's place back."""
+        """Close the connection, and give the client's place back."""
         try:
             await self._stream.aclose()
         finally:
@@ -129,7 +129,7 @@ class SocketListener(trio.abc.Listener[ProxiedStream]):
     """A Listener for `trio.serve_listeners` and `trio.SSLListener`."""
 
     def __init__(self, listener: Listener) -> None:
-        """Serve it; it is closed with this."""
+        """Take over a Listener, which `aclose` closes."""
         self.socket = listener
 
     async def accept(self) -> ProxiedStream:

@@ -114,7 +114,7 @@ def test_what_cannot_be_said_is_an_error() -> None:
 
 
 def test_a_header_is_the_whole_of_it(listener: Listener, proxied_client: ProxiedClient) -> None:
-    with pytest.raises(TypeError, match="header= says it all; source, version cannot be given beside it"):
+    with pytest.raises(TypeError, match="header= is the whole header: give it or source, version, not both"):
         proxied_client(listener, header=Header.local(), source=("192.0.2.1", 1), version=1)
     proxied_client(listener, header=Header.local())
     conn, _ = listener.accept()

@@ -24,7 +24,7 @@ class Verb(Protocol):
     EXTRA: str | None
     """The extra that `run` needs, if any."""
     TAKES_REST: bool
-    """Whether arguments that nobody knows are for `run`, as ``arguments.rest``; may be missing."""
+    """Whether `run` gets the arguments that the parser does not know, as ``arguments.rest``. A module may leave it out."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the verb's options to its parser."""
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules: dict[str, Verb] = {}
     for name in VERBS:
         module = modules[name] = cast("Verb", importlib.import_module(f"{__name__}.{name}"))
-        # Where arguments are for somebody else, `--header` is not short for `--header-timeout`.
+        # If another program gets the rest, an option of its own must not be taken for the beginning of one of ours.
         may_abbreviate = not getattr(module, "TAKES_REST", False)
         subparser = verbs.add_parser(
             name, help=module.HELP, description=module.HELP, allow_abbrev=may_abbreviate

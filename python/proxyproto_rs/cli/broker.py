@@ -1,4 +1,4 @@
-"""`proxyproto-rs broker`: run an MQTT broker from a configuration file, until a signal ends it.
+"""`proxyproto-rs broker`: runs an MQTT broker from a configuration file, until a signal ends it.
 
 SIGHUP reads the file again and reopens the log files. SIGINT and SIGTERM end every session, then the process.
 """
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-config", action="store_true", help="show every value in force and where it came from"
     )
     parser.add_argument(
-        "--allow-anonymous", action="store_true", help="let everybody in where no auth plugin is configured"
+        "--allow-anonymous", action="store_true", help="let everybody in if no auth plugin is configured"
     )
 
 

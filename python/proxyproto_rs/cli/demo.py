@@ -1,4 +1,4 @@
-"""`proxyproto-rs demo`: what a broker behind a proxy knows about its clients, with and without PROXY headers."""
+"""`proxyproto-rs demo`: shows what a broker behind a proxy knows about its clients, with and without PROXY headers."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _FAILED, _MISTAKE = 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See Verb."""
+    """Add the verb's options to its parser."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = "proxyproto-rs uvicorn [--trusted NETWORKS] [options, uvicorn's too] APP"
@@ -42,21 +42,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--proxy-protocol", "whether connections begin with a header", choices=("required", "optional", "off")
     )
-    add("--untrusted", "what becomes of other peers", choices=("refuse", "direct"))
+    add("--untrusted", "what happens to other peers", choices=("refuse", "direct"))
     add("--header-timeout", "how long a connection has for its header", type=float, metavar="SECONDS")
-    add("--health-checks", "whether the application serves them", choices=("deliver", "close"))
+    add(
+        "--health-checks",
+        "whether the application serves connections of the proxy itself",
+        choices=("deliver", "close"),
+    )
     add("--allow", "the clients that are served", type=_networks, metavar="NETWORKS")
     add("--deny", "the clients that are not", type=_networks, metavar="NETWORKS")
-    add("--max-connections", "how many may be open", type=int, metavar="N")
-    add("--max-connections-per-client", "how many one client may have open", type=int, metavar="N")
-    add("--max-rate-per-client", "how many one client may open in a second", type=float, metavar="N")
-    add("--burst-per-client", "how many of these at once", type=int, metavar="N")
+    add("--max-connections", "how many connections may be open", type=int, metavar="N")
+    add(
+        "--max-connections-per-client", "how many connections one client may have open", type=int, metavar="N"
+    )
+    add(
+        "--max-rate-per-client",
+        "how many connections one client may open per second",
+        type=float,
+        metavar="N",
+    )
+    add("--burst-per-client", "how many of these it may open at once", type=int, metavar="N")
     add("--require-tls", "refuse clients that did not come over TLS", action="store_true")
     add("--require-client-cert", "refuse clients without a verified certificate", action="store_true")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """See Verb."""
+    """Run uvicorn and return the exit status."""
     try:
         from proxyproto_rs import uvicorn
     except ImportError as missing:
