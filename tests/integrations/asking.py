@@ -6,10 +6,9 @@ import contextlib
 import http.client
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from websockets.sync.client import connect as connect_websocket
-
+import websocket_peer
 from peers import CLIENT, SERVER
 from proxyproto_rs import Header
 
@@ -46,7 +45,7 @@ WITH_TLS = Header.v2(CLIENT, SERVER, tlvs=TLVS)
 def connection(
     listener: socket.socket, header: bytes = WITH_TLS.raw, tls: ssl.SSLContext | None = None
 ) -> Iterator[Connection]:
-    """A connection that has begun with this header."""
+    """Connect and send the header; begin TLS if there is a context."""
     address = listener.getsockname()
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as sock:
@@ -61,7 +60,7 @@ def connection(
 
 
 class Connection:
-    """One that is kept alive: any number of requests, and then a WebSocket."""
+    """A connection that is kept alive, for any number of requests and one WebSocket after them."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -76,12 +75,9 @@ class Connection:
         assert response.status == 200, body
         return body
 
-    def ask_websocket(self, target: str = "/") -> Any:
+    def ask_websocket(self, path: str = "/") -> str:
         """Send a message and receive one."""
-        # TLS, if there is to be any, is there already.
-        with connect_websocket(f"ws://localhost{target}", sock=self._sock, proxy=None) as websocket:
-            websocket.send("hello")
-            return websocket.recv(_PATIENCE)
+        return websocket_peer.ask_websocket(self._sock, path)
 
 
 def get(listener: socket.socket, header: bytes = WITH_TLS.raw, target: str = "/") -> str:
@@ -90,7 +86,7 @@ def get(listener: socket.socket, header: bytes = WITH_TLS.raw, target: str = "/"
         return proxied.get(target)
 
 
-def ask_websocket(listener: socket.socket, header: bytes = WITH_TLS.raw) -> Any:
+def ask_websocket(listener: socket.socket, header: bytes = WITH_TLS.raw) -> str:
     """Send one message on a connection of its own; return the answer."""
     with connection(listener, header) as proxied:
         return proxied.ask_websocket()

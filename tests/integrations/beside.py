@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def run_beside(client: Callable[[], None]) -> None:
-    """Run it to its end; what it raises is raised here."""
+    """Run it to its end, and raise what it raises."""
     raised: list[BaseException] = []
     ours, theirs = socket.socketpair()
 

@@ -1,4 +1,4 @@
-"""Tests of what the package has for other people's servers and frameworks; they leave nothing behind."""
+"""Tests of the modules for other people's servers and frameworks. Each test must leave no fd, thread or task."""
 
 from __future__ import annotations
 

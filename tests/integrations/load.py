@@ -56,7 +56,10 @@ class Load:
 
 
 def ask_beside_a_busy_worker(listening: socket.socket, fifo: Path) -> None:
-    """Let one worker read a FIFO, on a request for ``/slow``, and ask until it cannot be by chance that another answers."""
+    """Ask while one worker is busy: a request for ``/slow`` lets it read this FIFO until we close it.
+
+    With two workers, 12 answers cannot be chance.
+    """
     with connection(listening) as slow:
         answered: list[str] = []
         thread = threading.Thread(target=lambda: answered.append(slow.get("/slow")))

@@ -42,7 +42,7 @@ async def echo(stream: anyio.abc.ByteStream) -> None:
 def run(
     backend: dict[str, Any], serving: Any, listener: Listener, handler: Any, client: Callable[[], None]
 ) -> None:
-    """Serve a client that runs in a thread, and then drain: what serves ends."""
+    """Serve a client that runs in a thread, then drain. The server must end."""
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:

@@ -51,7 +51,7 @@ NOBODY = {**BARE, "source": None, "destination": None}
 
 
 class Application:
-    """Keeps the scopes it has seen; answers a request, and one message of a WebSocket."""
+    """Keeps the scopes it has seen. It answers each request, and one message of each WebSocket."""
 
     def __init__(self) -> None:
         self.scopes: list[Any] = []
@@ -223,7 +223,7 @@ async def test_addresses_are_set_where_the_server_knows_none(tmp_path: Path) -> 
 
 @on_both_loops
 async def test_a_request_for_somebody_else_is_not_the_connections(listener: Listener) -> None:
-    """An application that calls an application, as httpx.ASGITransport does it, names the client it speaks for."""
+    """An application may call another one, as httpx.ASGITransport does. Its scope names the client that it speaks for."""
     inner = Application()
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:

@@ -41,7 +41,7 @@ def make_fastapi() -> Any:
     fastapi = pytest.importorskip("fastapi")
     app = fastapi.FastAPI()
 
-    # Its annotations are no names of this module.
+    # FastAPI reads the annotations, and the names in them are not in this module.
     async def who(request: Any) -> Any:
         return fastapi.responses.PlainTextResponse(answer(request.client.host, request))
 

@@ -1,4 +1,4 @@
-"""gevent's servers on a Listener, each in a process of its own: gevent changes what everybody else uses."""
+"""gevent's servers on a Listener. Each runs in a process of its own, because gevent patches the standard library."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def address_of(server: subprocess.Popen[str]) -> tuple[str, int]:
 
 
 def finish(server: subprocess.Popen[str]) -> str:
-    """Let it drain; return what it had to say."""
+    """Let it drain. Return what it printed."""
     _, errors = server.communicate("\n")
     assert server.returncode == 0, errors
     return errors
@@ -95,7 +95,7 @@ def test_a_stream_server_sees_the_client(patched: str) -> None:
 
 @PATCHED
 def test_a_stream_server_takes_turns(patched: str) -> None:
-    """Who says nothing blocks nobody."""
+    """A client that says nothing blocks no other."""
     code = (
         ECHO
         + "\n    listener.update(max_connections_per_client=None)\n    serve(StreamServer(listener, handle))"
@@ -128,7 +128,7 @@ def test_tls_begins_behind_the_header(patched: str, tmp_path: Path) -> None:
 
 @PATCHED
 def test_a_handler_may_begin_tls(patched: str, tmp_path: Path) -> None:
-    """The socket used to name the proxy from then on, which many programs trust."""
+    """Before, the socket named the proxy from then on, and many programs trust a proxy's address."""
     _, client_context = make_contexts(tmp_path)
     code = """
     from gevent.ssl import SSLContext

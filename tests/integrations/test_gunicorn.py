@@ -86,7 +86,7 @@ EVERY_WORKER = pytest.mark.parametrize("worker", list(APPS))
 
 
 class Gunicorn:
-    """One that runs, on a socket of ours, which listens already, so that nobody need wait for it."""
+    """A running gunicorn. Its socket is ours and listens already, so no test waits for gunicorn."""
 
     def __init__(self, process: subprocess.Popen[bytes], listening: socket.socket) -> None:
         self.process = process
@@ -111,7 +111,7 @@ def running(
         fd = listening.fileno()
         command = [sys.executable, "-m", "gunicorn", "app:app", "--bind", f"fd://{fd}", "--no-control-socket"]
         process = subprocess.Popen(
-            # A worker that is told to stop while it starts does not hear it; gunicorn then waits 30 s by default.
+            # A worker that gets the signal while it starts misses it. gunicorn then waits for 30 s by default.
             [
                 *command,
                 "--worker-class",
@@ -160,7 +160,7 @@ LIMITED = CONF.replace("hooks(", "hooks(max_connections_per_client=1, ")
 
 @EVERY_WORKER
 def test_tls_in_gunicorn_hides_no_client_and_lifts_no_limit(worker: str, tmp_path: Path) -> None:
-    """`wrap_socket` used to give the client's place back, and to hide the header."""
+    """Before, `wrap_socket` gave the client's place back and hid the header."""
     _, client_context = make_contexts(tmp_path)
     pem, header = str(tmp_path / "server.pem"), Header.v2(CLIENT, SERVER, tlvs=TLVS[:3]).raw
     tls = ["--certfile", pem, "--keyfile", pem, "--workers", "1"]
@@ -168,7 +168,7 @@ def test_tls_in_gunicorn_hides_no_client_and_lifts_no_limit(worker: str, tmp_pat
         address = gunicorn.listening.getsockname()
         with connection(gunicorn.listening, header, client_context) as proxied:
             assert proxied.get().startswith("192.0.2.1 https shop.example ")
-            # This worker serves no second client, limit or not.
+            # This worker serves one client at a time, so a second one shows nothing.
             if worker != "sync":
                 with Peer(address, header) as second:
                     assert second.sees_the_end()
@@ -185,7 +185,7 @@ def test_tls_in_gunicorn_hides_no_client_and_lifts_no_limit(worker: str, tmp_pat
 
 @EVERY_WORKER
 def test_restarts_lose_nothing(worker: str, tmp_path: Path) -> None:
-    """Workers end when they have served so many requests, and all of them at a SIGHUP."""
+    """Each worker ends after 100 requests, and all end at a SIGHUP."""
     with running(tmp_path, worker, "--max-requests", "100", "--graceful-timeout", "10") as gunicorn:
         load = Load(gunicorn.listening)
         with load.running():
@@ -196,7 +196,7 @@ def test_restarts_lose_nothing(worker: str, tmp_path: Path) -> None:
         assert load.failures == []
 
 
-# A worker writes a byte there when it takes no more connections.
+# For gunicorn.conf.py: a worker writes a byte to the fd when it takes no more connections.
 TELLS = """
 import os
 from proxyproto_rs import Listener
@@ -222,7 +222,7 @@ def test_a_header_that_is_late_when_its_worker_ends_has_its_time(worker: str, tm
         ) as gunicorn,
         Peer(gunicorn.listening.getsockname(), WITH_TLS.raw[:20]) as late,
     ):
-        get(gunicorn.listening)  # the worker has taken the connection before this one, then
+        get(gunicorn.listening)  # the worker takes connections in their order, so it has the late one now
         gunicorn.process.send_signal(signal.SIGHUP)
         assert ended.read(1) == b"!"
         late.send(WITH_TLS.raw[20:])
@@ -230,7 +230,7 @@ def test_a_header_that_is_late_when_its_worker_ends_has_its_time(worker: str, tm
 
 
 def test_nobody_waits_behind_a_busy_worker(tmp_path: Path) -> None:
-    """A Listener that takes connections ahead keeps some of them for the worker that is busy."""
+    """If a Listener took connections ahead, a busy worker would keep some waiting."""
     os.mkfifo(tmp_path / "slow")
     with running(tmp_path, "sync") as gunicorn:
         ask_beside_a_busy_worker(gunicorn.listening, tmp_path / "slow")

@@ -258,7 +258,7 @@ class Waits(socketserver.BaseRequestHandler):
 
 
 def test_a_client_keeps_its_place_while_a_child_serves_it(listener: Listener) -> None:
-    """Fails with the bare ForkingTCPServer: the parent closes its copy, and with it gives the place back."""
+    """Fails with the bare ForkingTCPServer: the parent closes its copy, and that gives the place back."""
     listener.update(max_connections_per_client=1)
     address = listener.getsockname()
     with running(ForkingServer(listener, Waits)):

@@ -1,4 +1,4 @@
-"""The pytest plugin: as a user has it in a conftest, and what its clients and headers say."""
+"""The pytest plugin: in a user's conftest, and the clients and headers that it makes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def proxied_client() -> Iterator[ProxiedClient]:
 def run(pytester: pytest.Pytester, test: str, *arguments: str) -> pytest.RunResult:
     pytester.makeconftest(PLUGIN)
     pytester.makepyfile(test)
-    # In a process of its own: the plugin's modules have been imported here before pytest could look at them.
+    # It needs a process of its own. Here the plugin's modules were imported before pytest could rewrite their asserts.
     return pytester.runpytest_subprocess("-W", "error", "-p", "no:asyncio", *arguments)
 
 

@@ -50,7 +50,7 @@ def ask_twice(listener: Listener, header: bytes = WITH_TLS.raw, tls: ssl.SSLCont
 
 @both_loops
 async def test_a_request_tells_what_the_header_says(listener: Listener) -> None:
-    """The Listener blocks, as it does by default; Tornado's own server would stop for it."""
+    """The Listener blocks, as it does by default. Tornado's own server would wait for it."""
     async with serving(listener):
         assert await asyncio.to_thread(ask_twice, listener) == "192.0.2.1 https shop.example"
 

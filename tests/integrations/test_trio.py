@@ -28,7 +28,7 @@ async def echo(stream: Any) -> None:
 
 
 def run(serve: Callable[[Listener], Any], listener: Listener, client: Callable[[], None]) -> None:
-    """Serve a client that runs in a thread, and then drain: what serves ends."""
+    """Serve a client that runs in a thread, then drain. The server must end."""
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -79,7 +79,7 @@ def test_tls_begins_behind_the_header(
             assert listener.stats().open == 1
 
     async def handler(stream: trio.SSLStream[ProxiedStream]) -> None:
-        with pytest.raises(trio.BrokenResourceError):  # the client does not say goodbye
+        with pytest.raises(trio.BrokenResourceError):  # the client ends without a TLS close_notify
             await echo(stream)
 
     async def serve(listener: Listener) -> None:

@@ -46,7 +46,7 @@ async def app(scope, receive, send):
 
 
 class Program(NamedTuple):
-    """The command, on a socket of ours, which listens already, so that nobody need wait for it."""
+    """The running command. Its socket is ours and listens already, so no test waits for the command."""
 
     process: subprocess.Popen[str]
     listening: socket.socket
@@ -267,7 +267,7 @@ def test_workers_need_the_name_of_the_application() -> None:
 def test_workers_do_not_start_with_a_wrong_option(
     options: dict[str, Any], text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each of them would end with the error, and would be started again, for ever."""
+    """Before, each worker ended with the error and was started again, for ever."""
     monkeypatch.setattr(proxyproto_rs.uvicorn, "Multiprocess", lambda *_, **__: pytest.fail("started"))
     caplog.set_level(logging.INFO)
     with pytest.raises((TypeError, ValueError), match=text):

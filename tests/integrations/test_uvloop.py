@@ -1,4 +1,4 @@
-"""The loop of `proxyproto_rs.uvloop`: a Listener given as sock= is served through the Listener, all else by uvloop."""
+"""The loop of `proxyproto_rs.uvloop` serves a Listener given as sock= through the Listener. All else is uvloop's."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Application:
 
 
 class Request:
-    """What frameworks make of an environ."""
+    """A request as frameworks make it of an environ."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.environ = environ

@@ -1,4 +1,4 @@
-"""Throw-away certificates: an authority, a server's, and a client's whose name is in the header."""
+"""Certificates for one test run: an authority's, a server's, and a client's."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _sign(
         )
     )
     if name == issuer:
-        # Python 3.13 believes no authority without it.
+        # Python 3.13 refuses an authority without this extension.
         usage = dict.fromkeys(_USAGES, False) | {"key_cert_sign": True, "crl_sign": True}
         builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
     if alternatives:

@@ -6,9 +6,8 @@ import http.client
 import socket
 from typing import TYPE_CHECKING, Any
 
-from websockets.sync.client import connect as connect_websocket
-
 from proxyproto_rs import Header, create_connection
+from websocket_peer import ask_websocket
 
 if TYPE_CHECKING:
     import ssl
@@ -50,13 +49,8 @@ def ask_in_http(address: Any, tls: ssl.SSLContext | None) -> str:
 
 def ask_in_websocket(address: Any, tls: ssl.SSLContext | None) -> str:
     """Send a message and receive one."""
-    scheme = "ws" if tls is None else "wss"
-    sock = create_connection(address, _PATIENCE, header=HEADER)
-    with connect_websocket(f"{scheme}://{SERVER_NAME}/", sock=sock, ssl=tls, proxy=None) as websocket:
-        websocket.send("hello")
-        answer = websocket.recv(_PATIENCE)
-        assert isinstance(answer, str)
-        return answer
+    with _connect(address, tls) as sock:
+        return ask_websocket(sock)
 
 
 def _connect(address: Any, tls: ssl.SSLContext | None) -> socket.socket:

@@ -13,7 +13,8 @@ from proxyproto_rs import Listener
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Twisted's reactors and the threaded server of websockets leave their own pipes open. The tests of pages open nothing.
+# The leak checks skip these. Twisted's reactors and the threaded server of websockets leave pipes of their own open, and
+# the tests of pages open nothing.
 _NOT_LOOKED_AT = ("test_twisted.py", "websockets-threads", "test_pages.py")
 
 

@@ -1,6 +1,6 @@
 """HAProxy and nginx as Debian packages them, run in the foreground on sockets that the test has made.
 
-Those sockets listen already, so nobody waits for a proxy to be ready, and their ports are whatever was free.
+The sockets listen already, so no test waits for a proxy to be ready. The system chooses their ports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# The pages leave HAProxy's own 2 s. Tests do not wait for that long.
+# HAProxy checks every 2 s by default, as on the pages. The tests do not wait that long.
 _HAPROXY_PREAMBLE = """
 global
     stats socket fd@{stats} level admin
@@ -52,7 +52,7 @@ def find_program(name: str) -> str:
 
 
 class HAProxyStats:
-    """HAProxy's own view, asked over its stats socket."""
+    """What HAProxy says of its servers, over its stats socket."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -84,7 +84,7 @@ def running_nginx(configuration: str, directory: Path, *passed: socket.socket) -
         pytest.skip("nginx's stream module (libnginx-mod-stream) is not installed")
     path = directory / "nginx.conf"
     path.write_text(_NGINX_PREAMBLE.format(module=_NGINX_STREAM, directory=directory) + configuration)
-    # An nginx that is being upgraded passes its sockets to the new one in this way.
+    # In this way nginx passes its sockets to a new nginx during an upgrade.
     inherited = {"NGINX": "".join(f"{sock.fileno()};" for sock in passed)}
     with _running([program, "-p", directory, "-c", path, "-e", "stderr"], list(passed), inherited):
         yield

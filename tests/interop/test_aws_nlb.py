@@ -1,4 +1,4 @@
-"""What AWS Network Load Balancers were captured sending, as docs/howto/aws-nlb.md describes it."""
+"""Headers captured from AWS Network Load Balancers, as docs/howto/aws-nlb.md describes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands and the test module of docs/howto/testing.md, as they stand there."""
+"""Runs the commands and the test modules of docs/howto/testing.md as the page has them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE, STDLIB = "howto/testing.md", "howto/stdlib.md"
 
 @contextlib.contextmanager
 def serving(listener: Listener, *names: str) -> Iterator[dict[str, str]]:
-    """Serve with examples of the standard library; gives what is to be replaced in commands."""
+    """Serve with examples of the standard library. Yields the address to put into the page's commands."""
     with running(run_example(STDLIB, *names), "threads", listener, {}):
         host, port = listener.getsockname()
         yield {"127.0.0.1:8000": f"{host}:{port}"}
@@ -89,7 +89,7 @@ def test_a_header_is_decoded(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("<Header v2 PROXY INET/STREAM ('192.0.2.1', 51000)")
 
 
-# Each with what else lies in its folder, beside the tutorial's server that they test.
+# Each test module of the page, and the other file that it needs. All test the server of the tutorial.
 TEST_MODULES = {"test-server": None, "test-with-fixture": "conftest"}
 
 

@@ -1,4 +1,4 @@
-"""A server that would accept from the kernel, before the header is read, fails at once. No server stays silently deaf.
+"""A server that would accept from the kernel, before the header is read, fails at once. None seems to serve and does not.
 
 On uvloop the error names what works instead.
 """

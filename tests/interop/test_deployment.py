@@ -1,4 +1,7 @@
-"""docs/howto/deployment.md: its program serves, drains at SIGTERM and ends, however the page runs it. So does README's."""
+"""The program of docs/howto/deployment.md serves, drains at SIGTERM and ends, in every way the page runs it.
+
+The server of the README serves.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def write_program(directory: Path) -> Path:
 
 @contextlib.contextmanager
 def free_port() -> Iterator[int]:
-    """A port that programs with `reuse_port` can bind, and that nobody else gets meanwhile; nothing listens here."""
+    """A port on which nothing listens. Programs with `reuse_port` can bind it. No other program gets it meanwhile."""
     with socket.socket() as holding:
         holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,7 +91,7 @@ def is_refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     except ConnectionResetError:
-        # It came between the last look at the queue and the end of the socket.
+        # The program closed its socket after it had looked at the queue for the last time, with this one in it.
         return False
     return False
 
@@ -137,7 +140,7 @@ def test_workers_share_a_socket_and_end_with_their_parent(tmp_path: Path) -> Non
             clients = [be_served(port) for _ in range(8)]
             until(lambda: catches_sigterm(process.pid))
             process.terminate()
-            # Those who are connected are served still.
+            # Connected clients are still served.
             assert all(client.is_served() for client in clients)
             for client in clients:
                 client.close()
@@ -145,7 +148,7 @@ def test_workers_share_a_socket_and_end_with_their_parent(tmp_path: Path) -> Non
 
 
 def start_under_systemd(directory: Path, listening: socket.socket) -> list[Any]:
-    """The command that systemd would run: it passes sockets from fd 3 on, and says so to the process it becomes."""
+    """The command in place of systemd: it passes the socket as sd_listen_fds(3) says, and becomes the program."""
     shell = 'exec 3<&"$1"; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=app.socket exec "${@:2}"'
     program = write_program(directory)
     return ["bash", "-c", shell, "-", str(listening.fileno()), sys.executable, "-X", "dev", program]
@@ -181,7 +184,7 @@ def test_units_are_valid_to_systemd_itself(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    # It also reads the units of this machine, of which it may have something to say.
+    # It also complains of other units of this machine.
     complaints = [line for line in (verified.stdout + verified.stderr).splitlines() if "app." in line]
     assert (verified.returncode, complaints) == (0, []), verified.stderr
 
@@ -214,7 +217,7 @@ def test_supervisor_runs_two_processes_on_one_port(tmp_path: Path) -> None:
 def test_the_image_runs_the_program_so_that_it_gets_signals() -> None:
     steps = [line.split(" ", 1) for line in example(PAGE, "dockerfile").splitlines()]
     ((*_, command),) = [step for step in steps if step[0] == "CMD"]
-    python, program = json.loads(command)  # the form that is not a shell's
+    python, program = json.loads(command)  # a list, which runs without a shell
     assert python == "python"
     assert ["COPY", f"server.py {program}"] in steps
     assert ["STOPSIGNAL", "SIGTERM"] in steps

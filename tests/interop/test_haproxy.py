@@ -1,4 +1,7 @@
-"""HAProxy in front of a Listener, configured by docs/howto/haproxy.md: it sees clients, and what HAProxy knows of them."""
+"""HAProxy in front of a Listener, with the configurations of docs/howto/haproxy.md.
+
+The Listener sees the clients, and what HAProxy knows of them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ ASYNCIO = "howto/asyncio.md"
 def haproxy(
     name: str, listener: Listener, directory: Path, replacements: dict[str, str] | None = None
 ) -> Iterator[tuple[str, int]]:
-    """Run an example of the page in front of `listener`; gives the address of its frontend."""
+    """Run an example of the page in front of `listener`. Yields the address of its frontend."""
     host, port = listener.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as front:
         changes = {"10.0.0.20:8000": f"{host}:{port}", **(replacements or {})}
@@ -40,12 +43,12 @@ def haproxy(
 
 
 def connect(front: tuple[str, int]) -> socket.socket:
-    # Not from the address HAProxy has, so that the two cannot be taken for each other.
+    # HAProxy connects from 127.0.0.1. With another address the test can tell the two apart.
     return socket.create_connection(front, 10, source_address=("127.0.0.2", 0))
 
 
 def accept_client(listener: Listener, client: socket.socket) -> ProxiedSocket:
-    """Accept connections, health checks among them, until this client's comes."""
+    """Accept connections until this client's comes. The others are health checks, and are closed."""
     listener.settimeout(10)
     while True:
         conn, address = listener.accept()
@@ -132,7 +135,7 @@ def test_client_without_a_certificate_is_refused_where_one_is_required(
         certs.client_context().wrap_socket(plain, server_hostname=SERVER_NAME) as client,
     ):
         assert client.recv(1) == b""
-        # The client with a certificate connects after the log has told of that refusal.
+        # accept() logs the refusal before it returns the next client.
         with (
             connect(front) as other,
             certs.client_context(with_certificate=True).wrap_socket(

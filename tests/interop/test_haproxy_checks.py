@@ -1,4 +1,4 @@
-"""HAProxy's own health checks keep a server UP, as HAProxy says itself, and leave no line of ours above DEBUG."""
+"""HAProxy's health checks keep a server UP, and our log has no line of them above DEBUG. HAProxy itself tells the state."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_checks_with_a_header(
         socket.create_server(("127.0.0.1", 0)) as front,
         running_haproxy(configuration(name, listener, front, changes), tmp_path, front) as haproxy,
     ):
-        # When the third begins, HAProxy has judged the first two.
+        # HAProxy begins the third check after it has judged the first two.
         until(lambda: listener.stats()[outcome] >= 3)
         assert_up(haproxy)
         while (conn := listener.try_accept()) is not None:
@@ -69,12 +69,12 @@ def test_checks_with_a_header(
             with conn, contextlib.suppress(ConnectionResetError):
                 assert conn.getpeername()[0] == "127.0.0.1"
                 assert conn.recv(1) == b""
-    # A check in version 1 looks like any client; the third may be on its way still. A LOCAL one is delivered only if HAProxy
-    # has not reset it yet.
+    # A check in version 1 looks like any client. The third one may still be on its way. A LOCAL check is delivered only if
+    # HAProxy has not reset it yet.
     assert delivered >= 2 or outcome == "local"
     listener.close()
     assert listener.stats()[outcome] >= 3
-    # The last one may have been cut short by the end of HAProxy.
+    # HAProxy may have ended in the middle of the last one.
     assert listener.stats().refused == listener.stats()["closed-early"]
     assert lines(caplog) == []
 
@@ -94,7 +94,7 @@ def test_checks_without_a_header(
         until(lambda: haproxy.server("app1")["check_status"] == "L4OK")
         assert_up(haproxy)
     listener.close()
-    # HAProxy resets such a connection before the kernel has made one of it; if that comes late, it is a probe.
+    # HAProxy usually resets such a connection before the kernel offers it to us. Otherwise it counts as a probe.
     assert listener.stats().accepted == 0
     assert listener.stats().refused == listener.stats()["closed-early"]
     assert lines(caplog) == []

@@ -1,4 +1,4 @@
-"""docs/howto/install.md says of extras, Pythons and Rust what the project's own files say."""
+"""docs/howto/install.md names the same extras and versions of Python and Rust as the project's own files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/topics/ipv4-mapped.md: which form of an IPv4 address shows where, with HAProxy and nginx as they send it."""
+"""The facts of docs/topics/ipv4-mapped.md: where an IPv4 address shows in which form, behind HAProxy and nginx."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MAPPED = Header.v2(("::ffff:192.0.2.1", 51000), ("::ffff:198.51.100.1", 443))
 
 @contextlib.contextmanager
 def dual_stack() -> Iterator[socket.socket]:
-    """A listening socket for both families, for a proxy."""
+    """A listening socket of a proxy, for IPv4 and IPv6."""
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as sock:
         yield sock
 
 
 def address_seen(listener: Listener, front: tuple[Any, ...]) -> Any:
-    """Connect to the proxy over IPv4; return what its header makes of that."""
+    """Connect to the proxy over IPv4. Return the header that the proxy sends."""
     listener.settimeout(10)
     with socket.create_connection(("127.0.0.1", front[1]), 10, source_address=("127.0.0.2", 0)) as client:
         client.sendall(b"hello")
@@ -45,7 +45,7 @@ def address_seen(listener: Listener, front: tuple[Any, ...]) -> Any:
 def test_haproxy_with_one_socket_for_both_families(sends: str, listener: Listener, tmp_path: Path) -> None:
     host, port = listener.getsockname()
     with dual_stack() as front:
-        # What `bind :::8000 v4v6` makes; HAProxy takes it from us, so that its port is free for certain.
+        # The socket that `bind :::8000 v4v6` makes. HAProxy gets it from us, so its port is certainly free.
         configuration = f"""
 listen app
     mode tcp

@@ -1,4 +1,4 @@
-"""docs/howto/kubernetes.md: a pod that reaches a port without passing the balancer sends no header."""
+"""docs/howto/kubernetes.md: a pod that comes past the balancer sends no header."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MQTT_CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
 
 @pytest.fixture
 def ports() -> Iterator[tuple[Listener, Listener]]:
-    """The page's two Listeners on free ports, with this machine as the balancer."""
+    """The two Listeners of the page, on free ports. This machine is the balancer."""
     namespace = run_example(
         PAGE,
         "two-ports",
@@ -49,7 +49,7 @@ def test_clients_from_outside_have_a_header_and_pods_have_none(ports: tuple[List
             assert conn.recv(100) == MQTT_CONNECT
 
 
-# What the page says the log says of a pod, by whether it is in `trusted=`.
+# The log lines that the page shows for a pod that is in `trusted=`, and for one that is not.
 REFUSED = [
     (["127.0.0.0/8"], "missing-header", "is an MQTT CONNECT"),
     (["10.0.0.0/24"], "untrusted", "trusted="),

@@ -1,4 +1,4 @@
-"""nginx in front of a Listener, configured by docs/howto/nginx.md."""
+"""nginx in front of a Listener, with the configurations of docs/howto/nginx.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE = "howto/nginx.md"
 def nginx(
     name: str, listener: Listener, directory: Path, replacements: dict[str, str] | None = None
 ) -> Iterator[tuple[str, int]]:
-    """Run an example of the page in front of `listener`; gives the address it listens on."""
+    """Run an example of the page in front of `listener`. Yields the address on which nginx listens."""
     host, port = listener.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as front:
         address = f"127.0.0.1:{front.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The lines of docs/reference/outcomes.md are what the log says when a connection is refused as the page describes."""
+"""Each line of docs/reference/outcomes.md is the line that the log has, when a peer does what the page says."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_log_says_what_the_page_shows(case: Provocation, caplog: pytest.LogC
             if case.then is not None:
                 case.then(peer)
         until(lambda: listener.stats()[case.outcome] == 1)
-        # A refusal is counted first, and told of later. Connections that came before it are ready meanwhile.
+        # A refusal is counted first and logged later. Connections that came before it may be ready meanwhile.
         while line is not None and case.outcome not in {refusal.reason for refusal in refusals}:
             assert wait_readable(listener.fileno())
             if (conn := listener.try_accept()) is not None:

@@ -102,7 +102,7 @@ def test_client_is_seen_with_tls_behind_the_header(
     assert answer == ANSWER
 
 
-# These need something of their own where the listening socket is a UNIX socket.
+# Some of these ask a connection for its family, and take every client of a UNIX socket for one without an address.
 @pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "aiohttp", "tornado"])
 def test_client_is_seen_on_a_unix_listener(name: str, tmp_path: Path) -> None:
     server = next(server for server in SERVERS if server.name == name)

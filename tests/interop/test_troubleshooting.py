@@ -1,4 +1,4 @@
-"""docs/howto/troubleshooting.md quotes what the code says, and leaves no outcome out."""
+"""The quotes in docs/howto/troubleshooting.md are texts of the code, and the page names every outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = DOCS.parent
 
 
 def quotes(heading: str) -> list[str]:
-    """What stands between backticks in the first column of the table under a heading."""
+    """The quotes, in backticks, in the first column of the table under a heading."""
     section = read(PAGE).split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \| ", section, re.M)
     return [quote for row in rows for quote in re.findall(r"`([^`]+)`", row)]
@@ -37,10 +37,10 @@ def test_every_refused_outcome_has_a_row() -> None:
 
 
 def texts_of_the_log() -> str:
-    """The lines of the page of outcomes, which a test compares with the log, and the texts that make them and others."""
+    """All texts of the log: the lines of the page of outcomes, which another test compares with the log, and the code's."""
     crates = (ROOT / "rust" / "acceptor" / "src", ROOT / "rust" / "codec" / "src")
     code = "".join(path.read_text() for crate in crates for path in sorted(crate.rglob("*.rs")))
-    code = re.sub(r"\\\n\s*", "", code).replace('\\"', '"')  # a string literal that goes on in the next line
+    code = re.sub(r"\\\n\s*", "", code).replace('\\"', '"')  # string literals over several lines
     code += (ROOT / "python" / "proxyproto_rs" / "_reports.py").read_text()
     return read("reference/outcomes.md") + code
 
@@ -48,7 +48,7 @@ def texts_of_the_log() -> str:
 @pytest.mark.parametrize("quote", quotes("A line in the log"))
 def test_lines_are_those_of_the_log(quote: str) -> None:
     texts = texts_of_the_log()
-    # The reason, what came and the remedy are put together from texts of their own.
+    # A line is put together from the reason, what came, and the remedy. Each is a text of its own.
     pieces = [piece.removeprefix("is ") for piece in re.split(r"\s*\.\.\.\s*|\. (?=[A-Z])|^[\w-]+: ", quote)]
     assert [piece for piece in pieces if piece not in texts] == []
 
@@ -80,7 +80,7 @@ PROVOKED = {
     "OSError: [Errno 9] the listener is closed": ask_a_closed_listener,
 }
 
-# Those take a process or a loop of their own; the last is Python's.
+# These errors need a process or a loop of their own. The last one is Python's.
 IN_A_PROGRAM = {
     "RuntimeError: uvloop cannot serve a Listener that is given as sock=": """
         async def main():

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, step by step: its server, its clients, its HAProxy, and what they print."""
+"""Follows docs/tutorial.md step by step: its server, its clients, its HAProxy, and what each prints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAGE = "tutorial.md"
 
 @contextlib.contextmanager
 def serving(port: int = 0) -> Iterator[str]:
-    """Run the tutorial's server on this port, or on a free one; gives its address."""
+    """Run the tutorial's server on this port, or on a free one. Yields its address."""
     namespace = run_example(PAGE, "server")
     with Listener("127.0.0.1", port) as listener:
 
@@ -82,7 +82,7 @@ def test_client_of_haproxy_sees_its_address(tmp_path: Path) -> None:
 
 def test_haproxy_may_start_before_the_server(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as front, socket.socket() as reserved:
-        # Bound, so that nobody else has this port meanwhile; not listening, so that checks fail.
+        # It is bound, so no other program gets this port. It does not listen, so checks fail.
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("127.0.0.1", 0))
         host, port = reserved.getsockname()
