@@ -74,16 +74,12 @@ impl Intake {
             fd,
             is_tcp: matches!(self.listener.local_addr(), LocalAddr::Ip(_)),
             arrival,
-            permit,
             guest,
             listening: Arc::clone(&self.listening),
-            worker: seat.worker,
+            permit,
+            seat,
         };
-        let shared = Arc::clone(&self.shared);
-        runtime.spawn(async move {
-            serve(arrived, shared).await;
-            drop(seat);
-        });
+        runtime.spawn(serve(arrived, Arc::clone(&self.shared)));
     }
 
     fn turn_away(&self, arrival: Arrival, detail: String) {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::table::Entry;
 use super::{Ending, Handle};
-use crate::arrival::Arrival;
+use crate::arrival::{Arrival, SessionId};
 use crate::events::{Ended, Event, Refused, Token};
 use crate::listening::Direction;
 use crate::shared::Shared;
@@ -17,12 +17,12 @@ use crate::shared::Shared;
 pub(crate) struct Registration {
     pub(crate) shared: Arc<Shared>,
     pub(crate) handle: Arc<Handle>,
-    pub(crate) arrival: Arc<Arrival>,
+    session_id: SessionId,
     stage: Stage,
 }
 
 enum Stage {
-    Login(Arc<Connect>),
+    Login { arrival: Arc<Arrival>, connect: Arc<Connect> },
     Session { since: Instant },
     Told,
 }
@@ -34,8 +34,8 @@ impl Registration {
         handle.meter.seen(shared.started.0.elapsed());
         handle.meter.count(Direction::In, connect.raw().len(), 1);
         shared.table.insert(&handle);
-        let (shared, arrival) = (Arc::clone(shared), Arc::clone(arrival));
-        Self { shared, handle, arrival, stage: Stage::Login(Arc::clone(connect)) }
+        let stage = Stage::Login { arrival: Arc::clone(arrival), connect: Arc::clone(connect) };
+        Self { shared: Arc::clone(shared), handle, session_id: arrival.session_id, stage }
     }
 
     pub(crate) fn token(&self) -> Token {
@@ -69,7 +69,7 @@ impl Registration {
     ) {
         self.shared.events.push(Event::Ended(Ended {
             token: self.token(),
-            session_id: self.arrival.session_id,
+            session_id: self.session_id,
             cause,
             detail,
             server_code,
@@ -89,9 +89,9 @@ impl Drop for Registration {
         self.leave();
         let ending = Ending { cause: Reason::ServerShutdown.into(), detail: String::new() };
         match std::mem::replace(&mut self.stage, Stage::Told) {
-            Stage::Login(connect) => {
+            Stage::Login { arrival, connect } => {
                 let token = Some(self.token());
-                let refused = Refused::new(token, &self.arrival, Some(connect), ending.cause, ending.detail);
+                let refused = Refused::new(token, &arrival, Some(connect), ending.cause, ending.detail);
                 self.shared.events.push(Event::Refused(refused));
             }
             Stage::Session { since } => self.tell_end(ending, None, None, since.elapsed()),

@@ -10,7 +10,6 @@
 //! - We end it: nothing of the client goes on; the packet that is on its way to the client does, and behind it the
 //!   DISCONNECT.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -128,13 +127,8 @@ impl Relay {
         relay
     }
 
-    /// Relays until the session is over.
-    pub(crate) async fn run(mut self) -> Over {
-        poll_fn(|cx| self.poll(cx)).await;
-        self.into_over()
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Relays; ready when the session is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_registered {
             self.is_registered = true;
             self.handle.register(cx.waker());
@@ -240,7 +234,7 @@ impl Relay {
     }
 
     /// Takes the session apart when it is over.
-    fn into_over(self) -> Over {
+    pub(crate) fn into_over(self) -> Over {
         let Self { end, is_client_lost, client, down, .. } = self;
         let trouble = down.trouble.unwrap_or_default();
         let has_no_reason = end.is_none();

@@ -36,12 +36,11 @@ impl Socket {
         let Self::Tcp(socket) = self else { return Ok(()) };
         socket.set_nodelay(true)?;
         let Some(keepalive) = keepalive else { return Ok(()) };
-        // A third of it silent, then a probe each ninth: the last is not answered after two thirds.
-        let idle = (keepalive / 3).max(SECOND);
+        // Probes begin after a third of it. How many may go unanswered is not counted: TCP_USER_TIMEOUT ends that too.
+        let third = (keepalive / 3).max(SECOND);
         sockopt::set_socket_keepalive(socket, true)?;
-        sockopt::set_tcp_keepidle(socket, idle)?;
-        sockopt::set_tcp_keepintvl(socket, (keepalive / 9).max(SECOND))?;
-        sockopt::set_tcp_keepcnt(socket, 3)?;
+        sockopt::set_tcp_keepidle(socket, third)?;
+        sockopt::set_tcp_keepintvl(socket, third)?;
         let milliseconds = u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX);
         Ok(sockopt::set_tcp_user_timeout(socket, milliseconds)?)
     }
