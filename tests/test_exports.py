@@ -28,7 +28,11 @@ PROMISED = {
 }
 
 # What only the package itself uses of the core.
-INTERNAL = {"Acceptor", "Connection"}
+INTERNAL = {
+    *("Acceptor", "Connection"),
+    *("Gateway", "Arrival", "Connect", "Login", "Welcomed", "Refused", "Ended", "Traffic"),
+    *("ListenerReport", "ServerChange"),
+}
 
 PRIVATE_MODULES = sorted(
     module.name.removeprefix("proxyproto_rs.")

@@ -121,6 +121,17 @@ class ListeningSocket(StdlibSocket):
         if (taken := self._acceptor.take_refusals()) is not None:
             self._refusals.tell(*taken)
 
+    def hand_to(self, gateway: _core.Gateway, *, name: str, max_unauthenticated: int) -> None:
+        """Let a gateway take the connections and the refusals from now on; `tell` takes the refusals back.
+
+        Closing, statistics and options stay here.
+        """
+        gateway.serve(self._acceptor, name=name, max_unauthenticated=max_unauthenticated)
+
+    def tell(self, report: _core.ListenerReport) -> None:
+        """Log what a gateway has taken from this Listener, and give it to ``on_refused``."""
+        self._refusals.tell(*report.refusals)
+
     def _take_one(self) -> ProxiedSocket | None:
         self._tell_refusals()
         try:

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use codec::{Address, UnixAddress};
-use proxyproto_acceptor::{ClientAddr, PeerAddr};
+use proxyproto_acceptor::{ClientAddr, LocalAddr, PeerAddr};
 use proxyproto_codec as codec;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -62,6 +62,25 @@ pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<
         PeerAddr::Unix(name) => OsStr::from_bytes(&name.bytes).into_pyobject(py)?.into_any(),
         _ => py.None().into_bound(py),
     })
+}
+
+/// Our end of a connection, in the form of `getsockname()`.
+pub(crate) fn local_to_python<'py>(py: Python<'py>, local: &LocalAddr) -> PyResult<Bound<'py, PyAny>> {
+    let name = match local {
+        LocalAddr::Ip(address) => PeerAddr::Ip(*address),
+        LocalAddr::Unix(name) => PeerAddr::Unix(name.clone()),
+        _ => return Ok(py.None().into_bound(py)),
+    };
+    peer_to_python(py, &name)
+}
+
+/// A host as text, and a port.
+pub(crate) fn endpoint_to_python(py: Python<'_>, address: SocketAddr) -> PyResult<Bound<'_, PyAny>> {
+    let host = match address.ip() {
+        IpAddr::V4(ip) => ipv4(py, ip)?,
+        IpAddr::V6(ip) => ipv6(py, ip)?,
+    };
+    Ok((host, address.port()).into_pyobject(py)?.into_any())
 }
 
 /// A refused client, in the form that `getpeername()` would have given.

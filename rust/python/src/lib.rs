@@ -1,4 +1,4 @@
-//! `proxyproto_rs._core`: the codec and the acceptor for Python. This crate converts; it decides nothing.
+//! `proxyproto_rs._core`: the codec, the acceptor and the gateway for Python. This crate converts; it decides nothing.
 
 #![expect(
     clippy::doc_markdown,
@@ -14,6 +14,9 @@ mod enums;
 mod epoll;
 mod error;
 mod fork;
+mod gateway;
+mod gateway_events;
+mod gateway_options;
 mod header;
 mod input;
 mod limits;
@@ -37,6 +40,12 @@ mod _core {
     use crate::error::{looks_like, reasons};
     #[pymodule_export]
     use crate::fork::{_after_fork_in_child, _after_fork_in_parent, _before_fork};
+    #[pymodule_export]
+    use crate::gateway::Gateway;
+    #[pymodule_export]
+    use crate::gateway_events::{
+        Arrival, Connect, Ended, ListenerReport, Login, Refused, ServerChange, Traffic, Welcomed,
+    };
     #[pymodule_export]
     use crate::header::Header;
     #[pymodule_export]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use acceptor::{BindOptions, Closed, Inherited, Listener, Options, Severity, Socket, Wording};
@@ -26,11 +26,12 @@ use crate::wording;
 /// The thread does not exist in a forked child. There, methods that need it raise RuntimeError.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Acceptor {
-    listener: Listener,
+    /// A gateway that serves it has another reference.
+    listener: Arc<Listener>,
     given: Mutex<Given>,
 }
 
-type RefusalFields<'py> = (
+pub(crate) type RefusalFields<'py> = (
     &'static str,
     Bound<'py, PyAny>,
     Option<Bound<'py, PyAny>>,
@@ -41,7 +42,7 @@ type RefusalFields<'py> = (
     f64,
 );
 type Numbers<'py> = (Bound<'py, PyDict>, usize, usize, usize, u64, usize);
-type TakenRefusals<'py> = (Vec<RefusalFields<'py>>, Vec<(u8, String)>, u64);
+pub(crate) type TakenRefusals<'py> = (Vec<RefusalFields<'py>>, Vec<(u8, String)>, u64);
 
 #[pymethods]
 impl Acceptor {
@@ -136,11 +137,7 @@ impl Acceptor {
         if taken.records.is_empty() && taken.lines.is_empty() && taken.dropped == 0 {
             return Ok(None);
         }
-        let wording = self.wording();
-        let fields = |refusal| fields(py, refusal, wording);
-        let records = taken.records.iter().map(fields).collect::<PyResult<Vec<_>>>()?;
-        let lines = taken.lines.iter().map(|line| (level(line.severity()), line.text_in(wording))).collect();
-        Ok(Some((records, lines, taken.dropped)))
+        self.refusals_to_python(py, &taken).map(Some)
     }
 
     /// Return the count of each outcome; how many connections are pending, ready and open; how often accepting paused;
@@ -208,7 +205,24 @@ impl Acceptor {
             Listener::start(socket, options)
         };
         let listener = socket().and_then(start).map_err(os_error)?;
-        Ok(Self { listener, given: Mutex::new(given) })
+        Ok(Self { listener: Arc::new(listener), given: Mutex::new(given) })
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Listener> {
+        Arc::clone(&self.listener)
+    }
+
+    /// The records, the log lines as (level, text), and how many records were dropped for want of room.
+    pub(crate) fn refusals_to_python<'py>(
+        &self,
+        py: Python<'py>,
+        taken: &acceptor::TakenRefusals,
+    ) -> PyResult<TakenRefusals<'py>> {
+        let wording = self.wording();
+        let fields = |refusal| fields(py, refusal, wording);
+        let records = taken.records.iter().map(fields).collect::<PyResult<Vec<_>>>()?;
+        let lines = taken.lines.iter().map(|line| (level(line.severity()), line.text_in(wording))).collect();
+        Ok((records, lines, taken.dropped))
     }
 
     fn wording(&self) -> Wording {
@@ -262,7 +276,7 @@ fn permissions(mode: &Bound<'_, PyAny>) -> PyResult<u32> {
 }
 
 /// An OSError with errno. Python picks its subclass by the errno; `From<io::Error>` would give a text only.
-fn os_error(error: io::Error) -> PyErr {
+pub(crate) fn os_error(error: io::Error) -> PyErr {
     let errno = match (error.raw_os_error(), error.kind()) {
         (Some(errno), _) => errno,
         (None, io::ErrorKind::InvalidInput) => libc::EINVAL,

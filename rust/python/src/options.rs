@@ -21,6 +21,10 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Keyword<'a, 'py> {
 }
 
 impl<'a, 'py> Keyword<'a, 'py> {
+    pub(crate) fn into_given(self) -> Option<Borrowed<'a, 'py, PyAny>> {
+        self.0
+    }
+
     /// A flag that is off by default.
     pub(crate) fn flag(self, name: &str) -> PyResult<bool> {
         let Some(given) = self.0 else { return Ok(false) };
