@@ -105,10 +105,14 @@ class ProxiedConnection(_Socket):
         tls = None if keep_place else _tls_socket_on(fd, sys._getframe(1))
         if tls is not None:
             tls.__class__ = _proxied(tls.__class__)
-            tls.connection = self.connection.move_place()
+            tls.take_place(self)
         elif not keep_place:
             self.give_back()
         return fd
+
+    def take_place(self, other: ProxiedConnection) -> None:
+        """Become the connection that `other` was, and keep the client's place from now on; the fd has moved already."""
+        self.connection = other.connection.move_place()
 
     def give_back(self) -> None:
         """Give the client's place among the open connections back, after the fd."""
@@ -136,7 +140,7 @@ class ProxiedSocket(ProxiedConnection, socket.socket):
         # 2.3 us to find out by itself.
         connection.initialize_socket(_initialize, self, _NON_BLOCKING_STREAM, proto)
         self.family = _FAMILIES[connection.family]
-        self.connection = connection
+        self.connection: Connection = connection
         self._reads_much = False
 
     def start_tls(

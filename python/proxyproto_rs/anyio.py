@@ -26,8 +26,8 @@ try:
     import anyio.abc
     import anyio.lowlevel
     from anyio.abc import SocketAttribute
-except ImportError as missing:
-    raise ImportError("proxyproto_rs.anyio needs anyio: pip install anyio", name="anyio") from missing
+except ImportError as _missing:
+    raise ImportError("proxyproto_rs.anyio needs anyio: pip install anyio", name="anyio") from _missing
 from collections.abc import Callable, Mapping
 
 from anyio.abc import TaskGroup
@@ -61,7 +61,7 @@ class SocketStream(anyio.abc.SocketStream):
     def __init__(self, conn: ProxiedSocket) -> None:
         """Use `SocketStream.of`, which calls this and opens the stream."""
         self.header: Header | None = conn.header
-        self.proxy_peername = conn.proxy_peername
+        self.proxy_peername: Any = conn.proxy_peername
         self._conn = conn
         self._attributes = {
             ProxyAttribute.header: conn.header,

@@ -21,7 +21,7 @@ from . import Header, SslInfo, get_header
 
 __all__ = ["ProxyProtocolMiddleware"]
 
-logger = logging.getLogger("proxyproto_rs.asgi")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.asgi")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -17,8 +17,8 @@ try:
     import gevent.pywsgi
     import gevent.server
     import gevent.socket
-except ImportError as missing:
-    raise ImportError("proxyproto_rs.gevent needs gevent: pip install gevent", name="gevent") from missing
+except ImportError as _missing:
+    raise ImportError("proxyproto_rs.gevent needs gevent: pip install gevent", name="gevent") from _missing
 
 from . import ProxiedConnection, ProxiedSocket
 
@@ -39,7 +39,7 @@ class GeventSocket(ProxiedConnection, gevent.socket.socket):
     def __init__(self, conn: ProxiedSocket) -> None:
         """Take over a connection."""
         super().__init__(conn.family, conn.type, conn.proto, fileno=conn.detach(keep_place=True))
-        self.connection = conn.connection.move_place()
+        self.take_place(conn)
 
 
 class AcceptsFromListener(_Server):

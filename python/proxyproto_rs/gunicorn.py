@@ -252,4 +252,6 @@ def _is(worker: Any, module: str) -> bool:
 
 _TICK = 0.01
 
+post_fork: Hook
+worker_exit: Hook
 post_fork, worker_exit = hooks()

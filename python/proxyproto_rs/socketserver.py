@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import socketserver
 import ssl as tls
 import sys
@@ -29,7 +30,7 @@ else:
 
 __all__ = ["ListenerMixIn"]
 
-logger = logging.getLogger("proxyproto_rs.socketserver")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.socketserver")
 
 
 class ListenerMixIn(_Server):
@@ -64,7 +65,7 @@ class ListenerMixIn(_Server):
         """
         super().__init__(listener.getsockname(), RequestHandlerClass, bind_and_activate=False)
         self.socket.close()
-        self.socket = listener
+        self.socket: socket.socket = listener
         self._listener = listener
         self._ssl = ssl
         self._ssl_handshake_timeout = ssl_handshake_timeout

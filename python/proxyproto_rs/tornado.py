@@ -19,8 +19,10 @@ from typing import Any
 try:
     import tornado.httpserver
     import tornado.httputil
-except ImportError as missing:
-    raise ImportError("proxyproto_rs.tornado needs tornado: pip install tornado", name="tornado") from missing
+except ImportError as _missing:
+    raise ImportError(
+        "proxyproto_rs.tornado needs tornado: pip install tornado", name="tornado"
+    ) from _missing
 from collections.abc import Iterable
 
 from . import Listener, get_header

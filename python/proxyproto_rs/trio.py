@@ -20,8 +20,8 @@ from typing import Any
 
 try:
     import trio
-except ImportError as missing:
-    raise ImportError("proxyproto_rs.trio needs trio: pip install trio", name="trio") from missing
+except ImportError as _missing:
+    raise ImportError("proxyproto_rs.trio needs trio: pip install trio", name="trio") from _missing
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -85,12 +85,13 @@ class ProxiedStream(trio.abc.HalfCloseableStream):
     def __init__(self, conn: ProxiedSocket) -> None:
         """Take over a connection."""
         self.header: Header | None = conn.header
-        self.proxy_peername, self.proxy_sockname = conn.proxy_peername, conn.proxy_sockname
+        self.proxy_peername: Any = conn.proxy_peername
+        self.proxy_sockname: Any = conn.proxy_sockname
         self._peername, self._sockname = conn.getpeername(), conn.getsockname()
         self._conn = conn
         # trio takes no subclass of a socket.
         plain = socket.socket(conn.family, conn.type, conn.proto, fileno=conn.detach(keep_place=True))
-        self.socket = trio.socket.from_stdlib_socket(plain)
+        self.socket: trio.socket.SocketType = trio.socket.from_stdlib_socket(plain)
         self._stream = trio.SocketStream(self.socket)
 
     def getpeername(self) -> Any:

@@ -25,8 +25,10 @@ from .asgi import ProxyProtocolMiddleware
 try:
     import uvicorn
     from uvicorn.supervisors import ChangeReload, Multiprocess
-except ImportError as missing:
-    raise ImportError("proxyproto_rs.uvicorn needs uvicorn: pip install uvicorn", name="uvicorn") from missing
+except ImportError as _missing:
+    raise ImportError(
+        "proxyproto_rs.uvicorn needs uvicorn: pip install uvicorn", name="uvicorn"
+    ) from _missing
 import socket
 from collections.abc import Callable
 
@@ -99,7 +101,7 @@ class Config(uvicorn.Config):
     def load(self) -> None:
         """Load the application, and put the middleware around it and around uvicorn's own middleware."""
         super().load()
-        self.loaded_app = ProxyProtocolMiddleware(self.loaded_app)
+        self.loaded_app: Any = ProxyProtocolMiddleware(self.loaded_app)
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
         """Return the loop that uvicorn chooses. If that is uvloop, return ours."""

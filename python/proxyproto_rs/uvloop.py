@@ -18,8 +18,8 @@ from . import Listener
 
 try:
     import uvloop
-except ImportError as missing:
-    raise ImportError("proxyproto_rs.uvloop needs uvloop: pip install uvloop", name="uvloop") from missing
+except ImportError as _missing:
+    raise ImportError("proxyproto_rs.uvloop needs uvloop: pip install uvloop", name="uvloop") from _missing
 import asyncio
 from collections.abc import Callable, Coroutine
 

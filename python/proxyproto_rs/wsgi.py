@@ -20,7 +20,7 @@ from . import Header, get_header
 
 __all__ = ["ProxyProtocolMiddleware"]
 
-logger = logging.getLogger("proxyproto_rs.wsgi")
+logger: logging.Logger = logging.getLogger("proxyproto_rs.wsgi")
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
