@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import pkgutil
@@ -9,8 +10,10 @@ import typing
 from typing import Any
 
 import pytest
+from typing_extensions import assert_type
 
 import proxyproto_rs
+from proxyproto_rs import Listener, Server
 
 MODULES = [
     "proxyproto_rs",
@@ -81,3 +84,18 @@ def test_there_is_something_to_evaluate_of_the_broker() -> None:
     assert {"BrokerService.reload", "Sessions.find", "BrokerConfig.load"} <= annotated(
         "proxyproto_rs.mqtt"
     ).keys()
+
+
+async def test_type_checkers_know_the_server_however_it_is_started() -> None:
+    def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with Listener("127.0.0.1", 0, trusted=[]).start_server(handle) as entered:
+        assert_type(entered, Server)
+    async with await Listener("127.0.0.1", 0, trusted=[]).create_server(asyncio.Protocol) as awaited:
+        assert_type(awaited, Server)
+    async with proxyproto_rs.start_server(handle, ["127.0.0.1"], 0, trusted=[]) as on_hosts:
+        assert_type(on_hosts, Server)
+    task = asyncio.create_task(proxyproto_rs.create_server(asyncio.Protocol, "127.0.0.1", 0, trusted=[]))
+    async with await task as in_a_task:
+        assert_type(in_a_task, Server)
