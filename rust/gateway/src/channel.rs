@@ -7,12 +7,28 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::arrival::Arrival;
+use crate::cause::Cause;
+use crate::upstream::ServerName;
+
+mod tls;
+pub use tls::{
+    CertificateFiles, ClientCertificate, TlsClient, TlsClientOptions, TlsError, TlsOptions, TlsServer,
+    TlsVersion,
+};
 
 /// Makes the channel of each connection of a listener, or of each connection to a server.
 pub trait ChannelFactory: fmt::Debug + Send + Sync {
-    /// The channel of a connection that has just been made; [`Channel::start`] comes next. `arrival` is the client's, or
-    /// `None` for a connection to a server.
-    fn open(&self, arrival: Option<&Arrival>) -> Box<dyn Channel>;
+    /// The channel of a connection that has just been made; [`Channel::start`] comes next.
+    fn open(&self, remote: Remote<'_>) -> Box<dyn Channel>;
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub enum Remote<'a> {
+    /// A client.
+    Client(&'a Arrival),
+    /// A server.
+    Server(&'a ServerName),
 }
 
 /// Turns the bytes of a socket into those of MQTT, and back.
@@ -44,7 +60,8 @@ pub trait Channel: Send {
         answer: &mut Vec<u8>,
     ) -> Result<Flow, ChannelFault>;
 
-    /// Appends what carries `mqtt` to `wire`. It is called at [`Stage::Open`] only.
+    /// Appends what carries `mqtt` to `wire`. It is called at [`Stage::Open`] only. After a failure or a goodbye it appends
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -53,6 +70,11 @@ pub trait Channel: Send {
 
     /// Says goodbye: what closes the channel is appended to `wire`. Nothing is encoded after it.
     fn close(&mut self, wire: &mut Vec<u8>);
+
+    /// Why the handshake has failed where the peer has closed before its end.
+    fn cut_off(&self) -> ChannelFault {
+        ChannelFault::new("closed")
+    }
 
     /// What the handshake has shown. It is asked once, when the stage is [`Stage::Open`], or when it has failed.
     fn facts(&mut self) -> Facts;
@@ -81,8 +103,17 @@ pub enum Flow {
 /// Why a channel ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelFault {
+    /// The cause that it is told under; `None`: that of the stage, and in a session `connection-lost`.
+    pub cause: Option<Cause>,
     /// What is told of it: `no-shared-cipher`, or `a text frame`.
     pub detail: Cow<'static, str>,
+}
+
+impl ChannelFault {
+    /// A fault that is told under the cause of its stage.
+    pub fn new(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { cause: None, detail: detail.into() }
+    }
 }
 
 /// What the handshake of a channel has shown.
@@ -109,6 +140,8 @@ pub struct TlsFacts {
     pub alpn: Option<Vec<u8>>,
     /// The client's certificate in DER.
     pub certificate: Option<Vec<u8>>,
-    /// The common name in it; only of a certificate that was verified.
+    /// The common name in it, the first if there are more; only of a certificate that was verified.
     pub common_name: Option<String>,
+    /// Whether it has more common names. Then it is not clear whose it is.
+    pub has_more_names: bool,
 }

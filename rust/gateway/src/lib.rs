@@ -11,7 +11,10 @@ pub use arrival::{Arrival, SessionId};
 mod cause;
 pub use cause::{Cause, UnknownCause};
 mod channel;
-pub use channel::{Channel, ChannelFactory, ChannelFault, Facts, Flow, Stage, TlsFacts};
+pub use channel::{
+    CertificateFiles, Channel, ChannelFactory, ChannelFault, ClientCertificate, Facts, Flow, Remote, Stage,
+    TlsClient, TlsClientOptions, TlsError, TlsFacts, TlsOptions, TlsServer, TlsVersion,
+};
 mod drain;
 mod events;
 pub use events::{

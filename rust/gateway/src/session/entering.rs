@@ -124,7 +124,7 @@ impl Visitor {
         let limit = options.connect_timeout;
         let reached = self.unless_gone(async {
             let socket = connect(&place.target().address, limit, options.keepalive).await?;
-            link::open(socket, options, header, packet.raw()).await
+            link::open(socket, &place.target().name, options, header, packet.raw()).await
         });
         let mut link = reached.await.map_err(Failed::Over)?.map_err(Failed::Next)?;
         let limits = Limits::new(Sender::Server, packet.version(), self.options.mqtt.max_packet_size);

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::way::{TurnedAway, Visitor};
 use crate::cause::Cause;
-use crate::channel::Stage;
+use crate::channel::{ChannelFault, Stage};
 use crate::listening::Direction;
 use crate::wire::WireError;
 
@@ -27,8 +27,9 @@ impl Visitor {
 
     async fn shake_hands(&mut self) -> Result<(), Box<TurnedAway>> {
         let mtu = self.options.mqtt.max_connect_size;
-        let started = self.client.send_first(&[]).await;
-        started.map_err(|error| failed(self.client.stage(), &error))?;
+        if let Err(error) = self.client.send_first(&[]).await {
+            return Err(self.broken(error));
+        }
         loop {
             let stage = self.client.stage();
             let limit = match stage {
@@ -40,11 +41,28 @@ impl Visitor {
             while self.client.stage() == stage {
                 match timeout_at(deadline, self.client.receive(&mut self.received, mtu)).await {
                     Ok(Ok(true)) => {}
-                    Ok(Ok(false)) => return Err(TurnedAway::new(cause_of(stage), "closed")),
-                    Ok(Err(error)) => return Err(failed(stage, &error)),
+                    Ok(Ok(false)) => return Err(self.cut_off()),
+                    Ok(Err(error)) => return Err(self.broken(error)),
                     Err(_) => return Err(TurnedAway::new(cause_of(stage), "timeout")),
                 }
             }
+        }
+    }
+
+    /// The handshake has failed.
+    fn broken(&mut self, error: WireError) -> Box<TurnedAway> {
+        match error {
+            WireError::Io(_) => self.cut_off(),
+            WireError::Channel(fault) => refused_by(fault, self.client.stage()),
+        }
+    }
+
+    /// The peer has closed before the end of the handshake.
+    fn cut_off(&mut self) -> Box<TurnedAway> {
+        let stage = self.client.stage();
+        match self.client.channel() {
+            Some(channel) => refused_by(channel.cut_off(), stage),
+            None => TurnedAway::new(cause_of(stage), "closed"),
         }
     }
 
@@ -64,9 +82,7 @@ impl Visitor {
                     let detail = format!("after {} bytes", self.received.len());
                     return Err(TurnedAway::new(Cause::ClosedEarly, detail));
                 }
-                Ok(Err(WireError::Channel(fault))) => {
-                    return Err(TurnedAway::new(Cause::ClosedEarly, fault.detail));
-                }
+                Ok(Err(WireError::Channel(fault))) => return Err(refused_by(fault, Stage::Open)),
                 Err(_) => return Err(TurnedAway::new(Cause::NoConnect, "no whole CONNECT in time")),
             }
         }
@@ -104,13 +120,11 @@ impl Visitor {
 fn cause_of(stage: Stage) -> Cause {
     match stage {
         Stage::Tls => Cause::TlsFailed,
-        Stage::WebSocket | Stage::Open => Cause::WsFailed,
+        Stage::WebSocket => Cause::WsFailed,
+        Stage::Open => Cause::ClosedEarly,
     }
 }
 
-fn failed(stage: Stage, error: &WireError) -> Box<TurnedAway> {
-    match error {
-        WireError::Io(_) => TurnedAway::new(cause_of(stage), "closed"),
-        WireError::Channel(fault) => TurnedAway::new(cause_of(stage), fault.detail.clone()),
-    }
+fn refused_by(fault: ChannelFault, stage: Stage) -> Box<TurnedAway> {
+    TurnedAway::new(fault.cause.unwrap_or(cause_of(stage)), fault.detail)
 }

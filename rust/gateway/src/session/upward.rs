@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::relay::Relay;
+use crate::cause::Cause;
 use crate::listening::{Direction, PacketCounts};
-use crate::wire::{CHUNK, Got, Scratch};
+use crate::wire::{CHUNK, Got, Scratch, WireError};
 
 /// The state of the direction.
 pub(super) struct Up {
@@ -106,6 +107,9 @@ impl Relay {
                     self.client_seen();
                     let bytes = got.bytes(&scratch.received, &scratch.decoded);
                     self.pass_up(cx, bytes, &mut scratch.encoded);
+                }
+                Poll::Ready(Err(WireError::Channel(fault))) => {
+                    self.end(fault.cause.unwrap_or(Cause::ConnectionLost), fault.detail);
                 }
                 Poll::Ready(Err(error)) => self.client_is_lost(&error),
             }

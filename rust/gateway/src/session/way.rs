@@ -14,6 +14,7 @@ use super::registration::{IdPlace, Registration};
 use super::relay::{Beginning, GRACE, Relay};
 use crate::arrival::Arrival;
 use crate::cause::Cause;
+use crate::channel::{Remote, Stage};
 use crate::events::{Event, Refused, Token, Welcomed};
 use crate::listening::{Direction, Guest, Listening, PacketCounts};
 use crate::options::Options;
@@ -90,7 +91,8 @@ impl Visitor {
         let options = shared.options();
         // Without these the connection works too.
         let _ = socket.tune(options.mqtt.keepalive);
-        let channel = listening.options().channel.as_ref().map(|factory| factory.open(Some(&arrival)));
+        let channel =
+            listening.options().channel.as_ref().map(|factory| factory.open(Remote::Client(&arrival)));
         Self {
             shared,
             options,
@@ -158,7 +160,10 @@ impl Visitor {
             Answer::OfCause => cause.reason(),
         };
         let connack = reason.and_then(|reason| Connack::refuse(reason, version.unwrap_or(Version::Mqtt311)));
+        // Through a channel that is not open, none goes.
+        let is_open = self.client.stage() == Stage::Open;
         let packet = match (&answer, &connack) {
+            _ if !is_open => None,
             (Answer::Packet(packet), _) => Some(&packet[..]),
             (_, connack) => connack.as_ref().map(Connack::raw),
         };

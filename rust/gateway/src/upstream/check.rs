@@ -65,7 +65,9 @@ async fn look(target: &Target, options: &UpstreamOptions) -> Result<(), WireErro
         }
         CheckKind::Mqtt { client_id } => {
             let header = header_out::of_ourselves(&socket, options.header);
-            let link = link::open(socket, options, &header, &connect_packet(client_id, options)).await?;
+            let link =
+                link::open(socket, &target.name, options, &header, &connect_packet(client_id, options))
+                    .await?;
             timeout(options.connect_timeout, answer(link))
                 .await
                 .map_err(|_| WireError::Io(no_answer(options.connect_timeout)))?

@@ -251,6 +251,7 @@ mod tests {
             alpn: Some(b"mqtt".to_vec()),
             certificate: Some(vec![7; 700]),
             common_name: Some("device-7".into()),
+            has_more_names: false,
         });
         let bytes = of_client(&arrival, &UpstreamOptions::default());
         let header = read(&bytes);

@@ -4,8 +4,9 @@ use std::io;
 
 use tokio::time::timeout;
 
+use super::ServerName;
 use super::connect::no_answer;
-use crate::channel::Stage;
+use crate::channel::{Remote, Stage};
 use crate::options::UpstreamOptions;
 use crate::wire::{Socket, Wire, WireError};
 
@@ -21,6 +22,7 @@ pub(crate) struct Link {
 /// Both go in one write: Mosquitto 2.1 mishandles a split header, and rmqtt peeks once.
 pub(crate) async fn open(
     socket: Socket,
+    server: &ServerName,
     options: &UpstreamOptions,
     header: &[u8],
     connect: &[u8],
@@ -31,7 +33,7 @@ pub(crate) async fn open(
             wire.send_all(&[header, connect].concat()).await?;
             return Ok(Link { wire, received: Vec::new() });
         };
-        let mut wire = Wire::new(socket, Some(factory.open(None)));
+        let mut wire = Wire::new(socket, Some(factory.open(Remote::Server(server))));
         let mut received = Vec::new();
         wire.send_first(header).await?;
         while wire.stage() != Stage::Open {

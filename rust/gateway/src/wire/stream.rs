@@ -22,8 +22,16 @@ pub(crate) struct Wire {
     unsent: Vec<u8>,
     /// How many bytes of `unsent` have gone since.
     gone: usize,
-    /// The peer has said goodbye in its channel.
-    is_over: bool,
+    reading: Reading,
+}
+
+/// Whether more can be read.
+enum Reading {
+    Open,
+    /// The peer sends no more.
+    Over,
+    /// The channel has failed, behind bytes that it had given before.
+    Broken(Box<ChannelFault>),
 }
 
 /// What a read has given.
@@ -31,7 +39,7 @@ pub(crate) struct Wire {
 pub(crate) enum Got {
     /// So many bytes in [`Scratch::received`].
     Received(usize),
-    /// All of [`Scratch::decoded`].
+    /// All of [`Scratch::decoded`]; nothing where the channel has come to another stage.
     Decoded,
     /// The peer sends no more.
     End,
@@ -59,7 +67,7 @@ pub(crate) enum WireError {
 
 impl Wire {
     pub(crate) fn new(socket: Socket, channel: Option<Box<dyn Channel>>) -> Self {
-        Self { socket, channel, unsent: Vec::new(), gone: 0, is_over: false }
+        Self { socket, channel, unsent: Vec::new(), gone: 0, reading: Reading::Open }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -88,8 +96,10 @@ impl Wire {
         most: usize,
     ) -> Poll<Result<Got, WireError>> {
         loop {
-            if self.is_over {
-                return Poll::Ready(Ok(Got::End));
+            match std::mem::replace(&mut self.reading, Reading::Over) {
+                Reading::Open => self.reading = Reading::Open,
+                Reading::Over => return Poll::Ready(Ok(Got::End)),
+                Reading::Broken(fault) => return Poll::Ready(Err(WireError::Channel(*fault))),
             }
             if self.channel.is_some() && self.unsent() > MAX_WAITING_ANSWERS {
                 ready!(self.poll_flush(cx))?;
@@ -99,7 +109,7 @@ impl Wire {
             ready!(self.socket.poll_read(cx, &mut buffer)).map_err(WireError::Io)?;
             let received = buffer.filled_mut();
             if received.is_empty() {
-                self.is_over = true;
+                self.reading = Reading::Over;
                 return Poll::Ready(Ok(Got::End));
             }
             let Some(channel) = &mut self.channel else {
@@ -107,10 +117,17 @@ impl Wire {
             };
             scratch.decoded.clear();
             scratch.encoded.clear();
+            let stage = channel.stage();
             let flow = channel.decode(received, &mut scratch.decoded, &mut scratch.encoded);
+            let has_moved = channel.stage() != stage;
+            self.reading = match flow {
+                Ok(Flow::Open) => Reading::Open,
+                Ok(Flow::Ended) => Reading::Over,
+                Err(fault) => Reading::Broken(Box::new(fault)),
+            };
             self.push(cx, &scratch.encoded)?;
-            self.is_over = flow.map_err(WireError::Channel)? == Flow::Ended;
-            if !scratch.decoded.is_empty() {
+            // A new stage has a deadline of its own, or something is to be sent.
+            if has_moved || !scratch.decoded.is_empty() {
                 return Poll::Ready(Ok(Got::Decoded));
             }
         }

@@ -13,4 +13,6 @@ mod connecting;
 mod ending;
 mod packets;
 mod rig;
+mod secure;
+mod tls;
 mod way;
