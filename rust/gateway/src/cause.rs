@@ -39,6 +39,8 @@ causes! {
     ClosedEarly, "closed-early";
     /// A PROXY header where none is expected.
     UnexpectedHeader, "unexpected-header";
+    /// The operator does not want the client's address.
+    Denied, "denied";
     /// The TLS handshake has failed.
     TlsFailed, "tls-failed";
     /// The WebSocket was not opened.

@@ -10,11 +10,14 @@ use crate::arrival::Arrival;
 use crate::cause::Cause;
 use crate::upstream::ServerName;
 
+mod layered;
 mod tls;
 pub use tls::{
     CertificateFiles, ClientCertificate, TlsClient, TlsClientOptions, TlsError, TlsOptions, TlsServer,
     TlsVersion,
 };
+mod websocket;
+pub use websocket::{ForwardedOptions, WebSocketOptions, WebSocketServer};
 
 /// Makes the channel of each connection of a listener, or of each connection to a server.
 pub trait ChannelFactory: fmt::Debug + Send + Sync {

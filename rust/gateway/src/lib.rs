@@ -12,8 +12,9 @@ mod cause;
 pub use cause::{Cause, UnknownCause};
 mod channel;
 pub use channel::{
-    CertificateFiles, Channel, ChannelFactory, ChannelFault, ClientCertificate, Facts, Flow, Remote, Stage,
-    TlsClient, TlsClientOptions, TlsError, TlsFacts, TlsOptions, TlsServer, TlsVersion,
+    CertificateFiles, Channel, ChannelFactory, ChannelFault, ClientCertificate, Facts, Flow,
+    ForwardedOptions, Remote, Stage, TlsClient, TlsClientOptions, TlsError, TlsFacts, TlsOptions, TlsServer,
+    TlsVersion, WebSocketOptions, WebSocketServer,
 };
 mod drain;
 mod events;

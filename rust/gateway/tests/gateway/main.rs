@@ -16,3 +16,4 @@ mod rig;
 mod secure;
 mod tls;
 mod way;
+mod websocket;
