@@ -18,7 +18,7 @@ _get_header _listener
 _loops.serve
 _loops.selector _loops.starting _loops.wrapped
 _loops.transport _loops.server
-_loops.facts
+_loops.facts _loops.protocol
 _listening_socket
 _options
 _connect _proxied_socket _reports _wake_fd _systemd _loops.which

@@ -28,6 +28,7 @@ TESTED_BY = {
     "python/proxyproto_rs/_get_header.py": "listener/test_proxied_socket.py",
     "python/proxyproto_rs/_loops/__init__.py": "test_exports.py",
     "python/proxyproto_rs/_loops/facts.py": "listener/test_serve.py",
+    "python/proxyproto_rs/_loops/protocol.py": "listener/test_endings.py",
     "python/proxyproto_rs/_loops/selector.py": "listener/test_serve.py",
     "python/proxyproto_rs/_loops/which.py": "listener/test_as_sock.py",
     "python/proxyproto_rs/_wake_fd.py": "listener/test_close.py",

@@ -15,7 +15,8 @@ from ._annotations import Self, Unpack
 from ._core import Acceptor
 from ._listening_socket import ListeningSocket, StdlibSocket
 from ._loops import serve
-from ._loops.serve import STREAM_LIMIT, ClientConnected, ProtocolFactory
+from ._loops.protocol import ClientConnected, ProtocolFactory
+from ._loops.serve import STREAM_LIMIT
 from ._loops.server import Tls
 from ._loops.starting import StartingServer
 from ._options import ListenerOptions, check_names

@@ -97,8 +97,9 @@ class ListeningSocket(StdlibSocket):
                 raise TimeoutError("timed out")
             self._wake_fd.wait(remaining)
         if runs_as_callback():
-            # An asyncio server has called, and starts a task for the connection next, which inherits the context.
-            serving.set(sock.connection)
+            # An asyncio server has called. It starts a task for the connection next, which inherits the context. The
+            # context outlives the connection, so it must not hold the client's place.
+            serving.set(sock.connection.without_place())
         return sock, sock.getpeername()
 
     def try_accept(self) -> ProxiedSocket | None:

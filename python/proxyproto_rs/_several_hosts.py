@@ -13,7 +13,8 @@ from typing import Any
 from ._annotations import Unpack
 from ._listener import Listener
 from ._loops import serve
-from ._loops.serve import STREAM_LIMIT, ClientConnected, ProtocolFactory
+from ._loops.protocol import ClientConnected, ProtocolFactory
+from ._loops.serve import STREAM_LIMIT
 from ._loops.server import Server, Tls
 from ._loops.starting import StartingServer
 from ._options import BindOptions, check_names

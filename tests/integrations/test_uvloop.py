@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 import proxyproto_rs.uvloop
+from endings import Ending, cases, run_through
 from peers import CLIENT, V2, Peer, TlsPeer, connected
 from proxyproto_rs import Listener, get_header
 from served import HEADER, Echo
@@ -48,6 +49,32 @@ async def test_start_server_serves_a_listener(listener: Listener) -> None:
     server = await asyncio.start_server(answer_one, sock=listener, backlog=7)
     async with server, connected(listener.getsockname(), V2, b"ping") as (reader, _):
         assert await reader.read() == b"192.0.2.1 True" + b"ping"
+
+
+@on_our_uvloop
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize(("ending", "tls"), [pytest.param(*row, id=name) for name, *row in cases()])
+async def test_nothing_stays_of_a_connection_that_ends_early(
+    listener: Listener,
+    tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    ending: Ending,
+    tls: bool,
+) -> None:
+    loop = asyncio.get_running_loop()
+    # An error that somebody keeps holds the streams: its traceback has the handler's frame.
+    loop.set_exception_handler(lambda _loop, _context: None)
+
+    async def serve(ending: Ending, keywords: dict[str, Any]) -> Any:
+        if ending.factory is not None:
+            return await loop.create_server(ending.factory, sock=listener, **keywords)
+        assert ending.callback is not None
+        return await asyncio.start_server(ending.callback, sock=listener, **keywords)
+
+    # Streams are asyncio's own here, and those of some Pythons go on with a connection whose handler has failed.
+    leave = ending.callback is not None and ending.asyncio_collects
+    await run_through(
+        listener, ending, tls_contexts if tls else None, serve, clients_leave=leave, collect=leave
+    )
 
 
 @on_our_uvloop

@@ -6,7 +6,7 @@ import functools
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from .._proxied_socket import ProxiedSocket
+from .._proxied_socket import ProxiedSocket, serving
 from .facts import ExtraInfo
 from .server import Server
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Collection, Iterable
 
-    from .._core import Connection
     from .._listening_socket import ListeningSocket
     from .server import Tls
 
@@ -71,45 +70,41 @@ class SelectorServer(Server):
         self,
         listeners: Iterable[ListeningSocket],
         loop: asyncio.AbstractEventLoop,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        make_protocol: Callable[[], asyncio.BaseProtocol],
         tls: Tls | None,
     ) -> None:
-        super().__init__(listeners, loop)
-        self._protocol_factory = protocol_factory
+        super().__init__(listeners, loop, ProxiedSocket)
+        self._make_protocol = make_protocol
         self._tls = tls
         # Transports say when they come and go; up to Python 3.12 they do not say which they are.
         self._anonymous_clients = 0
         self._known_clients: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
 
-    def _make_socket(self, connection: Connection, proto: int) -> ProxiedSocket:
-        return ProxiedSocket(connection, proto)
-
     def _serve(self, sock: ProxiedSocket) -> None:
-        protocol = None
+        serving.set(sock.connection)
         try:
-            protocol = self._protocol_factory()
-            waiter = None if self._tls is None else self._loop.create_future()
-            transport = make_transport(self._loop, sock, protocol, self._tls, waiter, self)
-            if waiter is not None:
-                waiter.add_done_callback(functools.partial(self._after_handshake, protocol, transport))
+            protocol = self._make_protocol()
+            if self._tls is None:
+                make_transport(self._loop, sock, protocol, None, None, self)
+            else:
+                waiter = self._loop.create_future()
+                transport = make_transport(self._loop, sock, protocol, self._tls, waiter, self)
+                waiter.add_done_callback(functools.partial(self._after_handshake, transport))
         except (SystemExit, KeyboardInterrupt):
             sock.close()
             raise
         except BaseException as error:
             sock.close()
-            self._report("Error on transport creation for incoming connection", error, protocol=protocol)
+            self._report("Error on transport creation for incoming connection", error)
 
-    def _after_handshake(
-        self, protocol: asyncio.BaseProtocol, transport: asyncio.Transport, waiter: asyncio.Future[None]
-    ) -> None:
+    def _after_handshake(self, transport: asyncio.Transport, waiter: asyncio.Future[None]) -> None:
         error = waiter.exception()
         if error is None:
             return
         transport.close()
         # Strangers can make handshakes fail at will, so asyncio tells of them in debug mode only.
         if self._loop.get_debug():
-            message = "Error on transport creation for incoming connection"
-            self._report(message, error, protocol=protocol, transport=transport)
+            self._report("Error on transport creation for incoming connection", error, transport=transport)
 
     def _attach(self, transport: asyncio.BaseTransport | None = None) -> None:
         if transport is None:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl as tls
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from .._listening_socket import ListeningSocket
 from .._proxied_socket import ProxiedSocket
 from .._wake_fd import WakeFd
 from . import selector, which, wrapped
+from .protocol import ClientConnected, Introduction, ProtocolFactory, StreamsProtocol
 from .server import Server, Tls
-from .transport import AcceptedSocket, WrappedStreamWriter
 
 __all__ = ["open_streams"]
-
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
-ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 STREAM_LIMIT = 2**16  # asyncio's own
 
@@ -60,15 +58,20 @@ async def open_streams(
     try:
         conn.setblocking(False)
         if which.is_selector_loop(loop):
-            protocol = _stream_protocol(loop, lambda *streams: made.append(streams), limit)
+            protocol = StreamsProtocol.of(loop, lambda *streams: made.append(streams), limit)
             await selector.connect(loop, conn, protocol, security)
         else:
-            protocol = _wrapped_stream_protocol(loop, lambda *streams: made.append(streams), limit, conn)
+            protocol = wrapped.WrappedStreamsProtocol.on(
+                conn, loop, lambda *streams: made.append(streams), limit
+            )
             await wrapped.connect(loop, conn, protocol, security)
+        return made[0]
     except BaseException:
         conn.close()
         raise
-    return made[0]
+    finally:
+        # The protocol keeps the callback, and with it the list.
+        made.clear()
 
 
 async def create_server(
@@ -81,10 +84,12 @@ async def create_server(
     loop = _running_loop(security)
     server: Server
     if which.is_selector_loop(loop):
-        server = selector.SelectorServer(listeners, loop, protocol_factory, security)
+        server = selector.SelectorServer(
+            listeners, loop, functools.partial(Introduction, protocol_factory), security
+        )
     else:
         server = wrapped.WrappedServer(
-            listeners, loop, lambda sock: wrapped.Introduction(protocol_factory(), sock), security
+            listeners, loop, functools.partial(wrapped.WrappedIntroduction, protocol_factory), security
         )
     return await _started(server, start_serving)
 
@@ -101,11 +106,14 @@ async def start_server(
     server: Server
     if which.is_selector_loop(loop):
         server = selector.SelectorServer(
-            listeners, loop, lambda: _stream_protocol(loop, connected, limit), security
+            listeners, loop, lambda: StreamsProtocol.of(loop, connected, limit), security
         )
     else:
         server = wrapped.WrappedServer(
-            listeners, loop, lambda sock: _wrapped_stream_protocol(loop, connected, limit, sock), security
+            listeners,
+            loop,
+            lambda sock: wrapped.WrappedStreamsProtocol.on(sock, loop, connected, limit),
+            security,
         )
     return await _started(server, start_serving)
 
@@ -154,21 +162,6 @@ async def _started(server: Server, start_serving: bool) -> Server:
     if start_serving:
         await server.start_serving()
     return server
-
-
-def _stream_protocol(
-    loop: asyncio.AbstractEventLoop, connected: ClientConnected, limit: int
-) -> asyncio.StreamReaderProtocol:
-    return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=limit, loop=loop), connected, loop=loop)
-
-
-def _wrapped_stream_protocol(
-    loop: asyncio.AbstractEventLoop, connected: ClientConnected, limit: int, sock: AcceptedSocket
-) -> asyncio.StreamReaderProtocol:
-    def wrap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Awaitable[None] | None:
-        return connected(reader, WrappedStreamWriter.of(writer, sock))
-
-    return _stream_protocol(loop, wrap, limit)
 
 
 def _set_done(future: asyncio.Future[None]) -> None:

@@ -12,14 +12,13 @@ import ssl
 import sys
 from abc import abstractmethod
 from asyncio.trsock import TransportSocket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from .._annotations import Self
 from .._core import Connection
 from .._listening_socket import ListeningSocket
-from .._proxied_socket import serving
 from .._wake_fd import WakeFd
 
 __all__ = ["Server"]
@@ -38,9 +37,16 @@ class Server(asyncio.AbstractServer):
         listeners: The Listeners, also when they are closed.
     """
 
-    def __init__(self, listeners: Iterable[ListeningSocket], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        listeners: Iterable[ListeningSocket],
+        loop: asyncio.AbstractEventLoop,
+        make_socket: Callable[[Connection, int], Any],
+    ) -> None:
+        """Serve `listeners` on `loop`, which gets what `make_socket` makes as the sockets of connections."""
         self.listeners: tuple[Any, ...] = tuple(listeners)
         self._loop = loop
+        self._make_socket = make_socket
         self._closed = False
         # By the Listeners that are served, while they are.
         self._wake_fds: dict[ListeningSocket, WakeFd] = {}
@@ -141,12 +147,8 @@ class Server(asyncio.AbstractServer):
         await self.wait_closed()
 
     @abstractmethod
-    def _make_socket(self, connection: Connection, proto: int) -> Any:
-        """Make what the loop gets as the connection's socket."""
-
-    @abstractmethod
     def _serve(self, sock: Any) -> None:
-        """Give the connection a protocol and a transport; report what goes wrong with it."""
+        """Give the connection a protocol and a transport; report what goes wrong. It runs in a context of its own."""
 
     @abstractmethod
     def _has_clients(self) -> bool:
@@ -184,7 +186,7 @@ class Server(asyncio.AbstractServer):
         try:
             for sock in listener.take_up_to(_BATCH, self._make_socket):
                 # What one connection leaves in its context is not for the next one.
-                contextvars.copy_context().run(self._serve_in_context, sock)
+                contextvars.copy_context().run(self._serve, sock)
                 if self._closed:
                     # A protocol factory has closed it; with the Listener goes what else was ready.
                     break
@@ -198,10 +200,6 @@ class Server(asyncio.AbstractServer):
             else:
                 self.close()
 
-    def _serve_in_context(self, sock: Any) -> None:
-        serving.set(sock.connection)
-        self._serve(sock)
-
     def _wake_up_if_done(self) -> None:
         if not self._closed or self._has_clients():
             return
@@ -211,8 +209,7 @@ class Server(asyncio.AbstractServer):
                 waiter.set_result(None)
 
     def _report(self, message: str, error: BaseException, **context: object) -> None:
-        given = {name: value for name, value in context.items() if value is not None}
-        self._loop.call_exception_handler({"message": message, "exception": error, **given})
+        self._loop.call_exception_handler({"message": message, "exception": error, **context})
 
 
 @dataclass(frozen=True)

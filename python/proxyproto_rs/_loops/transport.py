@@ -23,10 +23,11 @@ class SocketStandIn:
     This has of a socket what `connect_accepted_socket` looks at.
     """
 
-    __slots__ = ("connection", "ended", "family", "fileno", "transport")
+    __slots__ = ("__weakref__", "connection", "ended", "family", "fileno", "transport", "waiter")
 
     ended: Callable[[SocketStandIn], None]
-    transport: asyncio.BaseTransport | None
+    transport: asyncio.Transport | None
+    waiter: asyncio.Future[Any] | None
     type = socket.SOCK_STREAM
 
     def __init__(self, connection: Connection, _proto: int) -> None:
@@ -56,7 +57,7 @@ class WrappedTransport(asyncio.Transport):
     its own. Give it ``transport.get_extra_info("wrapped_transport")``.
     """
 
-    __slots__ = ("_sock", "_transport", "write")
+    __slots__ = ("__weakref__", "_sock", "_transport", "write")
 
     # The transport's own, as it is called so often.
     write: Any
@@ -71,6 +72,10 @@ class WrappedTransport(asyncio.Transport):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._transport!r}>"
+
+    def wraps(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether this is around `transport`."""
+        return self._transport is transport
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what `asyncio.BaseTransport.get_extra_info` does, and the proxy's facts beside it."""
@@ -123,20 +128,26 @@ class WrappedStreamWriter(asyncio.StreamWriter):
     """A stream writer with the client's addresses; on a loop's own transport, so `start_tls` works."""
 
     _transport: asyncio.Transport
-    _sock: AcceptedSocket
+    _wrapped: WrappedTransport | None = None
 
-    @classmethod
-    def of(cls, writer: asyncio.StreamWriter, sock: AcceptedSocket) -> WrappedStreamWriter:
-        """Turn `writer` into one of these. Its protocol has made it, and knows it as the one it is."""
-        writer.__class__ = cls
-        assert isinstance(writer, cls)
-        writer._sock = sock
-        return writer
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.BaseProtocol,
+        reader: asyncio.StreamReader,
+        loop: asyncio.AbstractEventLoop,
+        sock: AcceptedSocket,
+    ) -> None:
+        super().__init__(transport, protocol, reader, loop)
+        self._sock = sock
 
     @property
     def transport(self) -> WrappedTransport:
-        """The transport, with the same addresses."""
-        return WrappedTransport(self._transport, self._sock)
+        """The transport, with the same addresses; another one after `start_tls`."""
+        wrapped = self._wrapped
+        if wrapped is None or not wrapped.wraps(self._transport):
+            self._wrapped = wrapped = WrappedTransport(self._transport, self._sock)
+        return wrapped
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what the transport's `get_extra_info` does."""

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from .._proxied_socket import ProxiedSocket
+from .._proxied_socket import ProxiedSocket, serving
+from .protocol import Introduction, StreamsProtocol
 from .server import Server
-from .transport import SocketStandIn, WrappedTransport
+from .transport import SocketStandIn, WrappedStreamWriter, WrappedTransport
 from .which import runs_uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable
 
-    from .._core import Connection
+    from .._annotations import Self
     from .._listening_socket import ListeningSocket
+    from .protocol import ClientConnected, ProtocolFactory
     from .server import Tls
     from .transport import AcceptedSocket
 
@@ -35,25 +38,52 @@ def _tls_keywords(tls: Tls | None) -> dict[str, Any]:
     return {} if tls is None else {"ssl": tls.context, **tls.timeouts()}
 
 
-class Introduction(asyncio.BaseProtocol):
-    """Stands in for a protocol until there is a transport to wrap for it, and is then out of the way."""
+class WrappedIntroduction(Introduction):
+    """Gives the protocol a transport that knows the client's addresses."""
 
-    def __init__(self, protocol: asyncio.BaseProtocol, sock: AcceptedSocket) -> None:
-        self._protocol = protocol
+    __slots__ = ("_sock",)
+
+    def __init__(self, protocol_factory: ProtocolFactory, sock: AcceptedSocket) -> None:
+        super().__init__(protocol_factory)
         self._sock = sock
 
     def connection_made(self, transport: Any) -> None:
-        transport.set_protocol(self._protocol)
-        self._protocol.connection_made(WrappedTransport(transport, self._sock))
+        protocol = self._protocol
+        try:
+            made = protocol.connection_made
+            transport.set_protocol(protocol)
+            made(WrappedTransport(transport, self._sock))
+        except BaseException:
+            transport.abort()
+            raise
+
+
+class WrappedStreamsProtocol(StreamsProtocol):
+    """Makes a writer that knows the client's addresses."""
+
+    _sock: AcceptedSocket
+
+    @classmethod
+    def on(
+        cls, sock: AcceptedSocket, loop: asyncio.AbstractEventLoop, connected: ClientConnected, limit: int
+    ) -> Self:
+        """Make the protocol of a connection that `connected` handles."""
+        protocol = cls.of(loop, connected, limit)
+        protocol._sock = sock
+        return protocol
+
+    def _make_writer(self, transport: Any, reader: asyncio.StreamReader) -> asyncio.StreamWriter:
+        return WrappedStreamWriter(transport, self, reader, self._loop, self._sock)
 
 
 class ServedSocket(ProxiedSocket):
     """Tells its server when the loop has done with it."""
 
-    __slots__ = ("ended", "transport")
+    __slots__ = ("ended", "transport", "waiter")
 
     ended: Callable[[ServedSocket], None]
-    transport: asyncio.BaseTransport | None
+    transport: asyncio.Transport | None
+    waiter: asyncio.Future[Any] | None
 
     def refused(self) -> None:
         """The loop has raised."""
@@ -80,15 +110,21 @@ class WrappedServer(Server):
         make_protocol: Callable[[AcceptedSocket], asyncio.BaseProtocol],
         tls: Tls | None,
     ) -> None:
-        super().__init__(listeners, loop)
-        self._socket_class: type[Served] = SocketStandIn if runs_uvloop() else ServedSocket
+        super().__init__(listeners, loop, SocketStandIn if runs_uvloop() else ServedSocket)
         self._make_protocol = make_protocol
         self._keywords = _tls_keywords(tls)
-        self._open: set[Served] = set()
-        self._connecting: list[tuple[Served, Coroutine[Any, Any, Any], asyncio.Future[Any]]] = []
+        # Weak, or what everybody else has forgotten would never be collected and closed.
+        self._open: dict[int, weakref.ref[Served]] = {}
+        self._connecting: list[tuple[Served, Coroutine[Any, Any, Any]]] = []
 
-    def _make_socket(self, connection: Connection, proto: int) -> Served:
-        return self._socket_class(connection, proto)
+    def close(self) -> None:
+        if not self._closed:
+            # The end of one that is collected counts as well, from here on. A callback costs too much before.
+            self._open = {
+                key: weakref.ref(sock, functools.partial(self._collected, key))
+                for key, sock in self._living()
+            }
+        super().close()
 
     def _accept(self, listener: ListeningSocket) -> None:
         try:
@@ -99,59 +135,88 @@ class WrappedServer(Server):
                 self._loop.call_soon(self._continue)
 
     def _serve(self, sock: Any) -> None:
+        serving.set(sock.connection)
         sock.ended = self._ended
-        sock.transport = None
-        self._open.add(sock)
-        protocol = None
+        sock.transport = sock.waiter = None
+        self._open[id(sock)] = weakref.ref(sock)
         try:
-            protocol = self._make_protocol(sock)
-            coroutine = self._loop.connect_accepted_socket(lambda: protocol, sock, **self._keywords)
+            make_protocol = functools.partial(self._make_protocol, sock)
+            coroutine = self._loop.connect_accepted_socket(make_protocol, sock, **self._keywords)
             try:
-                awaited = coroutine.send(None)
+                sock.waiter = coroutine.send(None)
             except StopIteration as returned:
                 sock.transport = returned.value[0]
             else:
-                self._connecting.append((sock, coroutine, awaited))
+                self._connecting.append((sock, coroutine))
         except (SystemExit, KeyboardInterrupt):
             sock.close()
             raise
         except BaseException as error:
             sock.refused()
-            self._report("Error on transport creation for incoming connection", error, protocol=protocol)
+            self._report("Error on transport creation for incoming connection", error)
 
     def _continue(self) -> None:
         batch, self._connecting = self._connecting, []
-        for sock, coroutine, awaited in batch:
-            self._run(sock, coroutine, awaited)
+        for sock, coroutine in batch:
+            self._run(sock, coroutine)
 
-    def _run(self, sock: Served, coroutine: Coroutine[Any, Any, Any], awaited: asyncio.Future[Any]) -> None:
+    def _run(self, sock: Any, coroutine: Coroutine[Any, Any, Any], _: object = None) -> None:
         """Run what `connect_accepted_socket` returned, as a task would, whenever what it awaits is done."""
         try:
-            while awaited.done():
-                awaited = coroutine.send(None)
+            while sock.waiter.done():
+                sock.waiter = coroutine.send(None)
         except StopIteration as returned:
             sock.transport = returned.value[0]
+            sock.waiter = None
         except (SystemExit, KeyboardInterrupt):
             sock.close()
             raise
         except BaseException as error:
             self._failed(sock, error)
         else:
-            awaited.add_done_callback(functools.partial(self._run, sock, coroutine))
+            sock.waiter.add_done_callback(functools.partial(self._run, sock, coroutine))
 
     def _ended(self, sock: Served) -> None:
-        self._open.discard(sock)
+        self._open.pop(id(sock), None)
         if self._closed:
             self._wake_up_if_done()
+
+    def _collected(self, key: int, _: object) -> None:
+        self._open.pop(key, None)
+        # The collector runs in any thread.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_up_if_done)
 
     def _failed(self, sock: Served, error: BaseException) -> None:
         sock.close()
         # Strangers can make TLS handshakes fail at will, so asyncio tells of them in debug mode only.
-        if self._loop.get_debug():
+        if self._loop.get_debug() and not isinstance(error, asyncio.CancelledError):
             self._report("Error on transport creation for incoming connection", error)
+        else:
+            # It holds the frame that holds the waiter that holds the error.
+            error.__traceback__ = None
 
     def _has_clients(self) -> bool:
         return bool(self._open)
 
     def _clients(self) -> Collection[Any]:
-        return [sock.transport for sock in self._open if sock.transport is not None]
+        return [
+            Handshake(sock.waiter) if sock.transport is None else sock.transport for _, sock in self._living()
+        ]
+
+    def _living(self) -> list[tuple[int, Served]]:
+        return [(key, sock) for key, reference in self._open.items() if (sock := reference()) is not None]
+
+
+class Handshake:
+    """A client whose TLS handshake is under way, for those who end clients."""
+
+    def __init__(self, waiter: asyncio.Future[Any] | None) -> None:
+        self._waiter = waiter
+
+    def close(self) -> None:
+        """End the connection at once: there is nothing to send."""
+        if self._waiter is not None:
+            self._waiter.cancel()
+
+    abort = close

@@ -113,6 +113,17 @@ impl Connection {
         }
     }
 
+    /// Return what is known about this connection, without its fd and its place.
+    fn without_place(&self, py: Python<'_>) -> Self {
+        Self {
+            fd: Mutex::new(None),
+            given: AtomicI32::new(-1),
+            header: self.header(py),
+            peer: self.peer.clone(),
+            permit: Mutex::new(None),
+        }
+    }
+
     /// The address family, as the socket module numbers it.
     #[getter]
     fn family(&self) -> i32 {
