@@ -30,6 +30,9 @@ pub struct MqttOptions {
     pub keepalive_factor: f64,
     /// How fast one session may publish; all of the rates hold. None means no limit.
     pub publish: Vec<PublishRate>,
+    /// Whether each packet of a client is checked whole before it goes on, for a server that does not check itself. Otherwise
+    /// a packet goes on while it comes, and its fixed header is checked alone.
+    pub strict: bool,
     /// Notices within about this time that the client's machine has gone (TCP keep-alive, `TCP_USER_TIMEOUT`).
     pub keepalive: Option<Duration>,
 }
@@ -57,6 +60,7 @@ impl Default for MqttOptions {
             max_send_buffer: 1024 * 1024,
             keepalive_factor: 1.5,
             publish: Vec::new(),
+            strict: false,
             keepalive: Some(Duration::from_secs(30)),
         }
     }

@@ -21,8 +21,15 @@ pub(super) struct Down {
     is_torn: bool,
     /// The client does not take what waits for it.
     stuck: Option<Stuck>,
-    /// What the server's connection has broken with.
-    pub(super) trouble: Option<String>,
+    /// Boxed: most sessions end without.
+    pub(super) words: Option<Box<LastWords>>,
+}
+
+/// What is known of the end.
+#[derive(Debug, Default)]
+pub(super) struct LastWords {
+    /// What a connection has broken with.
+    pub(super) trouble: String,
     /// What the server has said in its DISCONNECT.
     pub(super) server_code: Option<u8>,
     pub(super) reason_string: Option<String>,
@@ -37,16 +44,11 @@ struct Stuck {
 
 impl Down {
     pub(super) fn new(framing: Framing, behind: Vec<u8>) -> Self {
-        Self {
-            framing,
-            behind,
-            is_over: false,
-            is_torn: false,
-            stuck: None,
-            trouble: None,
-            server_code: None,
-            reason_string: None,
-        }
+        Self { framing, behind, is_over: false, is_torn: false, stuck: None, words: None }
+    }
+
+    fn words(&mut self) -> &mut LastWords {
+        self.words.get_or_insert_default()
     }
 
     pub(super) fn stuck_since(&self) -> Option<Instant> {
@@ -136,7 +138,9 @@ impl Relay {
     fn server_is_gone(&mut self, error: Option<WireError>) {
         self.down.is_over = true;
         self.down.is_torn = !self.down.framing.at_boundary();
-        self.down.trouble = error.map(|error| error.to_string());
+        if let Some(error) = error {
+            self.down.words().trouble = error.to_string();
+        }
         self.up.stop();
         self.farewell.get_or_insert(Farewell::Due(None));
         // For the client, which may not have taken all.
@@ -146,7 +150,7 @@ impl Relay {
     /// The client does not take what it is sent. What it has sent itself is still to be read: a DISCONNECT, perhaps.
     fn client_takes_no_more(&mut self, error: &WireError) {
         self.is_client_lost = true;
-        self.down.trouble.get_or_insert_with(|| error.to_string());
+        self.down.words().trouble = error.to_string();
         self.set_deadline(GRACE);
     }
 
@@ -155,8 +159,9 @@ impl Relay {
         // It may have begun in an earlier piece; then its code is not known.
         let packet = start.and_then(|start| whole.get(start..)).unwrap_or_default();
         if let Ok(packet) = Disconnect::decode(packet, self.version, Sender::Server) {
-            self.down.server_code = Some(packet.code());
-            self.down.reason_string = packet.reason_string().map(str::to_owned);
+            let words = self.down.words();
+            words.server_code = Some(packet.code());
+            words.reason_string = packet.reason_string().map(str::to_owned);
         }
     }
 

@@ -102,7 +102,12 @@ impl Relay {
         let now = Instant::now();
         let framing = |sender| Framing::new(Limits::new(sender, version, options.mqtt.max_packet_size));
         let mut relay = Self {
-            up: Up::new(framing(Sender::Client), Pace::new(&options.mqtt.publish, now), beginning.early),
+            up: Up::new(
+                framing(Sender::Client),
+                options.mqtt.strict,
+                Pace::new(&options.mqtt.publish, now),
+                beginning.early,
+            ),
             down: Down::new(framing(Sender::Server), beginning.behind),
             handle: beginning.handle,
             listening: beginning.listening,
@@ -236,7 +241,8 @@ impl Relay {
     /// Takes the session apart when it is over.
     pub(crate) fn into_over(self) -> Over {
         let Self { end, is_client_lost, client, down, .. } = self;
-        let trouble = down.trouble.unwrap_or_default();
+        let words = down.words.map(|words| *words).unwrap_or_default();
+        let trouble = words.trouble;
         let has_no_reason = end.is_none();
         let ending = end.unwrap_or_else(|| {
             let cause = match (is_client_lost, trouble.is_empty()) {
@@ -250,8 +256,8 @@ impl Relay {
         Over {
             ending,
             is_closed_by_server: has_no_reason && !is_client_lost,
-            server_code: down.server_code,
-            reason_string: down.reason_string,
+            server_code: words.server_code,
+            reason_string: words.reason_string,
             client: (!is_client_lost).then_some(client),
         }
     }
@@ -301,3 +307,6 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// How long both sides may take to close after the client's DISCONNECT.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use proxyproto_mqtt::{Fault, Framing, PacketType};
+use proxyproto_mqtt::{Fault, Framing, PacketType, Status, Strict};
 use tokio::time::Instant;
 
 use super::pace::Pace;
@@ -14,9 +14,13 @@ use crate::wire::{CHUNK, Got, Scratch, WireError};
 /// The state of the direction.
 pub(super) struct Up {
     framing: Framing,
+    /// Whether packets are checked when they are whole, before they go on.
+    is_strict: bool,
     pace: Option<Box<Pace>>,
     /// What has been read and waits to go on.
     held: Vec<u8>,
+    /// It waits for the rest of its packet, which must be whole before it goes on.
+    holds_partial: bool,
     state: State,
     /// When the packet has begun that is not whole yet.
     pub(super) partial_since: Option<Instant>,
@@ -36,9 +40,17 @@ enum State {
 }
 
 impl Up {
-    pub(super) fn new(framing: Framing, pace: Option<Pace>, early: Vec<u8>) -> Self {
-        let pace = pace.map(Box::new);
-        Self { framing, pace, held: early, state: State::Open, partial_since: None, paused_until: None }
+    pub(super) fn new(framing: Framing, is_strict: bool, pace: Option<Pace>, early: Vec<u8>) -> Self {
+        Self {
+            framing,
+            is_strict,
+            pace: pace.map(Box::new),
+            held: early,
+            holds_partial: false,
+            state: State::Open,
+            partial_since: None,
+            paused_until: None,
+        }
     }
 
     /// Nothing more goes on.
@@ -61,9 +73,14 @@ impl Up {
         self.state == State::Over
     }
 
-    /// Whether something that has been read waits to go on.
+    /// Whether something that has been read waits to go on, for whatever but more bytes.
     pub(super) fn is_held(&self) -> bool {
-        !self.held.is_empty()
+        !self.held.is_empty() && !self.holds_partial
+    }
+
+    /// What has come of a packet that must be whole before it goes on.
+    fn take_partial(&mut self) -> Vec<u8> {
+        if std::mem::take(&mut self.holds_partial) { std::mem::take(&mut self.held) } else { Vec::new() }
     }
 }
 
@@ -118,27 +135,40 @@ impl Relay {
 
     /// Passes on what may go on, holds what must wait, and ends the session for what must not come.
     fn pass_up(&mut self, cx: &mut Context<'_>, bytes: &[u8], encoded: &mut Vec<u8>) {
-        let mut counts = PacketCounts::default();
-        let was_whole = self.up.framing.at_boundary();
-        let (passes, scanned) = match self.up.pace {
-            None => self.up.scan(bytes, &mut counts),
-            Some(_) => self.scan_paced(bytes, &mut counts),
+        // Appended in place: a large packet that comes in small pieces is copied once.
+        let mut joined = self.up.take_partial();
+        let had_partial = !joined.is_empty();
+        let bytes = if had_partial {
+            joined.extend_from_slice(bytes);
+            joined.as_slice()
+        } else {
+            bytes
         };
-        let (passing, waiting) = bytes.split_at_checked(passes).unwrap_or((bytes, &[]));
+        let was_whole = self.up.framing.at_boundary() && !had_partial;
+        let mut counts = PacketCounts::default();
+        let scanned = match (self.up.is_strict, &self.up.pace) {
+            (true, _) => self.scan_strict(bytes, &mut counts),
+            (false, Some(_)) => self.scan_paced(bytes, &mut counts),
+            (false, None) => self.up.scan(bytes, &mut counts),
+        };
+        let (passing, rest) = bytes.split_at_checked(scanned.passes).unwrap_or((bytes, &[]));
         self.count(Direction::In, passing.len(), &counts);
         if self.server.send(cx, passing, encoded).is_err() {
             return self.server_takes_no_more();
         }
-        if let Err(Fault { reason, detail, .. }) = scanned {
+        if let Some(Fault { reason, detail, .. }) = scanned.fault {
             return self.end(reason.into(), detail.to_string());
         }
         if counts.of(PacketType::Disconnect) > 0 {
             return self.client_says_goodbye();
         }
-        if !waiting.is_empty() {
-            self.hold(cx, waiting, encoded);
+        if scanned.waits {
+            self.hold(cx, rest, encoded);
+        } else {
+            self.up.holds_partial = !rest.is_empty();
+            self.up.held = if had_partial && passing.is_empty() { joined } else { rest.to_vec() };
         }
-        if self.up.framing.at_boundary() {
+        if self.up.framing.at_boundary() && !self.up.holds_partial {
             self.up.partial_since = None;
         } else if was_whole || counts.sum() > 0 || self.up.partial_since.is_none() {
             self.up.partial_since = Some(self.last_seen);
@@ -147,23 +177,43 @@ impl Relay {
     }
 
     /// As [`Up::scan`], but it stops in front of a PUBLISH that has to wait.
-    fn scan_paced(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> (usize, Result<(), Fault>) {
-        let mut passed = 0;
+    fn scan_paced(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
+        let mut passes = 0;
         let mut whole = 0;
-        while let Some(rest) = bytes.get(passed..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = bytes.get(passes..).filter(|rest| !rest.is_empty()) {
             if self.up.framing.at_boundary() {
-                whole = passed;
+                whole = passes;
                 if is_publish(rest) && !self.may_publish() {
-                    break;
+                    return Scanned { passes, waits: true, fault: None };
                 }
             }
-            let piece = self.up.next_piece(rest);
+            let piece = next_piece(&self.up.framing, rest);
             if let Err(fault) = self.up.framing.scan(piece, |packet| counts.count(packet.packet_type())) {
-                return (whole, Err(fault));
+                return Scanned { passes: whole, waits: false, fault: Some(fault) };
             }
-            passed += piece.len();
+            passes += piece.len();
         }
-        (passed, Ok(()))
+        Scanned { passes, waits: false, fault: None }
+    }
+
+    /// As [`scan_paced`](Self::scan_paced), of whole packets, which it checks to their last byte.
+    fn scan_strict(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
+        let strict = Strict::new(self.version, self.options.mqtt.max_packet_size);
+        let mut passes = 0;
+        while let Some(rest) = bytes.get(passes..).filter(|rest| !rest.is_empty()) {
+            match strict.read(rest) {
+                Ok(Status::Partial { .. }) => break,
+                Ok(Status::Complete(_)) if is_publish(rest) && !self.may_publish() => {
+                    return Scanned { passes, waits: true, fault: None };
+                }
+                Ok(Status::Complete(header)) => {
+                    counts.count(header.packet_type());
+                    passes += header.size() as usize;
+                }
+                Err(fault) => return Scanned { passes, waits: false, fault: Some(fault) },
+            }
+        }
+        Scanned { passes, waits: false, fault: None }
     }
 
     /// Whether a PUBLISH may go on now, and then counts it. A pause lasts half the keep-alive at most: longer, and the
@@ -223,16 +273,22 @@ impl Relay {
     }
 }
 
+/// What has been found in a piece of the stream.
+struct Scanned {
+    /// How many bytes go on.
+    passes: usize,
+    /// Behind them is a PUBLISH that has to wait.
+    waits: bool,
+    /// What is wrong behind the bytes that go on.
+    fault: Option<Fault>,
+}
+
 impl Up {
-    /// Counts the packets that end in these bytes. Gives how many of them may go on, and what is wrong behind those.
-    fn scan(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> (usize, Result<(), Fault>) {
+    /// Counts the packets that end in these bytes.
+    fn scan(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
         let scanned = self.framing.scan(bytes, |packet| counts.count(packet.packet_type()));
         let passes = if scanned.is_ok() { bytes.len() } else { self.framing.boundary() };
-        (passes, scanned)
-    }
-
-    fn next_piece<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
-        next_piece(&self.framing, rest)
+        Scanned { passes, waits: false, fault: scanned.err() }
     }
 }
 

@@ -9,11 +9,14 @@
 )]
 
 mod answers;
+mod channel;
 mod connecting;
 mod ending;
 mod packets;
+mod random;
 mod rig;
 mod secure;
 mod tls;
+mod unix;
 mod way;
 mod websocket;
