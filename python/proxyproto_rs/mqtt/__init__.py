@@ -1,5 +1,7 @@
 """An MQTT broker behind proxies: sessions, refusals, blocks and logs carry the client's real address."""
 
+from typing import TYPE_CHECKING
+
 from .backend.protocol import Backend, Link
 from .config import BrokerConfig, ConfigError
 from .front.gate import Gate
@@ -8,11 +10,13 @@ from .model.events import Observer, RefusedClient
 from .model.paging import Page
 from .model.records import BlockedClient, BlockQuery, UnauthorizedClient, UnauthorizedQuery
 from .model.session_record import SessionRecord
-from .policy.passwords import PasswordFile
 from .service import BrokerService
 from .store.protocol import Store, StoreError
 from .tables.session_query import SessionQuery
 from .tables.sessions import Sessions, SessionView
+
+if TYPE_CHECKING:
+    from .policy.passwords import PasswordFile
 
 __all__ = [
     "Backend",
@@ -38,3 +42,11 @@ __all__ = [
     "UnauthorizedClient",
     "UnauthorizedQuery",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "PasswordFile":  # amqtt's plugin: who has servers behind needs no amqtt
+        from .policy.passwords import PasswordFile
+
+        return PasswordFile
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .backend.amqtt.shared import broker_of
 from .config import ConfigError, Problem
 from .listening import context_of
+from .policy.password_table import PasswordFileError, read_passwords
 from .store.protocol import StoreError
 from .store.sqlite.file import check_file, sqlite_path
 from .telling.audit import check_audit_file
@@ -28,15 +28,30 @@ async def check(config: BrokerConfig) -> None:
             context_of(listener)
         except ConfigError as wrong:
             problems += wrong.problems
-    try:
-        broker = broker_of(config.amqtt, config.listeners)
-    except ConfigError as wrong:
-        problems += wrong.problems
-    else:
-        await broker.plugins_manager.close()
+    problems += await _amqtt(config) if config.backend is None else _password_files(config)
     problems += _files(config)
     if problems:
         raise ConfigError(problems)
+
+
+async def _amqtt(config: BrokerConfig) -> tuple[Problem, ...]:
+    from .backend.amqtt.shared import broker_of
+
+    try:
+        broker = broker_of(config.amqtt, config.listeners)
+    except ConfigError as wrong:
+        return tuple(wrong.problems)
+    await broker.plugins_manager.close()
+    return ()
+
+
+def _password_files(config: BrokerConfig) -> Iterator[Problem]:
+    for position, source in enumerate(config.auth):
+        if source.file is not None:
+            try:
+                read_passwords(source.file)
+            except PasswordFileError as wrong:
+                yield Problem("", ("auth", position, "file"), str(wrong))
 
 
 def _files(config: BrokerConfig) -> Iterator[Problem]:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from .model.packet_types import PACKET_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
+
+    from proxyproto_rs._core import _ServerNumbers
 
     from .telling.metrics import Metrics
 
@@ -40,6 +47,9 @@ class Sources(Protocol):
     def blocked(self) -> Mapping[str, int]:
         """The number of active blocks, by type."""
 
+    def servers(self) -> Sequence[_ServerNumbers]:
+        """The servers behind, if there are any."""
+
     def totals(self) -> Mapping[str, int]:
         """The totals `unauthorized_clients`, `unauthorized_dropped`, `auto_blocks` and `audit_dropped`."""
 
@@ -56,6 +66,7 @@ class BrokerCollector(Collector):
         yield from self._clients()
         yield from self._traffic()
         yield from self._tables()
+        yield from self._upstream()
 
     def _acceptors(self) -> Iterator[Metric]:
         connections = CounterMetricFamily(
@@ -142,6 +153,33 @@ class BrokerCollector(Collector):
             ("audit_dropped", "Audit lines that could not be written"),
         ):
             yield CounterMetricFamily(f"proxyproto_mqtt_{name}", text, value=totals[name])
+
+    def _upstream(self) -> Iterator[Metric]:
+        servers = self._sources.servers()
+        if not servers:
+            return
+        labels = ("server",)
+        up = GaugeMetricFamily(
+            "proxyproto_mqtt_upstream_up", "Whether the server answers its checks", labels=labels
+        )
+        connections = GaugeMetricFamily(
+            "proxyproto_mqtt_upstream_connections", "Clients of the server", labels=labels
+        )
+        seconds = SummaryMetricFamily(
+            "proxyproto_mqtt_upstream_connect_seconds",
+            "From connecting to the server's CONNACK",
+            labels=labels,
+        )
+        failures = CounterMetricFamily(
+            "proxyproto_mqtt_upstream_failures", "CONNECTs that the server has not answered", labels=labels
+        )
+        for server in servers:
+            label = (server["address"],)
+            up.add_metric(label, server["is_up"])
+            connections.add_metric(label, server["connections"])
+            seconds.add_metric(label, server["answered"], server["connect_seconds"])
+            failures.add_metric(label, server["failures"])
+        yield from (up, connections, seconds, failures)
 
 
 def registry(sources: Sources) -> CollectorRegistry:

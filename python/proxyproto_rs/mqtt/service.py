@@ -10,22 +10,23 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from amqtt.broker import Broker
 from typing_extensions import Self
 
 from proxyproto_rs import ListenerStats
 
-from .backend.amqtt.backend import AmqttBackend
-from .backend.amqtt.shared import broker_of
-from .config import BrokerConfig, ConfigError, Loaded
+from .config import BrokerConfig, ConfigError, Loaded, Problem
 from .config.broker import refuse_unusable
 from .config.reload import changed_sections, refuse_what_needs_a_restart
+from .front.front import Front
 from .front.gate import Gate
 from .listening import Listening, context_of
+from .model.connection import Connection
+from .model.login import Login
 from .model.session_record import SessionRecord
 from .policy.access import AccessRules
 from .policy.checks import Checks
-from .policy.passwords import reread_password_files
+from .policy.password_checker import reread_password_files
+from .policy.password_table import PasswordFileError
 from .store.protocol import Store
 from .store.sqlite.file import sqlite_path
 from .store.sqlite.store import SqliteStore
@@ -60,9 +61,12 @@ class BrokerService:
         store: Used instead of the SQLite file that the configuration names. It is closed at the end too.
     """
 
-    broker: Broker
-    """amqtt's broker. It exists once the service has started."""
+    broker: Any
+    """amqtt's Broker. It exists once the service has started, without a `backend`."""
     gate: Gate
+    """The front of amqtt. It exists once the service has started, without a `backend`."""
+    front: Front | Gate
+    """What decides about logins: `gate`, or the front of the servers of `backend.upstream`."""
     sessions: Sessions
     unauthorized: Unauthorized
     blocked: Blocked
@@ -125,17 +129,8 @@ class BrokerService:
         self._recorder = self._make_recorder()
         self.blocked.events = BlockConsequences(self._recorder, self._end_forbidden)
         self._protect(config)
-        self.broker = broker_of(config.amqtt, config.listeners)
-        self.gate = Gate(
-            AmqttBackend(self.broker),
-            mqtt=config.mqtt,
-            limits=config.limits,
-            checks=(self._checks.connect,),
-            observer=self._recorder,
-            node_id=self.node_id,
-            session_expiry=config.amqtt.session_expiry_interval,
-        )
-        self.sessions = self.gate.sessions
+        self.front = self._make_front(config)
+        self.sessions = self.front.sessions
         self.sessions.operated = self.unauthorized.operated = self._recorder.operated
         self.listening = {
             name: Listening(
@@ -152,16 +147,18 @@ class BrokerService:
             open_port.door.counts = self.metrics.listener(name)
             stack.callback(open_port.close)
             open_port.bind()
+        await self._start_front(stack)
         self.sources = self._make_sources()
         self._keep_running(stack, "unauthorized clients", self.unauthorized.run())
         self._keep_running(stack, "blocked clients", self.blocked.run())
-        await self.gate.backend.start()
-        stack.push_async_callback(self.gate.backend.stop)
         self._keep_running(stack, "housekeeping", self._keep_house())
         stack.push_async_callback(self._close_gate)
         for open_port in self.listening.values():
             assert open_port.listener is not None
-            await self.gate.open(open_port.listener, open_port.door)
+            if isinstance(self.front, Front):
+                self.front.open(open_port.listener, open_port.door)
+            else:
+                await self.front.open(open_port.listener, open_port.door)
 
     # Operators call these.
 
@@ -232,8 +229,11 @@ class BrokerService:
             asyncio.get_running_loop().run_in_executor(None, replaced.close)
         self._audit.reopen()
         self._checks.rules = rules
-        self.gate.mqtt = new.mqtt
-        self.gate.change_limits(new.limits)
+        if isinstance(self.front, Front):
+            self.front.change(new)
+        else:
+            self.front.mqtt = new.mqtt
+            self.front.change_limits(new.limits)
         self.unauthorized.config = new.unauthorized
         self.blocked.config = new.blocked
         self._auto_block.config = new.auto_block
@@ -246,15 +246,23 @@ class BrokerService:
     # who may stay
 
     def _is_forbidden(self, session: SessionRecord) -> bool:
-        connection, address = session.connection, session.connection.client[0]
+        return self._forbids(session.connection, session.client_id, session.username)
+
+    def _is_forbidden_to_enter(self, login: Login) -> bool:
+        return self._forbids(login.connection, login.connect.client_id, login.username)
+
+    def _forbids(self, connection: Connection, client_id: str, username: str | None) -> bool:
+        address = connection.client[0]
         if connection.is_proxy_itself:
             return False
         return self.listening[connection.listener].forbids(address) or self._checks.forbid(
-            session.client_id, session.username, connection.listener, address
+            client_id, username, connection.listener, address
         )
 
     def _end_forbidden(self) -> None:
         self.sessions.end_where("blocked", self._is_forbidden)
+        if isinstance(self.front, Front):
+            self.front.end_logins("blocked", self._is_forbidden_to_enter)
 
     def _protect(self, config: BrokerConfig) -> None:
         proxies = [
@@ -286,16 +294,53 @@ class BrokerService:
             analytics=self._analytics,
         )
 
+    def _make_front(self, config: BrokerConfig) -> Front | Gate:
+        checks = (self._checks.connect,)
+        if config.backend is not None:
+            return Front(config, checks=checks, observer=self._recorder, node_id=self.node_id)
+        from .backend.amqtt.backend import AmqttBackend
+        from .backend.amqtt.shared import broker_of
+
+        self.broker = broker_of(config.amqtt, config.listeners)
+        self.gate = Gate(
+            AmqttBackend(self.broker),
+            mqtt=config.mqtt,
+            limits=config.limits,
+            checks=checks,
+            observer=self._recorder,
+            node_id=self.node_id,
+            session_expiry=config.amqtt.session_expiry_interval,
+        )
+        return self.gate
+
+    async def _start_front(self, stack: contextlib.AsyncExitStack) -> None:
+        """Start what serves clients. It is stopped by `_close_gate`, which is pushed later, and by what is pushed here."""
+        if isinstance(self.front, Front):
+            try:
+                await self.front.start()
+            except PasswordFileError as wrong:
+                raise ConfigError([Problem("", ("auth",), str(wrong))]) from None
+            stack.push_async_callback(self.front.close)
+        else:
+            await self.front.backend.start()
+            stack.push_async_callback(self.front.backend.stop)
+
+    def _publish_delays(self) -> int:
+        if isinstance(self.front, Gate):
+            return self.front.publish_delays
+        return sum(numbers["publish_delays"] for numbers in self.front.numbers()["listeners"].values())
+
     def _make_sources(self) -> BrokerSources:
         return BrokerSources(
             metrics=self.metrics,
             sessions=self.sessions,
-            publish_delays=lambda: self.gate.publish_delays,
+            publish_delays=self._publish_delays,
             stats=self.stats,
             unauthorized=self.unauthorized,
             blocked=self.blocked,
             auto_block=self._auto_block,
             audit=self._audit,
+            relayed=self.front.numbers if isinstance(self.front, Front) else None,
         )
 
     def _sample(self) -> None:
@@ -326,7 +371,7 @@ class BrokerService:
         self._audit.write("broker.stopping")
         for open_port in self.listening.values():
             open_port.close()
-        await self.gate.close()
+        await self.front.close()
         self._recorder.flush(everything=True)
 
     async def _close_audit(self) -> None:

@@ -484,6 +484,8 @@ impl Shared {
 
     /// Closes everything but the ready connections, in the calling thread.
     pub(crate) fn close(&self) {
+        // First, or the task would take the socket that stops listening for one that is broken, and say so.
+        self.phase.fetch_max(Phase::Closed as u8, Ordering::AcqRel);
         if self.bound_by_us {
             self.backlog.stop();
         }

@@ -2,78 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import select
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mqtt.peers import CLIENT, DISCONNECT, WELCOME, connack, connect, publish
-from proxyproto_rs import Header, IncompleteHeader, Listener, parse
+from proxyproto_rs import Header, Listener
 from proxyproto_rs._core import Ended, Gateway, ListenerReport, Login, Refused, ServerChange, Welcomed
+
+from .scripted_server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WAIT = 10.0
-
-
-class Server:
-    """A server that answers each CONNECT as the test says, and keeps what it got."""
-
-    def __init__(self, answer: bytes = WELCOME) -> None:
-        self.answer = answer
-        self.headers: list[Header] = []
-        self.connects: list[bytes] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self._connections: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(WAIT)
-        for connection in self._connections:
-            connection.close()
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._socket.accept()
-                self._connections.append(connection)
-                with contextlib.suppress(ConnectionError):  # a check may reset its connection
-                    self._greet(connection)
-
-    def _greet(self, connection: socket.socket) -> None:
-        received = b""
-        while True:
-            chunk = connection.recv(65536)
-            if not chunk:
-                return  # a check
-            received += chunk
-            with contextlib.suppress(IncompleteHeader):
-                header, size = parse(received)
-                if len(received) > size + 1 and len(received) == size + 2 + received[size + 1]:
-                    break
-        self.headers.append(header)
-        self.connects.append(received[size:])
-        connection.sendall(self.answer)
-        threading.Thread(target=_until_it_ends, args=(connection,), daemon=True).start()
-
-
-def _until_it_ends(connection: socket.socket) -> None:
-    """Close the connection after a DISCONNECT, as brokers do."""
-    with contextlib.suppress(OSError):
-        while (received := connection.recv(65536)) and not received.endswith(DISCONNECT):
-            pass
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Front:

@@ -145,6 +145,8 @@ def test_the_row_as_json() -> None:
         "clientPort": 50123,
         "username": "user",
         "mqttVersion": "MQTT_3_1_1",
+        "upstream": None,
+        "upstreamConnectMs": None,
         "listener": "tcp",
         "proxyIpAdr": "10.0.0.9",
         "proxyPort": 4711,

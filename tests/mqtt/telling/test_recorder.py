@@ -161,7 +161,7 @@ async def test_a_refused_client_is_a_row(parts: Parts) -> None:
 GATE = [
     "bad-credentials", "auth-error", "blocked", "access-denied", "cert-required", "protocol-version",
     "identifier-rejected", "malformed-connect", "no-connect", "closed-early", "tls-failed", "ws-failed",
-    "too-many-sessions", "busy",
+    "too-many-sessions", "busy", "packet-too-large", "upstream-unavailable", "upstream-refused", "broker-error",
 ]  # fmt: skip
 COUNTED = ["bad-credentials", "cert-required", "malformed-connect"]
 UNRECORDED = [
@@ -187,6 +187,8 @@ def test_the_table_of_reasons_is_the_specifications() -> None:
         "protocol-version": 1,
         "identifier-rejected": 2,
         "too-many-sessions": 3,
+        "upstream-unavailable": 3,
+        "broker-error": 3,
     }
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ..model.events import Action
-from ..model.login import Login
+from ..model.login import Connect, Login
 
 
 class Link(Login, Protocol):
     """One client, as the backend sees it."""
 
+    connect: Connect
     certificate_is_login: bool
     """The certificate has proved the name, so no plugin is asked about the password."""
     ssl_object: Any

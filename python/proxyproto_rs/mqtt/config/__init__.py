@@ -16,18 +16,23 @@ from .sections import (
     MqttConfig,
     UnauthorizedConfig,
 )
+from .upstream import AuthConfig, BackendConfig, CheckConfig, HttpAuthConfig, UpstreamConfig
 from .values import Bind, Rate
 
 __all__ = [
     "AccessRule",
     "AmqttConfig",
     "AuditConfig",
+    "AuthConfig",
     "AutoBlockConfig",
+    "BackendConfig",
     "Bind",
     "BlockedConfig",
     "BrokerConfig",
+    "CheckConfig",
     "ConfigError",
     "ForwardedConfig",
+    "HttpAuthConfig",
     "HttpConfig",
     "IdentityConfig",
     "LimitsConfig",
@@ -40,6 +45,7 @@ __all__ = [
     "Rate",
     "TlsConfig",
     "UnauthorizedConfig",
+    "UpstreamConfig",
     "WebSocketConfig",
     "load",
 ]

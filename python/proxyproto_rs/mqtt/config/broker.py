@@ -15,7 +15,7 @@ from .errors import ConfigError, Path, Problem
 from .inheritance import resolve, written_at
 from .listener import ListenerConfig, ProxyConfig, TlsConfig
 from .loading import read, validate
-from .rules import check
+from .rules import Behind, check
 from .section import Section
 from .sections import (
     AccessRule,
@@ -31,7 +31,8 @@ from .sections import (
     UnauthorizedConfig,
 )
 from .source import Source
-from .values import Mode
+from .upstream import Auth, AuthConfig, BackendConfig
+from .values import Bool, Count, Mode
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -44,6 +45,10 @@ class BrokerConfig(Section):
     """
 
     node_id: str = ""
+    workers: Count = 0
+    backend: BackendConfig | None = None
+    auth: Auth = (AuthConfig(upstream=True),)
+    forward_password: Bool = True
     proxy_protocol: Mode = "off"
     proxy: ProxyConfig = ProxyConfig()
     listeners: dict[str, ListenerConfig] = Field(min_length=1)
@@ -173,7 +178,14 @@ def refuse_unusable(config: BrokerConfig) -> None:
     """Check a configuration that was made in code. Raises ConfigError with every broken rule."""
     if config.loaded_from is not None:
         return  # `load` has checked it, and knows what the variables have closed
-    access = enumerate(config.access)
-    findings = list(check(config.listeners.values(), config.amqtt, access, config.listeners))
+    findings = list(
+        check(
+            config.listeners.values(),
+            config.amqtt,
+            enumerate(config.access),
+            config.listeners,
+            behind=Behind(config.backend, config.auth, config.mqtt),
+        )
+    )
     if findings:
         raise ConfigError(Problem("", finding.path, finding.text) for finding in findings)

@@ -12,9 +12,10 @@ from .errors import ConfigError, Problem
 from .inheritance import resolve
 from .listener import ListenerConfig
 from .messages import text_of
-from .rules import ANONYMOUS, Finding, check
-from .sections import AccessRule, AmqttConfig
+from .rules import ANONYMOUS, Behind, Finding, check
+from .sections import AccessRule, AmqttConfig, MqttConfig
 from .source import Source, read_yaml
+from .upstream import AuthConfig, BackendConfig, as_list
 from .variables import Overlay
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Source:
 
 
 def _let_everybody_in(tree: dict[str, Any]) -> list[str]:
+    if tree.get("backend") is not None:
+        return ["--allow-anonymous changes nothing: the servers of backend.upstream decide"]
     amqtt = tree.setdefault("amqtt", {})
     plugins = amqtt.setdefault("plugins", {}) if isinstance(amqtt, dict) else None
     if not isinstance(plugins, dict) or plugins:
@@ -98,7 +101,20 @@ def _check_parts(source: Source) -> list[Finding]:
             _valid(AmqttConfig, resolved.get("amqtt") or {}),
             [(position, rule) for position, rule in enumerate(access) if rule is not None],
             names,
+            behind=_behind(resolved),
         )
+    )
+
+
+def _behind(tree: Mapping[str, Any]) -> Behind:
+    backend = None if tree.get("backend") is None else _valid(BackendConfig, tree["backend"])
+    auth = as_list(tree.get("auth") or ())
+    sources = [_valid(AuthConfig, one) for one in auth] if isinstance(auth, (list, tuple)) else [None]
+    return Behind(
+        backend,
+        None if None in sources else tuple(one for one in sources if one is not None),
+        _valid(MqttConfig, tree.get("mqtt") or {}),
+        is_broken=backend is None and tree.get("backend") is not None,
     )
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .broker import BrokerConfig, Loaded
 
-_FIXED = (("node_id",), ("store",), ("amqtt",))
+_FIXED = (("node_id",), ("store",), ("amqtt",), ("workers",), ("auth",))
 _FIXED_IN_LISTENER = (
     ("type",),
     ("bind",),
@@ -37,6 +37,8 @@ def needs_restart(old: BrokerConfig, new: BrokerConfig) -> Iterator[tuple[Path, 
     for path in _FIXED:
         if _value(old, path) != _value(new, path):
             yield path, _changed(old, new, path)
+    if (old.backend is None) != (new.backend is None):
+        yield ("backend",), "is another: this needs a restart"
     for name in old.listeners.keys() | new.listeners.keys():
         if name not in new.listeners:
             yield ("listeners", name), "is gone: closing a listener needs a restart"
@@ -74,4 +76,6 @@ def _value(config: BrokerConfig, path: Path) -> Any:
 def _changed(old: BrokerConfig, new: BrokerConfig, path: Path) -> str:
     if path == ("amqtt",):
         return "has changed, and amqtt cannot reload: this needs a restart"
+    if path == ("auth",):
+        return "has changed: this needs a restart"
     return f"has changed from {_value(old, path)} to {_value(new, path)}: this needs a restart"

@@ -49,6 +49,8 @@ def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
 
 
 def _masked(path: Path, value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
     if isinstance(value, SecretStr) or (value is not None and any(is_secret(part) for part in path)):
         return MASK
     return _CREDENTIALS.sub(f"://{MASK}@", value) if isinstance(value, str) else value

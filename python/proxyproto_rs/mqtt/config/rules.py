@@ -7,14 +7,19 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxyproto_rs._core import Gateway
+
 from ..model.patterns import compile_globs
 from .errors import Path
+from .gateway import gateway_options
+from .sections import LimitsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .listener import ListenerConfig
-    from .sections import AccessRule, AmqttConfig
+    from .sections import AccessRule, AmqttConfig, MqttConfig
+    from .upstream import AuthConfig, BackendConfig, UpstreamConfig
 
 ANONYMOUS = "amqtt.plugins.authentication.AnonymousAuthPlugin"
 OURS = "proxyproto_rs.mqtt.PasswordFile"
@@ -28,11 +33,29 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What stands behind the front. A section that is not valid is None."""
+
+    backend: BackendConfig | None
+    auth: tuple[AuthConfig, ...] | None
+    mqtt: MqttConfig | None
+    is_broken: bool = False
+    """There is a backend, and it is not valid."""
+
+    @property
+    def upstream(self) -> UpstreamConfig | None:
+        """The servers, if there are any."""
+        return None if self.backend is None else self.backend.upstream
+
+
 def check(
     listeners: Iterable[ListenerConfig],
     amqtt: AmqttConfig | None,
     access: Iterable[tuple[int, AccessRule]],
     names: Iterable[str],
+    *,
+    behind: Behind,
 ) -> Iterator[Finding]:
     """Yield every broken rule.
 
@@ -45,8 +68,11 @@ def check(
         yield from _tls(listener)
         yield from _identity(listener)
     yield from _ports(listeners)
-    if amqtt is not None:
+    if behind.upstream is not None:
+        yield from _upstream(listeners, amqtt, behind)
+    elif amqtt is not None and not behind.is_broken:
         yield from _plugins(listeners, amqtt)
+        yield from _without_servers(behind)
     yield from _access(access, sorted(names))
 
 
@@ -152,6 +178,60 @@ def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Fi
             ("amqtt", "plugins"),
             f"holds no auth plugin: list one, such as {OURS}, or {ANONYMOUS} to let everybody in",
         )
+
+
+def _upstream(
+    listeners: list[ListenerConfig], amqtt: AmqttConfig | None, behind: Behind
+) -> Iterator[Finding]:
+    assert behind.upstream is not None
+    for listener in listeners:
+        if listener.type != "tcp":
+            yield Finding(
+                ("listeners", listener.name, "type"),
+                f"{listener.type} cannot be served with backend.upstream yet: let the proxy in front end TLS and"
+                " WebSocket, and serve tcp",
+            )
+    if behind.upstream.tls is not None:
+        yield Finding(("backend", "upstream", "tls"), "TLS towards the servers cannot be served yet")
+    if amqtt is not None and amqtt.plugins:
+        yield Finding(("amqtt",), "is not used with backend.upstream: keep one of the two")
+    for position, source in enumerate(behind.auth or ()):
+        if source.plugin is not None:
+            yield from _callable(("auth", position, "plugin"), source.plugin)
+    if behind.mqtt is not None:
+        try:
+            Gateway.check(gateway_options(behind.upstream, behind.mqtt, LimitsConfig(), 0))
+        except ValueError as wrong:
+            option, _, text = str(wrong).partition(": ")
+            where = option.split(".")
+            yield Finding(("backend", *where) if where[0] == "upstream" else tuple(where), text)
+
+
+def _without_servers(behind: Behind) -> Iterator[Finding]:
+    if behind.auth is not None and any(not source.upstream for source in behind.auth):
+        yield Finding(("auth",), "needs backend.upstream: amqtt's plugins stand under amqtt.plugins")
+
+
+def _callable(path: Path, text: str) -> Iterator[Finding]:
+    try:
+        found = import_callable(text)
+    except Exception as wrong:  # an import runs the module, which may raise anything
+        yield Finding(path, f"cannot be imported: {wrong}")
+    else:
+        if not callable(found):
+            yield Finding(path, f"{text} is not callable")
+
+
+def import_callable(text: str) -> object:
+    """Return what `module:name` names. Raises ImportError, or whatever the module raises."""
+    module, _, name = text.partition(":")
+    found: object = importlib.import_module(module)
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise ImportError(f"{module} has no {name}") from None
+    return found
 
 
 def _needs_no_password(listener: ListenerConfig) -> bool:

@@ -40,6 +40,8 @@ class MqttConfig(Section):
     connect_timeout: Duration = 10.0
     auth_timeout: Duration = 10.0
     packet_timeout: Duration = 30.0
+    send_timeout: Duration = 30.0
+    drain: Duration = 10.0
     max_connect_size: Size = 16384
     max_packet_size: Size = 65536
     max_send_buffer: Size = 1024 * 1024

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from proxyproto_rs import Header
+from proxyproto_rs._core import Arrival
 
 from .networks import parse_address
 
@@ -79,6 +80,25 @@ def connection_of(transport: Any, listener: str, header: Header | None, proxy_pe
     )
 
 
+def connection_of_arrival(arrival: Arrival) -> Connection:
+    """Describe a connection that the gateway serves."""
+    header, peer, forwarded = arrival.header, arrival.peername, arrival.forwarded
+    source = None if header is None else header.source
+    client = forwarded or (source if source is not None else peer)
+    destination = None if header is None else header.destination
+    tls = arrival.tls
+    return Connection(
+        session_id=arrival.session_id,
+        listener=arrival.listener,
+        client=address_text(client),
+        proxy=None if header is None and forwarded is None else address_text(peer),
+        destination=address_text(arrival.sockname if destination is None else destination),
+        header=header,
+        address_source="forwarded" if forwarded else "peer" if source is None else "header",
+        tls=_tls_here(*tls) if tls is not None else None if header is None else _tls_of_header(header),
+    )
+
+
 def address_text(name: Any) -> Address:
     """Return a socket's name as an Address, whatever its family."""
     if isinstance(name, tuple) and len(name) > 1:
@@ -89,6 +109,17 @@ def address_text(name: Any) -> Address:
     if isinstance(name, bytes):
         return (name.decode("utf-8", "backslashreplace"), 0)
     return (str(name or ""), 0)
+
+
+def _tls_here(version: str, cipher: str, sni: str | None, common_name: str | None) -> TlsInfo:
+    return TlsInfo(
+        ended_at="broker",
+        version=version,
+        cipher=cipher,
+        sni=sni,
+        client_cert_cn=common_name,
+        client_cert_verified=common_name is not None,
+    )
 
 
 def _tls_of_header(header: Header) -> TlsInfo | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from .connection import Connection
+from .login import MqttVersion
 from .session_record import SessionRecord
 
 Action = Literal["publish", "subscribe"]
@@ -21,6 +22,10 @@ class RefusedClient:
     client_id: str = ""
     username: str | None = None
     password_provided: bool = False
+    mqtt_version: MqttVersion | None = None
+    """None if no CONNECT was read."""
+    upstream: str | None = None
+    """The address of the server that has refused it."""
     quiet: bool = False
     """It is no client's attempt, but a health check, or a trusted peer that closed before its first byte.
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from .connection import Connection
 from .packet_types import CONNECT
+
+MqttVersion = Literal["MQTT_3_1", "MQTT_3_1_1", "MQTT_5"]
+"""The version, as TBMQ writes it."""
+
+NO_EXPIRY = 0xFFFF_FFFF
+"""The session expiry interval of a session that is kept for ever (MQTT 5, section 3.1.2.11.2)."""
 
 PROTOCOL_LEVEL = 4
 """MQTT 3.1.1."""
@@ -38,6 +44,16 @@ class Connect:
     username: str | None = None
     password: bytes | None = None
 
+    @property
+    def mqtt_version(self) -> MqttVersion:
+        """MQTT 3.1.1, as TBMQ writes it."""
+        return "MQTT_3_1_1"
+
+    @property
+    def session_expiry(self) -> int | None:
+        """0: the session ends with the connection. None: the broker keeps it as long as it wants."""
+        return 0 if self.clean_session else None
+
     def encode(self) -> bytes:
         """Encode the packet. A decoded one gives the bytes it came from, except for a client id that we chose."""
         flags = CLEAN if self.clean_session else 0
@@ -56,13 +72,48 @@ class Connect:
         return bytes((CONNECT << 4,)) + encode_length(len(body)) + body
 
 
+class Said(Protocol):
+    """What a CONNECT of any version says."""
+
+    @property
+    def mqtt_version(self) -> MqttVersion:
+        """The version, as TBMQ writes it."""
+
+    @property
+    def client_id(self) -> str:
+        """The client id."""
+
+    @property
+    def clean_session(self) -> bool:
+        """Whether an earlier session of this client id ends."""
+
+    @property
+    def keep_alive(self) -> int:
+        """Seconds. 0 means off."""
+
+    @property
+    def session_expiry(self) -> int | None:
+        """How long the session is kept after its connection, in seconds; None leaves it to the broker."""
+
+    @property
+    def username(self) -> str | None:
+        """The user name."""
+
+    @property
+    def password(self) -> bytes | None:
+        """The password."""
+
+
 class Login(Protocol):
     """A client that wants to come in, as the rules see it."""
 
     connection: Connection
-    connect: Connect
     username: str | None
     """The user name of the CONNECT, or the name in the client's certificate."""
+
+    @property
+    def connect(self) -> Said:
+        """Its CONNECT."""
 
 
 def encode_length(length: int) -> bytes:

@@ -34,6 +34,10 @@ REASONS = _table(
     ("malformed-connect", None, True, True),
     ("no-connect", None, True, False),
     ("closed-early", None, True, False),
+    ("packet-too-large", None, True, False),
+    ("upstream-unavailable", 3, True, False),
+    ("upstream-refused", None, True, False),  # the server's own answer is passed on
+    ("broker-error", 3, True, False),
     ("tls-failed", None, True, False),  # counts if the detail is bad-certificate: see `counts_for_block`
     ("ws-failed", None, True, False),
     # from the acceptor, under its names
@@ -91,5 +95,7 @@ DISCONNECT_REASONS = (
     "second-connect",
     "slow-consumer",
     "broker-error",
+    "upstream-closed",
+    "upstream-lost",
     "server-shutdown",
 )

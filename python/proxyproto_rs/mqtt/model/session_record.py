@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .connection import Connection
+from .login import MqttVersion
 from .paging import camel_case
 
 
@@ -21,6 +22,35 @@ class Traffic:
     last_received: float = 0.0
     """Loop time of the last bytes from the client."""
 
+    @property
+    def last_seen(self) -> float:
+        """When the last byte came from the client, in seconds since 1970."""
+        return time.time() - time.monotonic() + self.last_received
+
+
+class Transferred(Protocol):
+    """What has gone over a connection."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes from the client."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes to the client."""
+
+    @property
+    def packets_in(self) -> int:
+        """Packets from the client."""
+
+    @property
+    def packets_out(self) -> int:
+        """Packets to the client."""
+
+    @property
+    def last_seen(self) -> float:
+        """When the last byte came from the client, in seconds since 1970."""
+
 
 @dataclass(slots=True, kw_only=True)
 class SessionRecord:
@@ -29,7 +59,7 @@ class SessionRecord:
     client_id: str
     username: str | None
     connection: Connection
-    traffic: Traffic
+    traffic: Transferred
     node_id: str
     clean_start: bool
     keep_alive_seconds: int
@@ -42,6 +72,13 @@ class SessionRecord:
     disconnected_at: int = 0
     disconnect_reason: str | None = None
     detail: str = ""
+    mqtt_version: MqttVersion = "MQTT_3_1_1"
+    is_kept: bool = True
+    """Whether the session outlives the connection."""
+    upstream: str | None = None
+    """The address of the server that carries the session; None if this process does."""
+    upstream_connect_seconds: float | None = None
+    """The time from connecting to that server until its CONNACK."""
     subscriptions_count: int = 0
     """The number when it was last read. `Sessions.find` and `get` refresh it."""
 
@@ -60,7 +97,13 @@ class SessionRecord:
     @property
     def last_seen(self) -> int:
         """When the last byte came from the client."""
-        return int((time.time() - time.monotonic() + self.traffic.last_received) * 1000)
+        return int(self.traffic.last_seen * 1000)
+
+    @property
+    def upstream_connect_ms(self) -> float | None:
+        """`upstream_connect_seconds` in milliseconds."""
+        seconds = self.upstream_connect_seconds
+        return None if seconds is None else round(seconds * 1000, 3)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row for JSON, TBMQ's names first, then ours."""
@@ -83,7 +126,9 @@ class SessionRecord:
             "sessionEndTs": self.session_end_ts,
             "clientPort": connection.client[1],
             "username": self.username,
-            "mqttVersion": "MQTT_3_1_1",
+            "mqttVersion": self.mqtt_version,
+            "upstream": self.upstream,
+            "upstreamConnectMs": self.upstream_connect_ms,
             "listener": connection.listener,
             "proxyIpAdr": proxy[0],
             "proxyPort": proxy[1],

@@ -5,14 +5,28 @@ The gate asks before the plugins, and again under the client id's lock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..model.reasons import Refuse
 
 if TYPE_CHECKING:
     from ..config import LimitsConfig
     from ..model.login import Login
-    from ..tables.sessions import Kept, Sessions
+    from ..tables.sessions import Connected, Kept, Sessions
+
+
+class Occupied(Protocol):
+    """The sessions, as the limits count them."""
+
+    @property
+    def connected(self) -> int:
+        """How many clients are connected."""
+
+    def connected_from(self, address: str) -> int:
+        """How many clients are connected from one address."""
+
+    def client(self, client_id: str) -> Connected | None:
+        """Return the connected client with that id."""
 
 
 def check_owner(client: Login, sessions: Sessions, kept: Kept) -> None:
@@ -24,7 +38,7 @@ def check_owner(client: Login, sessions: Sessions, kept: Kept) -> None:
         raise Refuse("access-denied", "the session of this client id belongs to another user")
 
 
-def check_limits(client: Login, limits: LimitsConfig, sessions: Sessions) -> None:
+def check_limits(client: Login, limits: LimitsConfig, sessions: Occupied) -> None:
     """Raise Refuse (`too-many-sessions`). A client that replaces its own connection does not count as a new one."""
     address = client.connection.client[0]
     old = sessions.client(client.connect.client_id)

@@ -1,34 +1,30 @@
 """`PasswordFile`: an auth plugin that reads amqtt's password file and does not stop the event loop.
 
-argon2 takes 0.1 s and releases the interpreter lock. So one worker thread checks passwords while the event
-loop serves. amqtt's FileAuthPlugin checks them in the event loop, and nobody is served meanwhile.
+amqtt's FileAuthPlugin checks passwords in the event loop, and nobody is served meanwhile.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakSet
 
 from amqtt.contexts import BaseContext
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
-from ..config import ConfigError, Problem
-from .check_queue import CheckQueue
-from .password_table import GoodLogins, PasswordFileError, PasswordTable, read_passwords
+from .password_checker import PasswordChecker, reread_password_files
+from .password_table import PasswordFileError
 
-__all__ = ["PATIENCE", "PasswordFile", "PasswordFileError"]
+__all__ = ["PATIENCE", "PasswordFile", "PasswordFileError", "reread_password_files"]
 
 PATIENCE = "proxyproto_rs.patience"
 """The attribute of an amqtt session that says how long its password may wait to be checked, in seconds."""
 
 
-class PasswordFile(BaseAuthPlugin):
+class PasswordFile(PasswordChecker, BaseAuthPlugin):
     """Lets in clients that give the password which the file has for their user name.
 
     As a plugin: `proxyproto_rs.mqtt.PasswordFile: {password_file: users.txt}`. In Python:
@@ -59,16 +55,10 @@ class PasswordFile(BaseAuthPlugin):
                 raise TypeError("password_file is missing")
             context = BaseContext()
             context.config = self.Config(Path(password_file), remember)  # type: ignore[assignment]
-        super().__init__(context)
+        BaseAuthPlugin.__init__(self, context)
         options = self.config
         assert isinstance(options, PasswordFile.Config)
-        self.path: Path = Path(options.password_file)
-        self._clock = clock
-        self._good = GoodLogins(options.remember)
-        self._checks: dict[bytes, asyncio.Future[bool]] = {}
-        self._table = read_passwords(self.path)
-        self._queue = CheckQueue("mqtt-passwords")
-        _open.add(self)
+        PasswordChecker.__init__(self, options.password_file, options.remember, clock)
 
     async def authenticate(self, *, session: Session) -> bool | None:
         """Check the session's password. Returns None without a user name. amqtt calls this.
@@ -83,88 +73,3 @@ class PasswordFile(BaseAuthPlugin):
             address=getattr(session, "remote_address", None) or "",
             patience=getattr(session, "attributes", {}).get(PATIENCE),
         )
-
-    async def check(
-        self, username: str, password: str, *, address: str = "", patience: float | None = None
-    ) -> bool:
-        """Check a password. It takes as long for an unknown user as for a known one.
-
-        A login that was good a short while ago is good at once. The others wait for their turn, by address.
-        `patience` is how long such a login may wait, in seconds; None is for ever.
-
-        Raises:
-            Refuse: `busy`: the password would not be checked in time.
-        """
-        table = self._table
-        stored = table.hashes.get(username, "")
-        fingerprint = self._good.fingerprint(username, password, stored)
-        if stored and self._good.knows(username, fingerprint, self._clock()):
-            return True
-        # If the same login comes twice at once, as after a proxy's restart, it is checked once.
-        check = self._checks.get(fingerprint)
-        if check is None:
-            check = asyncio.ensure_future(
-                self._verify(table, username, password, fingerprint, address, patience)
-            )
-            self._checks[fingerprint] = check
-            check.add_done_callback(lambda done: self._checked(fingerprint, done))
-        return await asyncio.shield(check)
-
-    def prepare(self) -> Callable[[], None]:
-        """Read the file again, and return a function that puts it in force. Raises PasswordFileError.
-
-        There are two steps, so that a reload can check everything before it changes anything.
-        """
-        table = read_passwords(self.path)
-
-        def use() -> None:
-            self._table = table
-
-        return use
-
-    async def close(self) -> None:
-        """Stop the worker thread. amqtt calls this."""
-        _open.discard(self)
-        await self._queue.close()
-
-    def _checked(self, fingerprint: bytes, done: asyncio.Future[bool]) -> None:
-        del self._checks[fingerprint]
-        if not done.cancelled():
-            done.exception()  # mark it as seen: those that waited got it, and there may be none
-
-    async def _verify(
-        self,
-        table: PasswordTable,
-        username: str,
-        password: str,
-        fingerprint: bytes,
-        address: str,
-        patience: float | None,
-    ) -> bool:
-        good = await self._queue.run(
-            lambda: table.verify(username, password), address=address, patience=patience
-        )
-        if good:
-            self._good.remember(username, fingerprint, self._clock())
-        return good
-
-
-def reread_password_files() -> list[Callable[[], None]]:
-    """Read the files of all plugins in this process again. Return the functions that put them in force. This is slow.
-
-    Raises:
-        ConfigError: A file cannot be read or used.
-    """
-    uses, problems = [], []
-    for plugin in tuple(_open):
-        try:
-            uses.append(plugin.prepare())
-        except PasswordFileError as wrong:
-            problems.append(Problem("", ("amqtt", "plugins", _NAME), str(wrong)))
-    if problems:
-        raise ConfigError(problems)
-    return uses
-
-
-_NAME = "proxyproto_rs.mqtt.PasswordFile"
-_open: WeakSet[PasswordFile] = WeakSet()

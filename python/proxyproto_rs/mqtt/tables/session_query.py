@@ -136,7 +136,7 @@ _SORT_KEYS: dict[str, Callable[[SessionRecord], Any]] = {
     "node_id": lambda record: record.node_id,
     "client_type": lambda _: "DEVICE",
     "proxy_version": lambda record: record.connection.proxy_version,
-    "last_seen": lambda record: record.traffic.last_received,
+    "last_seen": lambda record: record.traffic.last_seen,
     "bytes_in": lambda record: record.traffic.bytes_in,
     "bytes_out": lambda record: record.traffic.bytes_out,
 }

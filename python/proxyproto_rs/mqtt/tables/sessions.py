@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..model.events import Operated, nobody_told
-from ..model.login import Login
+from ..model.login import NO_EXPIRY, Login
 from ..model.paging import Page
-from ..model.session_record import SessionRecord, Traffic
+from ..model.session_record import SessionRecord, Transferred
 from .session_query import SessionQuery, matching
 
 
@@ -40,7 +40,7 @@ class Connected(Login, Protocol):
     detail: str
 
     @property
-    def traffic(self) -> Traffic:
+    def traffic(self) -> Transferred:
         """Its bytes and packets."""
 
     def age(self) -> float:
@@ -109,29 +109,35 @@ class Sessions:
 
     # The gate calls these two.
 
-    def begin(self, client: Connected) -> SessionRecord:
-        """Open the record of a client that is let in. It replaces an older record of the client id."""
+    def begin(self, client: Connected, client_id: str = "") -> SessionRecord:
+        """Open the record of a client that is let in. It replaces an older record of the client id.
+
+        `client_id` is what a server has chosen for the client.
+        """
         connect = client.connect
+        client_id, expiry = client_id or connect.client_id, connect.session_expiry
         record = SessionRecord(
-            client_id=connect.client_id,
+            client_id=client_id,
             username=client.username,
             connection=client.connection,
             traffic=client.traffic,
             node_id=self._node_id,
             clean_start=connect.clean_session,
             keep_alive_seconds=connect.keep_alive,
-            session_expiry_interval=0 if connect.clean_session else self._expiry,
+            session_expiry_interval=self._expiry if expiry is None else expiry if expiry != NO_EXPIRY else 0,
+            mqtt_version=connect.mqtt_version,
+            is_kept=expiry != 0,
             connected_at=_now(),
             login_seconds=client.age(),
         )
-        self._records[connect.client_id] = record
-        self._clients[connect.client_id] = client
+        self._records[client_id] = record
+        self._clients[client_id] = client
         address = client.connection.client[0]
         self._by_address[address] = self._by_address.get(address, 0) + 1
         return record
 
     def finish(self, client: Connected, record: SessionRecord) -> None:
-        """Close the record. That of a clean session is removed."""
+        """Close the record. It is removed if the session ends with the connection."""
         record.connected = False
         record.disconnected_at = _now()
         record.disconnect_reason = client.reason
@@ -143,7 +149,7 @@ class Sessions:
             del self._by_address[address]
         if self._clients.get(record.client_id) is client:
             del self._clients[record.client_id]
-            if record.clean_start:
+            if not record.is_kept:
                 del self._records[record.client_id]
 
     # Operators call these.
@@ -185,15 +191,17 @@ class Sessions:
         """Forget a kept session, its subscriptions and its queued messages. Returns False if there is none.
 
         Raises:
-            ValueError: The client is connected: disconnect it first.
+            ValueError: The client is connected: disconnect it first. Or a server behind keeps the session.
         """
         if client_id in self._clients:
             raise ValueError(f"client {client_id!r} is connected: disconnect it first")
-        record = self._records.pop(client_id, None)
+        record = self._records.get(client_id)
         if record is None and not self._kept.has_session(client_id):
             return False
-        self.operated("session.remove", by=by, client_id=client_id, session=record)
         await self._kept.forget(client_id)
+        if record is not None and self._records.get(client_id) is record:
+            del self._records[client_id]
+        self.operated("session.remove", by=by, client_id=client_id, session=record)
         return True
 
     def end_where(self, reason: str, covers: Callable[[SessionRecord], bool]) -> int:

@@ -22,6 +22,9 @@ _QUIET = ("amqtt", "transitions")
 
 _JOURNAL = "JOURNAL_STREAM"  # systemd sets it when standard error goes to the journal
 
+_SHORT = {"MQTT_3_1": "3.1", "MQTT_5": "5"}
+"""What a line says of the version; most clients speak 3.1.1, of which it says nothing."""
+
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 
@@ -64,7 +67,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def connected(
-    connection: Connection, *, client_id: str, username: str | None, keep_alive: int, clean: bool
+    connection: Connection,
+    *,
+    client_id: str,
+    username: str | None,
+    keep_alive: int,
+    clean: bool,
+    mqtt_version: str = "MQTT_3_1_1",
+    upstream: str | None = None,
 ) -> None:
     """Log that a client was let in."""
     if logger.isEnabledFor(logging.INFO):
@@ -78,6 +88,7 @@ def connected(
                 "proxy": endpoint(connection.proxy),
                 "v": connection.proxy_version or None,
                 "tls": tls,
+                **_set(mqtt=_SHORT.get(mqtt_version), upstream=upstream),
                 "keepalive": keep_alive,
                 "clean": int(clean),
             },
@@ -93,6 +104,7 @@ def refused(
     client_id: str,
     username: str | None,
     detail: str = "",
+    upstream: str | None = None,
 ) -> None:
     """Log a client that was refused behind the acceptor. `detail` may quote the stranger, so it comes last."""
     if logger.isEnabledFor(logging.WARNING):
@@ -108,13 +120,21 @@ def refused(
                 "listener": connection.listener,
                 "proxy": endpoint(connection.proxy),
                 "attempts": attempts,
+                **_set(upstream=upstream),
             },
             strange,
         )
 
 
 def disconnected(
-    connection: Connection, *, reason: str, seconds: int, bytes_in: int, bytes_out: int, client_id: str
+    connection: Connection,
+    *,
+    reason: str,
+    seconds: int,
+    bytes_in: int,
+    bytes_out: int,
+    client_id: str,
+    upstream: str | None = None,
 ) -> None:
     """Log the end of a connection that was let in."""
     if logger.isEnabledFor(logging.INFO):
@@ -128,6 +148,7 @@ def disconnected(
                 "seconds": seconds,
                 "in": bytes_in,
                 "out": bytes_out,
+                **_set(upstream=upstream),
             },
             {"id": client_id},
         )
@@ -141,6 +162,10 @@ def endpoint(address: Address | None) -> str | None:
     if not host or host[0] == "/" or not host.isprintable() or " " in host:
         return json.dumps(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _set(**fields: str | None) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _log(level: int, what: str, ours: dict[str, Any], strange: dict[str, Any]) -> None:

@@ -85,6 +85,7 @@ class Recorder:
                 client_id=refused.client_id,
                 username=refused.username,
                 detail=refused.detail,
+                upstream=refused.upstream,
             )
         if counts_for_block(reason, refused.detail) and not connection.is_proxy_itself:
             self._auto_block.failed(address, refused.client_id, connection.address_source, now)
@@ -95,6 +96,8 @@ class Recorder:
             username=refused.username,
             reason=reason,
             detail=refused.detail or None,
+            mqttVersion=refused.mqtt_version,
+            upstream=refused.upstream,
         )
 
     def connected(self, session: SessionRecord) -> None:
@@ -114,9 +117,17 @@ class Recorder:
             username=session.username,
             keep_alive=session.keep_alive_seconds,
             clean=session.clean_start,
+            mqtt_version=session.mqtt_version,
+            upstream=session.upstream,
         )
         self.audit.write(
-            "client.connected", **_whose(connection), client_id=session.client_id, username=session.username
+            "client.connected",
+            **_whose(connection),
+            client_id=session.client_id,
+            username=session.username,
+            mqttVersion=session.mqtt_version,
+            upstream=session.upstream,
+            upstreamConnectMs=session.upstream_connect_ms,
         )
 
     def disconnected(self, session: SessionRecord) -> None:
@@ -136,6 +147,7 @@ class Recorder:
             bytes_in=traffic.bytes_in,
             bytes_out=traffic.bytes_out,
             client_id=session.client_id,
+            upstream=session.upstream,
         )
         self.audit.write(
             "client.disconnected",
@@ -145,6 +157,7 @@ class Recorder:
             reason=reason,
             detail=session.detail or None,
             duration=seconds,
+            upstream=session.upstream,
             bytesIn=traffic.bytes_in,
             bytesOut=traffic.bytes_out,
         )

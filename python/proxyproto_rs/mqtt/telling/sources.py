@@ -6,9 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from proxyproto_rs import ListenerStats
+    from proxyproto_rs._core import _GatewayNumbers, _ServerNumbers
 
     from ..tables.blocks.auto_block import AutoBlock
     from ..tables.blocks.blocked import Blocked
@@ -32,6 +33,7 @@ class BrokerSources:
         blocked: Blocked,
         auto_block: AutoBlock,
         audit: AuditLog,
+        relayed: Callable[[], _GatewayNumbers] | None = None,
     ) -> None:
         self._metrics = metrics
         self._sessions = sessions
@@ -41,11 +43,17 @@ class BrokerSources:
         self._blocked = blocked
         self._auto_block = auto_block
         self.audit = audit
+        self._relayed = relayed
+        """The numbers of a gateway, which counts what no Python sees."""
 
     @property
     def metrics(self) -> Metrics:
         """All counters that no other part keeps."""
         self._metrics.publish_delays = self._publish_delays()
+        if self._relayed is not None:
+            for name, numbers in self._relayed()["listeners"].items():
+                counts = self._metrics.listener(name)
+                counts.packets_in, counts.packets_out = numbers["packets_in"], numbers["packets_out"]
         return self._metrics
 
     def connections(self) -> dict[str, Mapping[str, int]]:
@@ -65,6 +73,9 @@ class BrokerSources:
 
     def transferred(self) -> dict[str, tuple[int, int]]:
         """Bytes in and out by listener, with those of open connections."""
+        if self._relayed is not None:
+            listeners = self._relayed()["listeners"]
+            return {name: (numbers["bytes_in"], numbers["bytes_out"]) for name, numbers in listeners.items()}
         totals = {
             name: [counts.bytes_in, counts.bytes_out] for name, counts in self._metrics.listeners.items()
         }
@@ -73,6 +84,10 @@ class BrokerSources:
             total[0] += client.traffic.bytes_in
             total[1] += client.traffic.bytes_out
         return {name: (total[0], total[1]) for name, total in totals.items()}
+
+    def servers(self) -> Sequence[_ServerNumbers]:
+        """The servers behind, each address of a name; none if this process carries the messages."""
+        return () if self._relayed is None else self._relayed()["servers"]
 
     def blocked(self) -> dict[str, int]:
         """The number of active blocks, by type."""

@@ -1,0 +1,225 @@
+"""Asks who knows the passwords before anything is sent upstream: the sources of `auth`, in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..config.rules import import_callable
+from ..model.reasons import Refuse
+from .password_checker import PasswordChecker
+from .password_table import GoodLogins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Self
+
+    from ..config import AuthConfig, HttpAuthConfig
+    from ..model.login import Login
+
+
+class Source(Protocol):
+    """One that may know a user."""
+
+    async def ask(self, login: Login) -> bool | None:
+        """Return whether the login is good, or None if the user is unknown here.
+
+        Raises Refuse (`auth-error`, `busy`).
+        """
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class Asking:
+    """The sources of a configuration. `decide` asks them."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    @classmethod
+    async def open(
+        cls, auth: Sequence[AuthConfig], clock: Callable[[], float], patience: float
+    ) -> Self | None:
+        """Open the sources. None if only the servers are asked. Raises PasswordFileError.
+
+        `patience` is how long a slow check may wait for its turn, in seconds.
+        """
+        if all(source.upstream for source in auth):
+            return None
+        async with contextlib.AsyncExitStack() as undo:
+            sources = []
+            for one in auth:
+                source = await _open(one, clock, patience, is_last=one is auth[-1])
+                undo.push_async_callback(source.close)
+                sources.append(source)
+            undo.pop_all()
+            return cls(sources)
+
+    async def decide(self, login: Login) -> bool:
+        """Return whether the login is good here already. False leaves it to the server behind.
+
+        Raises:
+            Refuse: `bad-credentials`, `auth-error`, `busy`.
+        """
+        for source in self._sources:
+            if isinstance(source, _Upstream):
+                return False
+            answer = await source.ask(login)
+            if answer is False:
+                raise Refuse("bad-credentials", "user name or password is wrong")
+            if answer is not None:
+                return True
+        raise Refuse("bad-credentials", "nobody knows the user")
+
+    async def close(self) -> None:
+        """Close all sources."""
+        for source in self._sources:
+            await source.close()
+
+
+async def _open(auth: AuthConfig, clock: Callable[[], float], patience: float, *, is_last: bool) -> Source:
+    if auth.file is not None:
+        return _File(await asyncio.to_thread(PasswordChecker, auth.file), patience, is_last=is_last)
+    if auth.http is not None:
+        return await _Http.open(auth.http, clock)
+    if auth.plugin is not None:
+        return _Plugin(auth.plugin)
+    return _Upstream() if auth.upstream else _Anonymous()
+
+
+def password_text(login: Login) -> str:
+    """Return the password as text. Raises Refuse if it is none: a repaired text would be another password."""
+    try:
+        return (login.connect.password or b"").decode()
+    except UnicodeDecodeError:
+        raise Refuse("bad-credentials", "the password is not UTF-8") from None
+
+
+class _File:
+    def __init__(self, passwords: PasswordChecker, patience: float, *, is_last: bool) -> None:
+        self._passwords = passwords
+        self._patience = patience
+        self._is_last = is_last
+
+    async def ask(self, login: Login) -> bool | None:
+        if not login.username:
+            return None
+        if not self._is_last and not self._passwords.knows_user(login.username):
+            return None  # the last one checks whom it does not know too: an answer at once would tell who is known
+        return await self._passwords.check(
+            login.username, password_text(login), address=login.connection.client[0], patience=self._patience
+        )
+
+    async def close(self) -> None:
+        await self._passwords.close()
+
+
+class _Http:
+    """Asks a web service: POST with a JSON object, answered by 204, or by 200 and `{"result": "allow"|"deny"|"ignore"}`."""
+
+    def __init__(self, config: HttpAuthConfig, session: Any, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._session = session
+        self._clock = clock
+        self._good = GoodLogins(config.remember)
+
+    @classmethod
+    async def open(cls, config: HttpAuthConfig, clock: Callable[[], float]) -> _Http:
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=config.timeout)
+        return cls(config, aiohttp.ClientSession(timeout=timeout), clock)
+
+    async def ask(self, login: Login) -> bool | None:
+        question = {
+            "clientId": login.connect.client_id,
+            "username": login.username,
+            "password": password_text(login),
+            "ipAddress": login.connection.client[0],
+            "port": login.connection.client[1],
+            "listener": login.connection.listener,
+            "mqttVersion": login.connect.mqtt_version,
+        }
+        # Whatever the service may have judged by, but the port, which is new for each connection.
+        who = "\0".join((login.username or "", question["clientId"], question["ipAddress"]))  # type: ignore[arg-type]
+        fingerprint = self._good.fingerprint(who, str(question["password"]), login.connection.listener)
+        if self._good.knows(who, fingerprint, self._clock()):
+            return True
+        answer = await self._answer(question)
+        if answer:
+            self._good.remember(who, fingerprint, self._clock())
+        return answer
+
+    async def _answer(self, question: dict[str, Any]) -> bool | None:
+        import aiohttp
+
+        try:
+            async with self._session.post(self._config.url, json=question) as response:
+                if response.status == HTTPStatus.NO_CONTENT:
+                    return True
+                if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                    return False
+                if response.status != HTTPStatus.OK:
+                    raise Refuse("auth-error", f"{self._config.url} answered {response.status}")
+                said = await response.json(content_type=None)
+        except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as wrong:
+            raise Refuse("auth-error", f"{self._config.url}: {wrong or type(wrong).__name__}") from None
+        answers: dict[Any, bool | None] = {"allow": True, "deny": False, "ignore": None}
+        result = said.get("result") if isinstance(said, dict) else None
+        if result not in answers:
+            raise Refuse("auth-error", f"{self._config.url} gave no result of allow, deny or ignore")
+        return answers[result]
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class _Plugin:
+    """Calls a function with the login. It may be a coroutine function, and returns True, False or None."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._call: Any = import_callable(name)
+
+    async def ask(self, login: Login) -> bool | None:
+        try:
+            answer = self._call(login)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except Refuse:
+            raise
+        except Exception as wrong:
+            raise Refuse("auth-error", f"{self._name} failed: {wrong!r}") from wrong
+        if answer not in (True, False, None):
+            raise Refuse(
+                "auth-error", f"{self._name} returned {type(answer).__name__}, not True, False or None"
+            )
+        return answer if answer is None else bool(answer)
+
+    async def close(self) -> None:
+        pass
+
+
+class _Anonymous:
+    """Lets in whoever gives no user name."""
+
+    async def ask(self, login: Login) -> bool | None:
+        return None if login.username else True
+
+    async def close(self) -> None:
+        pass
+
+
+class _Upstream:
+    """Stands for the server behind, which is asked by being sent the CONNECT."""
+
+    async def ask(self, login: Login) -> bool | None:  # noqa: ARG002
+        return None
+
+    async def close(self) -> None:
+        pass

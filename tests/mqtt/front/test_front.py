@@ -1,0 +1,134 @@
+"""What the front does with a login before and after the gateway has carried it upstream."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from argon2 import PasswordHasher
+
+from mqtt.peers import CLIENT, OTHER, WELCOME, connack, connect, dial, log_in, running
+from proxyproto_rs import Header
+
+from .scripted_server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+def behind(server: Server, **options: Any) -> dict[str, Any]:
+    return {"backend": {"upstream": {"servers": [server.address], **options}}, "amqtt": {}}
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> str:
+    file = tmp_path / "users.txt"
+    file.write_text(f"own:{PasswordHasher(1, 8, 1).hash('secret')}\n")
+    return str(file)
+
+
+async def test_the_header_that_goes_upstream_names_the_client_and_the_session(server: Server) -> None:
+    async with running(**behind(server)) as broker, log_in(broker.address()) as client:
+        assert client.connack == WELCOME
+        record = broker.service.sessions.record("dev")
+        assert record is not None
+        (header,) = server.headers
+        assert header.source == CLIENT
+        assert header.unique_id == record.session_id.encode()
+        assert server.connects == [connect().encode()]
+
+
+@pytest.mark.parametrize("forward", [True, False])
+async def test_a_password_that_was_checked_here_goes_on_or_not(
+    forward: bool, server: Server, users: str
+) -> None:
+    auth = {"auth": [{"file": users}], "forward_password": forward}
+    how = connect(username="own", password=b"secret")
+    async with running(**behind(server), **auth) as broker, log_in(broker.address(), how) as client:
+        assert client.connack == WELCOME
+    sent = how if forward else connect(username="own", password=None)
+    assert server.connects == [sent.encode()]
+
+
+async def test_a_server_that_decides_gets_the_password_all_the_same(server: Server, users: str) -> None:
+    auth = {"auth": [{"file": users}, "upstream"], "forward_password": False}
+    async with running(**behind(server), **auth) as broker, log_in(broker.address()) as client:
+        assert client.connack == WELCOME
+    assert server.connects == [connect().encode()]
+
+
+async def test_a_certificate_that_is_the_login_replaces_the_user_name(server: Server, users: str) -> None:
+    cn = b"\x22\0\x06sensor"
+    ssl = b"\x07\0\0\0\0" + b"\x21\0\x07TLSv1.3" + cn
+    header = Header.v2(CLIENT, ("198.51.100.1", 1883), tlvs=[(0x20, ssl)]).encode()
+    sections = {"identity": {"source": "header"}, "auth": [{"file": users}]}
+    async with running(**behind(server), **sections) as broker:
+        async with dial(broker.address(), connect().encode(), header=header) as client:
+            assert await client.packet() == WELCOME
+            record = broker.service.sessions.record("dev")
+            assert record is not None
+            assert record.username == "sensor"
+        async with log_in(broker.address(), source=OTHER) as client:
+            assert client.connack == connack(5)
+        (row,) = await broker.rows()
+        assert row.reason_code == "cert-required"
+    assert server.connects == [connect(username="sensor").encode()]
+
+
+async def test_a_proxy_that_looks_whether_we_are_there_leaves_no_row(server: Server) -> None:
+    checks = [Header.local(), Header.v1(("127.0.0.1", 1), ("127.0.0.1", 2))]
+    clients = [Header.v2(CLIENT, ("198.51.100.1", 1883))]
+    async with running(**behind(server)) as broker:
+
+        def has_come() -> bool:
+            return broker.service.front.numbers()["listeners"]["tcp"]["unauthenticated"] == 1  # type: ignore[union-attr]
+
+        for header in (*checks, *clients):
+            async with dial(broker.address(), header=header.encode()):
+                await broker.until(has_come)
+            await broker.until(lambda: not has_come())
+        await broker.until(lambda: broker.service.metrics.connects["tcp", "closed-early"] == 3)
+        (row,) = await broker.rows()
+        assert (row.reason_code, row.ip_address) == ("closed-early", CLIENT[0])
+
+
+async def test_a_server_that_answers_garbage_is_at_fault_and_not_the_client(server: Server) -> None:
+    server.answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    async with running(**behind(server)) as broker, log_in(broker.address()) as client:
+        assert client.connack == connack(3)
+        (row,) = await broker.rows()
+        assert row.reason_code == "broker-error"
+        assert not any(broker.service.blocked.count_by_type().values())
+
+
+async def test_another_users_login_waits_until_the_first_with_its_id_is_known(server: Server) -> None:
+    async with running(**behind(server)) as broker:
+        first = connect("dev").encode()
+        second = connect("dev", username="thief").encode()
+        async with dial(broker.address(), first) as one, dial(broker.address(), second, source=OTHER) as two:
+            answers = {await one.packet(), await two.packet()}
+            assert answers == {WELCOME, connack(5)}
+        (row,) = await broker.rows()
+        assert (row.reason_code, row.reason) == (
+            "access-denied",
+            "the session of this client id belongs to another user",
+        )
+    assert len(server.connects) == 1
+
+
+def test_a_front_of_servers_needs_no_amqtt() -> None:
+    program = (
+        "import sys; import proxyproto_rs.mqtt; from proxyproto_rs.mqtt import service, checking, collector;"
+        "assert not [name for name in sys.modules if name.startswith('amqtt')]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

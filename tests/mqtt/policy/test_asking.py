@@ -1,0 +1,204 @@
+"""Who is asked about a password before a login goes upstream, in which order, and what the answers mean."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from argon2 import PasswordHasher
+
+from proxyproto_rs.mqtt.config import AuthConfig
+from proxyproto_rs.mqtt.model.connection import Connection
+from proxyproto_rs.mqtt.model.login import Connect
+from proxyproto_rs.mqtt.model.reasons import Refuse
+from proxyproto_rs.mqtt.policy.asking import Asking
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@dataclass
+class Login:
+    connection: Connection
+    connect: Connect
+    username: str | None
+
+
+def login(username: str | None = "u", password: bytes | None = b"right", client_id: str = "dev") -> Login:
+    connection = Connection(
+        session_id="s",
+        listener="tcp",
+        client=("192.0.2.10", 50123),
+        proxy=None,
+        destination=("198.51.100.1", 1883),
+        header=None,
+        address_source="peer",
+    )
+    return Login(connection, Connect(client_id, True, 60, None, username, password), username)
+
+
+@contextlib.asynccontextmanager
+async def asking(*auth: Any) -> AsyncIterator[Asking]:
+    opened = await Asking.open([AuthConfig.model_validate(one) for one in auth], time.monotonic, 1.0)
+    assert opened is not None
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def refused(asked: Asking, who: Login) -> tuple[str, str]:
+    with pytest.raises(Refuse) as caught:
+        await asked.decide(who)
+    return caught.value.reason, caught.value.detail
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> str:
+    file = tmp_path / "users.txt"
+    file.write_text(f"u:{QUICK.hash('right')}\n")
+    return str(file)
+
+
+async def test_who_asks_the_servers_alone_asks_nobody_here() -> None:
+    assert await Asking.open([AuthConfig(upstream=True)], time.monotonic, 1.0) is None
+
+
+async def test_the_first_that_knows_the_user_decides(users: str) -> None:
+    async with asking({"file": users}, "upstream") as asked:
+        assert await asked.decide(login())
+        assert await refused(asked, login(password=b"wrong")) == (
+            "bad-credentials",
+            "user name or password is wrong",
+        )
+        assert not await asked.decide(login("somebody")), "the server is asked"
+
+
+async def test_nobody_knows_the_user(users: str) -> None:
+    async with asking({"file": users}) as asked:
+        assert (await refused(asked, login("somebody")))[0] == "bad-credentials"
+        assert await refused(asked, login(None)) == ("bad-credentials", "nobody knows the user")
+        assert await refused(asked, login(password=b"\xff")) == (
+            "bad-credentials",
+            "the password is not UTF-8",
+        )
+
+
+async def test_an_unknown_user_costs_the_last_file_a_check_too(
+    users: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from proxyproto_rs.mqtt.policy.password_table import PasswordTable
+
+    checked: list[str] = []
+    verify = PasswordTable.verify
+
+    def counted(table: PasswordTable, username: str, password: str) -> bool:
+        checked.append(username)
+        return verify(table, username, password)
+
+    monkeypatch.setattr(PasswordTable, "verify", counted)
+    async with asking({"file": users}) as asked:
+        await refused(asked, login("somebody"))
+    assert checked == ["somebody"]
+
+
+async def test_anonymous_lets_in_who_gives_no_name() -> None:
+    async with asking("anonymous") as asked:
+        assert await asked.decide(login(None, None))
+        assert (await refused(asked, login()))[0] == "bad-credentials"
+
+
+async def answer_by_name(who: Login) -> bool | None:
+    return {"good": True, "bad": False}.get(who.username or "")
+
+
+def fails(who: Login) -> bool:
+    raise RuntimeError(who.username)
+
+
+def gives_text(_: Login) -> str:
+    return "yes"
+
+
+async def test_a_function_is_asked() -> None:
+    async with asking({"plugin": f"{__name__}:answer_by_name"}, "anonymous") as asked:
+        assert await asked.decide(login("good"))
+        assert (await refused(asked, login("bad")))[0] == "bad-credentials"
+        assert (await refused(asked, login("unknown")))[1] == "nobody knows the user"
+    async with asking({"plugin": f"{__name__}:fails"}) as asked:
+        reason, detail = await refused(asked, login())
+        assert (reason, detail) == ("auth-error", f"{__name__}:fails failed: RuntimeError('u')")
+    async with asking({"plugin": f"{__name__}:gives_text"}) as asked:
+        assert (await refused(asked, login()))[0] == "auth-error"
+
+
+@contextlib.asynccontextmanager
+async def service(questions: list[Any], answers: dict[str, Any]) -> AsyncIterator[str]:
+    async def answer(request: web.Request) -> web.Response:
+        question = await request.json()
+        questions.append(question)
+        status, body = answers[question["username"]]
+        return web.json_response(body, status=status) if body is not None else web.Response(status=status)
+
+    app = web.Application()
+    app.router.add_post("/auth", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/auth"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_web_service_is_asked_and_a_good_login_remembered() -> None:
+    questions: list[Any] = []
+    answers: dict[str, Any] = {
+        "u": (204, None),
+        "denied": (200, {"result": "deny"}),
+        "forbidden": (403, None),
+        "allowed": (200, {"result": "allow"}),
+        "ignored": (200, {"result": "ignore"}),
+        "odd": (200, ["allow"]),
+        "broken": (500, None),
+    }
+    async with service(questions, answers) as url, asking({"http": {"url": url}}) as asked:
+        assert await asked.decide(login())
+        assert questions == [
+            {
+                "clientId": "dev",
+                "username": "u",
+                "password": "right",
+                "ipAddress": "192.0.2.10",
+                "port": 50123,
+                "listener": "tcp",
+                "mqttVersion": "MQTT_3_1_1",
+            }
+        ]
+        assert await asked.decide(login())
+        assert len(questions) == 1, "it was good a moment ago"
+        assert await asked.decide(login(client_id="other"))
+        assert await asked.decide(login(password=b"another"))
+        assert len(questions) == 3
+        assert await asked.decide(login("allowed"))
+        for name in ("denied", "forbidden"):
+            assert (await refused(asked, login(name)))[0] == "bad-credentials"
+        assert (await refused(asked, login("ignored")))[1] == "nobody knows the user"
+        for name in ("odd", "broken"):
+            assert (await refused(asked, login(name)))[0] == "auth-error"
+
+
+async def test_a_web_service_that_is_not_there_is_an_error() -> None:
+    async with service([], {}) as url:
+        pass
+    async with asking({"http": {"url": url, "timeout": "5s"}}) as asked:
+        reason, detail = await refused(asked, login())
+        assert reason == "auth-error"
+        assert detail.startswith(url)
