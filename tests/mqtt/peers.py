@@ -44,6 +44,19 @@ def connect(client_id: str = "dev", **changes: Any) -> Connect:
     return Connect(client_id, **{**values, **changes})
 
 
+def connect_of(
+    version: str, client_id: str = "dev", password: bytes = plugins.PASSWORD.encode(), keep_alive: int = 60
+) -> bytes:
+    """A CONNECT with a clean session of any version."""
+    name, level, properties = {
+        "MQTT_3_1": ("MQIsdp", 3, b""),
+        "MQTT_3_1_1": ("MQTT", 4, b""),
+        "MQTT_5": ("MQTT", 5, b"\0"),
+    }[version]
+    head = text(name) + bytes((level, 0xC2)) + struct.pack("!H", keep_alive) + properties
+    return packet(0x10, head + text(client_id) + text("user") + text(password))
+
+
 def will(topic: str = "wills", message: bytes = b"gone", qos: int = 0, *, retain: bool = False) -> Will:
     return Will(topic, message, qos, retain)
 

@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import json
 import logging
-import struct
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
 import pytest
 from argon2 import PasswordHasher
 
-from mqtt import plugins
 from mqtt.peers import (
     CLIENT,
     DISCONNECT,
@@ -24,13 +22,12 @@ from mqtt.peers import (
     Broker,
     connack,
     connect,
+    connect_of,
     dial,
     log_in,
-    packet,
     publish,
     running,
     subscribe,
-    text,
     will,
 )
 from mqtt.test_acceptance import device, haproxy
@@ -46,21 +43,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .mosquitto import Mosquitto
-
-PASSWORD = plugins.PASSWORD.encode()
-
-
-def connect_of(
-    version: str, client_id: str = "dev", password: bytes = PASSWORD, keep_alive: int = 60
-) -> bytes:
-    """A CONNECT with a clean session of any version."""
-    name, level, properties = {
-        "MQTT_3_1": ("MQIsdp", 3, b""),
-        "MQTT_3_1_1": ("MQTT", 4, b""),
-        "MQTT_5": ("MQTT", 5, b"\0"),
-    }[version]
-    head = text(name) + bytes((level, 0xC2)) + struct.pack("!H", keep_alive) + properties
-    return packet(0x10, head + text(client_id) + text("user") + text(password))
 
 
 def behind(*servers: str, **options: Any) -> dict[str, Any]:
