@@ -482,6 +482,21 @@ def test_demo() -> None:
     assert "192.0.2.10:50123" in done.stdout
 
 
+def test_demo_with_mosquitto_behind() -> None:
+    find_program("mosquitto")
+    done = subprocess.run(
+        [sys.executable, "-m", "proxyproto_rs.cli", "demo", "--upstream", "mosquitto"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["display-1", "198.51.100.7:40001", "127.0.0.1", "v1", "5"] in lines
+    assert ["sensor-7", "192.0.2.10:50123", "127.0.0.1", "v2", "3.1.1"] in lines
+
+
 def test_demo_through_haproxy() -> None:
     find_program("haproxy")
     done = subprocess.run(

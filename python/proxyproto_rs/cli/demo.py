@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .table import render
 
@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     parser.add_argument("--haproxy", action="store_true", help="put a real HAProxy in between")
     parser.add_argument(
+        "--upstream", choices=["mosquitto"], help="put this server of the machine behind, in place of amqtt"
+    )
+    parser.add_argument(
         "--serve", action="store_true", help="then keep a broker and its proxy running for your own clients"
     )
     parser.add_argument(
@@ -35,26 +38,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show the demo's tables; return 0 if they are right."""
     from proxyproto_rs.mqtt.demo.proxies import Forwarder, HAProxy
+    from proxyproto_rs.mqtt.demo.server import require_mosquitto
 
     # The tables say everything. Log lines of amqtt and of ours would stand between them.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         proxy: Proxy = HAProxy() if arguments.haproxy else Forwarder()
+        if arguments.upstream is not None:
+            require_mosquitto()
     except FileNotFoundError as missing:
         sys.stderr.write(f"proxyproto-rs demo: {missing}\n")
         return _TROUBLE
-    status = asyncio.run(_show(proxy))
+    status = asyncio.run(_show(proxy, arguments.upstream))
     if arguments.serve and not status:
-        asyncio.run(_serve(HAProxy() if arguments.haproxy else Forwarder(), arguments.seconds))
+        again = HAProxy() if arguments.haproxy else Forwarder()
+        asyncio.run(_serve(again, arguments.seconds, arguments.upstream))
     return status
 
 
-async def _show(proxy: Proxy) -> int:
+async def _show(proxy: Proxy, upstream: Literal["mosquitto"] | None) -> int:
     from proxyproto_rs.mqtt.demo import scene
     from proxyproto_rs.mqtt.demo.proxies import Forwarder
 
-    with_headers = await scene.run(proxy, proxy_protocol="required")
-    without = await scene.run(Forwarder(headers=False), proxy_protocol="off")
+    with_headers = await scene.run(proxy, proxy_protocol="required", upstream=upstream)
+    without = await scene.run(Forwarder(headers=False), proxy_protocol="off", upstream=upstream)
     _print(with_headers)
     print("Refused, because it came without a header:\n  " + str(with_headers.refused_line) + "\n")
     print("The same clients where the proxy sends no headers and the broker expects none:\n")
@@ -70,7 +77,9 @@ async def _show(proxy: Proxy) -> int:
 def _print(tables: Tables) -> None:
     print(
         render(
-            "Sessions", ("client id", "real address", "proxy", "header"), map(_with_version, tables.sessions)
+            "Sessions",
+            ("client id", "real address", "proxy", "header", "MQTT"),
+            map(_with_version, tables.sessions),
         )
     )
     print(
@@ -82,14 +91,14 @@ def _print(tables: Tables) -> None:
 
 
 def _with_version(row: tuple[object, ...]) -> tuple[object, ...]:
-    return (*row[:3], f"v{row[3]}" if row[3] else None)
+    return (*row[:3], f"v{row[3]}" if row[3] else None, row[4])
 
 
-async def _serve(proxy: Proxy, seconds: float | None) -> None:
+async def _serve(proxy: Proxy, seconds: float | None, upstream: Literal["mosquitto"] | None) -> None:
     from proxyproto_rs.mqtt.demo import scene
     from proxyproto_rs.mqtt.demo.clients import CLIENTS
 
-    async with scene.serving(proxy, proxy_protocol="required") as (_, ports):
+    async with scene.serving(proxy, proxy_protocol="required", upstream=upstream) as (_, ports):
         print(f"Serving; user demo, password {scene.PASSWORD}. Each port is a proxy for one client address:")
         for client in CLIENTS:
             print(f"  127.0.0.1:{ports[client.client_id]}  as {client.address[0]}")

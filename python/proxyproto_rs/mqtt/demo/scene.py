@@ -24,6 +24,8 @@ from ..service import BrokerService
 from ..tables.session_query import SessionQuery
 from ..telling.logs import endpoint
 from .clients import CLIENTS
+from .five import SubscriberFive
+from .server import mosquitto
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,7 +44,7 @@ class Tables:
     """What the broker knew at the end."""
 
     sessions: list[tuple[Any, ...]]
-    """Client id, real address, proxy address, header version."""
+    """Client id, real address, proxy address, header version, MQTT version."""
     unauthorized: list[tuple[Any, ...]]
     """Client id, real address, reason, attempts."""
     blocked: list[tuple[Any, ...]]
@@ -53,29 +55,39 @@ class Tables:
     """The message from sensor-7 that display-1 received."""
 
 
-async def run(proxy: Proxy, *, proxy_protocol: Literal["required", "off"]) -> Tables:
-    """Run the demo once. Whether the broker expects headers and whether the proxy sends them are given."""
-    async with serving(proxy, proxy_protocol=proxy_protocol) as (service, ports):
+async def run(
+    proxy: Proxy, *, proxy_protocol: Literal["required", "off"], upstream: Literal["mosquitto"] | None = None
+) -> Tables:
+    """Run the demo once. Whether the broker expects headers and whether the proxy sends them are given.
+
+    `upstream` is what stands behind: a Mosquitto, or amqtt.
+    """
+    async with serving(proxy, proxy_protocol=proxy_protocol, upstream=upstream) as (service, ports):
         return await _play(service, ports, proxy_protocol)
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    proxy: Proxy, *, proxy_protocol: Literal["required", "off"]
+    proxy: Proxy, *, proxy_protocol: Literal["required", "off"], upstream: Literal["mosquitto"] | None = None
 ) -> AsyncIterator[tuple[BrokerService, dict[str, int]]]:
     """Run the broker, and the proxy with a port for each client."""
-    with tempfile.TemporaryDirectory(prefix="proxyproto-rs-") as folder:
-        users = Path(folder) / "users.txt"
-        users.write_text(f"demo:{PasswordHasher().hash(PASSWORD)}\n", "ascii")
-        async with BrokerService(_config(users, proxy_protocol)) as service:
-            # The block works in the acceptor, so the blocked client never reaches MQTT.
-            await service.blocked.add(
-                BlockedClient(type="IP_ADDRESS", value="203.0.113.9", description="demo")
-            )
-            try:
-                yield service, await proxy.open(CLIENTS, _address(service))
-            finally:
-                await proxy.close()
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxyproto-rs-")))
+        behind = await _behind(stack, folder, upstream)
+        service = await stack.enter_async_context(BrokerService(_config(behind, proxy_protocol)))
+        # The block works in the acceptor, so the blocked client never reaches MQTT.
+        await service.blocked.add(BlockedClient(type="IP_ADDRESS", value="203.0.113.9", description="demo"))
+        stack.push_async_callback(proxy.close)
+        yield service, await proxy.open(CLIENTS, _address(service))
+
+
+async def _behind(stack: contextlib.AsyncExitStack, folder: Path, upstream: str | None) -> dict[str, Any]:
+    if upstream is not None:
+        server = await stack.enter_async_context(mosquitto(folder, "demo", PASSWORD))
+        return {"backend": {"upstream": {"servers": [server], "proxy_protocol": "off"}}}
+    users = folder / "users.txt"
+    users.write_text(f"demo:{PasswordHasher().hash(PASSWORD)}\n", "ascii")
+    return {"amqtt": {"plugins": {"proxyproto_rs.mqtt.PasswordFile": {"password_file": str(users)}}}}
 
 
 def problems(with_headers: Tables, without: Tables) -> list[str]:
@@ -85,7 +97,7 @@ def problems(with_headers: Tables, without: Tables) -> list[str]:
         (client.client_id, endpoint(client.address), "127.0.0.1", client.version) for client in talkers
     )
     wrong = []
-    if with_headers.sessions != expected_sessions:
+    if [row[:4] for row in with_headers.sessions] != expected_sessions:
         wrong.append(f"sessions are {with_headers.sessions}, not {expected_sessions}")
     if with_headers.received is None:
         wrong.append("the message did not arrive")
@@ -111,7 +123,7 @@ async def _play(service: BrokerService, ports: dict[str, int], proxy_protocol: s
     log = _Lines()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(log)
-        received = await _talk(stack, ports)
+        received = await _talk(stack, ports, five=service.config.backend is not None)
         guesser = Connect("guesser", clean_session=True, keep_alive=60, username="demo", password=b"1234")
         await _knock(stack, ("127.0.0.1", ports["guesser"]), guesser)
         scanner = Connect(
@@ -125,8 +137,17 @@ async def _play(service: BrokerService, ports: dict[str, int], proxy_protocol: s
         return await _tables(service, refused, log, received)
 
 
-async def _talk(stack: contextlib.AsyncExitStack, ports: dict[str, int]) -> bytes | None:
-    """Let one client subscribe and another publish. Both stay connected until the stack is closed."""
+async def _talk(stack: contextlib.AsyncExitStack, ports: dict[str, int], *, five: bool) -> bytes | None:
+    """Let one client subscribe and another publish. Both stay connected until the stack is closed.
+
+    With `five` the subscriber speaks MQTT 5.
+    """
+    if five:
+        subscriber = await SubscriberFive.connect(ports["display-1"], "display-1", "demo", PASSWORD)
+        stack.push_async_callback(subscriber.close)
+        await subscriber.subscribe(TOPIC)
+        await (await _client(stack, ports, "sensor-7")).publish(TOPIC, b"21.5", qos=1)
+        return await subscriber.receive()
     sensor, display = await _client(stack, ports, "sensor-7"), await _client(stack, ports, "display-1")
     await display.subscribe([(TOPIC, 1)])
     await sensor.publish(TOPIC, b"21.5", qos=1)
@@ -199,10 +220,11 @@ class _Lines(logging.Handler):
 def _session_row(record: SessionRecord) -> tuple[Any, ...]:
     connection = record.connection
     proxy = None if connection.proxy is None else connection.proxy[0]
-    return (record.client_id, endpoint(connection.client), proxy, connection.proxy_version)
+    version = record.mqtt_version.removeprefix("MQTT_").replace("_", ".")
+    return (record.client_id, endpoint(connection.client), proxy, connection.proxy_version, version)
 
 
-def _config(users: Path, proxy_protocol: str) -> BrokerConfig:
+def _config(behind: dict[str, Any], proxy_protocol: str) -> BrokerConfig:
     return BrokerConfig.model_validate(
         {
             "node_id": "demo",
@@ -214,7 +236,7 @@ def _config(users: Path, proxy_protocol: str) -> BrokerConfig:
                 }
             },
             "store": "sqlite::memory:",
-            "amqtt": {"plugins": {"proxyproto_rs.mqtt.PasswordFile": {"password_file": str(users)}}},
+            **behind,
         }
     )
 
