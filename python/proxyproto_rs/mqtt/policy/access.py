@@ -31,6 +31,8 @@ class AccessRules:
         For `users`, a client without a user name has the name "". A text that is not an IP address is in no
         network.
         """
+        if not self._rules:
+            return "allow", None
         parsed = parse_address(address)
         for position, rule in enumerate(self._rules):
             if rule.matches(client_id, username or "", listener, parsed):
