@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +232,28 @@ async def test_a_stream_sees_the_client(listener: Listener) -> None:
 
     await serve_one(listener, handler, client)
     await turn_until(lambda: listener.stats().open == 0)
+
+
+async def test_transports_are_objects_to_keep(listener: Listener) -> None:
+    """Libraries compare them, and keep them in weak sets."""
+    made: asyncio.Queue[Echo] = asyncio.Queue()
+    writers: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    async with (
+        listener.create_server(lambda: Echo(made)),
+        connected(listener.getsockname(), V2),
+    ):
+        transport = (await made.get()).transport
+        assert weakref.ref(transport)() is transport
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.0/8"]) as other:
+        async with (
+            other.start_server(lambda _, writer: writers.put_nowait(writer)),
+            connected(other.getsockname(), V2),
+        ):
+            writer = await writers.get()
+            assert writer.transport is writer.transport
+            assert weakref.ref(writer.transport)() is writer.transport
+            writer.close()
+            await writer.wait_closed()
 
 
 async def test_a_plain_function_may_be_called_back(listener: Listener) -> None:

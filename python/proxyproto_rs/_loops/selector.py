@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from .._proxied_socket import ProxiedSocket, serving
@@ -12,7 +11,7 @@ from .server import Server
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from .._listening_socket import ListeningSocket
     from .server import Tls
@@ -76,9 +75,7 @@ class SelectorServer(Server):
         super().__init__(listeners, loop, ProxiedSocket)
         self._make_protocol = make_protocol
         self._tls = tls
-        # Transports say when they come and go; up to Python 3.12 they do not say which they are.
-        self._anonymous_clients = 0
-        self._known_clients: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self._open = 0
 
     def _serve(self, sock: ProxiedSocket) -> None:
         serving.set(sock.connection)
@@ -106,22 +103,25 @@ class SelectorServer(Server):
         if self._loop.get_debug():
             self._report("Error on transport creation for incoming connection", error, transport=transport)
 
-    def _attach(self, transport: asyncio.BaseTransport | None = None) -> None:
-        if transport is None:
-            self._anonymous_clients += 1
-        else:
-            self._known_clients.add(transport)
+    def close(self) -> None:
+        # Up to Python 3.12 a transport that is collected does not say that it goes.
+        self._open = len(self._clients())
+        super().close()
 
-    def _detach(self, transport: asyncio.BaseTransport | None = None) -> None:
-        if transport is None:
-            self._anonymous_clients -= 1
-        else:
-            self._known_clients.discard(transport)
+    def _attach(self, _: asyncio.BaseTransport | None = None) -> None:
+        """A transport comes; from Python 3.13 on it says which."""
+        self._open += 1
+
+    def _detach(self, _: asyncio.BaseTransport | None = None) -> None:
+        """A transport goes."""
+        self._open -= 1
         if self._closed:
             self._wake_up_if_done()
 
     def _has_clients(self) -> bool:
-        return self._anonymous_clients > 0 or len(self._known_clients) > 0
+        return self._open > 0
 
-    def _clients(self) -> Collection[asyncio.BaseTransport]:
-        return self._known_clients
+    def _clients(self) -> list[Any]:
+        # A set of ours would cost at each connection what the loop's own costs only when it is asked.
+        loop: Any = self._loop
+        return [transport for transport in loop._transports.values() if transport._server is self]

@@ -12,7 +12,7 @@ import ssl
 import sys
 from abc import abstractmethod
 from asyncio.trsock import TransportSocket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,17 +127,15 @@ class Server(asyncio.AbstractServer):
         self._closed_waiters.append(waiter)
         await waiter
 
-    if sys.version_info >= (3, 13):
+    def close_clients(self) -> None:
+        """Close all connections, once what is buffered has been sent. asyncio has this from Python 3.13 on."""
+        for client in self._clients():
+            client.close()
 
-        def close_clients(self) -> None:
-            """Close all connections, once what is buffered has been sent."""
-            for transport in list(self._clients()):
-                transport.close()
-
-        def abort_clients(self) -> None:
-            """Close all connections at once."""
-            for transport in list(self._clients()):
-                transport.abort()
+    def abort_clients(self) -> None:
+        """Close all connections at once. asyncio has this from Python 3.13 on."""
+        for client in self._clients():
+            client.abort()
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,8 +153,8 @@ class Server(asyncio.AbstractServer):
         """Whether there are open connections."""
 
     @abstractmethod
-    def _clients(self) -> Collection[Any]:
-        """Return the transports of open connections; asked from Python 3.13 on."""
+    def _clients(self) -> list[Any]:
+        """Return the transports of open connections, or what else ends them: all have `close` and `abort`."""
 
     def _start(self) -> None:
         if self._closed:

@@ -18,7 +18,7 @@ from .transport import SocketStandIn, WrappedStreamWriter, WrappedTransport
 from .which import runs_uvloop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from .._annotations import Self
     from .._listening_socket import ListeningSocket
@@ -199,7 +199,7 @@ class WrappedServer(Server):
     def _has_clients(self) -> bool:
         return bool(self._open)
 
-    def _clients(self) -> Collection[Any]:
+    def _clients(self) -> list[Any]:
         return [
             Handshake(sock.waiter) if sock.transport is None else sock.transport for _, sock in self._living()
         ]
