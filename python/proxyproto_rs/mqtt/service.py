@@ -213,6 +213,7 @@ class BrokerService:
 
     def _reload(self, loaded: Loaded, use_passwords: list[Callable[[], None]]) -> tuple[str, ...]:
         old, new = self.config, loaded.config
+        refuse_unusable(new)
         refuse_what_needs_a_restart(old, loaded)
         contexts = {name: context_of(listener) for name, listener in new.listeners.items()}
         rules = AccessRules(new.access)

@@ -11,6 +11,9 @@ from argon2 import PasswordHasher
 
 from mqtt.peers import CLIENT, OTHER, WELCOME, connack, connect, dial, log_in, running
 from proxyproto_rs import Header
+from proxyproto_rs.mqtt import BrokerConfig, ConfigError
+from proxyproto_rs.mqtt.checking import check
+from proxyproto_rs.mqtt.config import Loaded
 
 from .scripted_server import Server
 
@@ -124,6 +127,35 @@ async def test_another_users_login_waits_until_the_first_with_its_id_is_known(se
             "the session of this client id belongs to another user",
         )
     assert len(server.connects) == 1
+
+
+async def test_a_reload_that_cannot_be_meant_changes_nothing(server: Server) -> None:
+    async with running(**behind(server)) as broker:
+        tree = broker.service.config.model_dump()
+        tree["backend"]["upstream"]["servers"] = ["nowhere"]
+        for listener in tree["listeners"].values():
+            del listener["name"]
+        with pytest.raises(ConfigError, match=r"backend\.upstream\.servers: a server is"):
+            await broker.service.reload(Loaded(BrokerConfig.model_validate(tree), {}, ()))
+        async with log_in(broker.address()) as client:
+            assert client.connack == WELCOME
+
+
+async def test_a_password_file_that_is_not_there_is_told_at_the_start_and_by_a_check(
+    server: Server, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "nowhere.txt")
+    with pytest.raises(ConfigError, match=r"auth: .*nowhere\.txt: cannot be read"):
+        async with running(**behind(server), auth=[{"file": missing}]):
+            pass
+    tree = {
+        "listeners": {"tcp": {}},
+        "store": "sqlite::memory:",
+        "auth": [{"file": missing}],
+        **behind(server),
+    }
+    with pytest.raises(ConfigError, match=r"auth\[0\]\.file: .*nowhere\.txt: cannot be read"):
+        await check(BrokerConfig.model_validate(tree))
 
 
 def test_a_front_of_servers_needs_no_amqtt() -> None:

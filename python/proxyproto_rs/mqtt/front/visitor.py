@@ -113,7 +113,6 @@ class Visitor:
         record.keep_alive_seconds = welcomed.keep_alive
         record.upstream = welcomed.server_address
         record.upstream_connect_seconds = welcomed.connect_time
-        record.mqtt_version = self.connect.mqtt_version
 
 
 class LiveTraffic:
