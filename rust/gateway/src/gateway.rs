@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -161,6 +162,7 @@ impl Gateway {
         Stats {
             sessions: self.shared.table.len(),
             workers: lock(&self.workers).seats().loads(),
+            most_connections: self.shared.most_connections,
             events,
             dropped,
             listeners: lock(&self.listeners).iter().map(|listening| ListenerStats::of(listening)).collect(),
@@ -184,6 +186,7 @@ impl Gateway {
             workers.forget();
             return;
         }
+        self.shared.is_closing.store(true, Ordering::Release);
         for handle in self.shared.table.all() {
             handle.end(Ending { cause: Reason::ServerShutdown.into(), detail: String::new() });
         }

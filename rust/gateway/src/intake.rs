@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use proxyproto_acceptor::{Closed, Connection, Listener, LocalAddr};
@@ -65,6 +66,16 @@ impl Intake {
             at: SystemTime::now(),
             facts: Facts::default(),
         };
+        if self.shared.is_closing.load(Ordering::Acquire) {
+            return;
+        }
+        let most = self.shared.most_connections;
+        if self.seats.loads().iter().sum::<usize>() >= most {
+            let detail = format!(
+                "{most} connections take the descriptors of this process: raise LimitNOFILE= (ulimit -n)"
+            );
+            return self.turn_away(arrival, detail);
+        }
         let guest = match self.listening.begin() {
             Ok(guest) => guest,
             Err(count) => return self.turn_away(arrival, format!("{count} have not logged in yet")),

@@ -16,6 +16,7 @@ pub use channel::{
     ForwardedOptions, Remote, Stage, TlsClient, TlsClientOptions, TlsError, TlsFacts, TlsOptions, TlsServer,
     TlsVersion, WebSocketOptions, WebSocketServer,
 };
+mod descriptors;
 mod drain;
 mod events;
 pub use events::{

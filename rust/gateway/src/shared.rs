@@ -1,11 +1,12 @@
 //! What all sessions of a gateway share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use crate::descriptors::most_connections;
 use crate::events::Token;
 use crate::options::Options;
 use crate::queue::Queue;
@@ -20,6 +21,10 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     /// When the gateway started, by either clock.
     pub(crate) started: (Instant, SystemTime),
+    /// How many connections the process has descriptors for.
+    pub(crate) most_connections: usize,
+    /// No connection is taken any more.
+    pub(crate) is_closing: AtomicBool,
     options: RwLock<Arc<Options>>,
     last_token: AtomicU64,
 }
@@ -31,6 +36,8 @@ impl Shared {
             pool: Arc::new(Pool::new(Arc::new(options.upstream.clone()))),
             table: Table::new(),
             started: (Instant::now(), SystemTime::now()),
+            most_connections: most_connections(),
+            is_closing: AtomicBool::new(false),
             options: RwLock::new(Arc::new(options)),
             last_token: AtomicU64::new(0),
         })

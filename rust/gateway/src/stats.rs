@@ -15,6 +15,8 @@ pub struct Stats {
     pub sessions: usize,
     /// How many connections each worker has.
     pub workers: Vec<usize>,
+    /// How many connections all workers may have: two descriptors for each (`RLIMIT_NOFILE` when the gateway started).
+    pub most_connections: usize,
     /// How many events wait to be taken.
     pub events: usize,
     /// How many events nobody was told, because too many waited.

@@ -105,6 +105,7 @@ impl Relay {
         }
         if counts.of(PacketType::Disconnect) > 0 {
             self.read_disconnect(passing, scanned.last);
+            return self.server_is_gone(None);
         }
         if let Some(fault) = scanned.fault {
             self.down.is_over = true;

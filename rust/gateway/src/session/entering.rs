@@ -85,17 +85,23 @@ impl Visitor {
         connect: &Connect,
     ) -> Result<(Place, Link, Connack), Box<TurnedAway>> {
         let pool = Arc::clone(&self.shared.pool);
-        // What has no name needs no waiting for.
-        let resolved = timeout(options.connect_timeout, pool.until_resolved());
-        // After the limit there may still be servers without a name.
-        let _ = self.unless_gone(resolved).await?;
         let key = match connect.client_id() {
             "" => self.arrival.session_id.to_string(),
             client_id => client_id.to_owned(),
         };
         let mut tried: Vec<Arc<Target>> = Vec::new();
         let mut trouble = None;
-        while let Some(place) = pool.place(options, key.as_bytes(), &tried) {
+        loop {
+            let mut place = pool.place(options, key.as_bytes(), &tried);
+            if place.is_none() {
+                // The first answers for new names may be on their way.
+                let _ = self.unless_gone(timeout(options.connect_timeout, pool.until_resolved())).await?;
+                place = pool.place(options, key.as_bytes(), &tried);
+            }
+            let Some(place) = place else {
+                let detail = trouble.unwrap_or_else(|| pool.why_none());
+                return Err(TurnedAway::new(Reason::UpstreamUnavailable, detail));
+            };
             let began = Instant::now();
             match self.attempt(&place, options, header, connect).await {
                 Ok((link, connack)) => {
@@ -110,7 +116,6 @@ impl Visitor {
                 }
             }
         }
-        Err(TurnedAway::new(Reason::UpstreamUnavailable, trouble.unwrap_or_else(|| pool.why_none())))
     }
 
     /// Asks one server.

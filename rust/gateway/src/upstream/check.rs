@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
@@ -41,16 +42,27 @@ async fn keep_looking(pool: Arc<Pool>, target: Arc<Target>, tell: Arc<dyn Fn(Ser
     while !target.is_removed() {
         let options = pool.options();
         let number = target.begin_check();
-        let looked = look(&target, &options).await;
-        if target.end_check(number, looked.is_ok(), &options.check) {
-            let detail = looked.err().map(|error| error.to_string()).unwrap_or_default();
-            tell(ServerChange { server: target.name.clone(), is_up: target.is_up(), detail });
+        match look(&target, &options).await {
+            // It says nothing of the server.
+            Err(WireError::Io(error)) if is_want(&error) => target.skip_check(number),
+            looked => {
+                if target.end_check(number, looked.is_ok(), &options.check) {
+                    let detail = looked.err().map(|error| error.to_string()).unwrap_or_default();
+                    tell(ServerChange { server: target.name.clone(), is_up: target.is_up(), detail });
+                }
+            }
         }
         tokio::select! {
             () = sleep(options.check.interval) => {}
             () = target.wanted() => {}
         }
     }
+}
+
+/// Whether we are out of descriptors or memory.
+fn is_want(error: &io::Error) -> bool {
+    let want = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    want.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Is the server there?

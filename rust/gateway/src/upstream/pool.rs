@@ -57,9 +57,16 @@ impl Pool {
     /// Other options hold from now on. Connections stay, also those to servers that are no longer there.
     pub(crate) fn update(&self, options: Arc<UpstreamOptions>) {
         let mut state = self.lock();
+        let is_known =
+            |server: &Server| !matches!(server, Server::Name(..)) || state.known.contains_key(server);
+        if !options.servers.iter().all(is_known) {
+            self.is_resolved.send_replace(false);
+        }
         state.options = options;
         state.arrange();
+        let targets = Arc::clone(&state.targets);
         drop(state);
+        targets.iter().for_each(|target| target.check_anew());
         self.servers_changed.notify_one();
         self.targets_changed.notify_one();
     }
@@ -77,9 +84,11 @@ impl Pool {
         }
     }
 
-    /// Every name has been looked up, with success or without it.
-    pub(crate) fn all_resolved(&self) {
-        self.is_resolved.send_replace(true);
+    /// Every name of these options has been looked up, with success or without it.
+    pub(crate) fn all_resolved(&self, options: &Arc<UpstreamOptions>) {
+        if Arc::ptr_eq(options, &self.lock().options) {
+            self.is_resolved.send_replace(true);
+        }
     }
 
     /// Waits until every name has been looked up once.

@@ -40,7 +40,7 @@ pub(crate) async fn keep_resolved(pool: Arc<Pool>, lookup: Lookup) {
                 pool.resolved(&server, addresses);
             }
         }
-        pool.all_resolved();
+        pool.all_resolved(&options);
         wait(&pool, options.resolve_interval).await;
     }
 }

@@ -128,9 +128,18 @@ impl Target {
     pub(crate) async fn is_there(&self) -> bool {
         let begun = self.begun.load(Ordering::Acquire);
         let mut done = self.done.subscribe();
+        if self.is_removed() {
+            // Nobody checks it any more.
+            return true;
+        }
         self.wanted.notify_one();
         // An error says that the sender has gone, which is this.
         done.wait_for(|(number, _)| *number > begun).await.is_ok_and(|result| result.1)
+    }
+
+    /// There are other rules for checks: the next one is due now.
+    pub(crate) fn check_anew(&self) {
+        self.wanted.notify_one();
     }
 
     /// Waits until somebody asks for a check, or the target is removed.
@@ -152,10 +161,17 @@ impl Target {
         has_changed
     }
 
+    /// A check is done that says nothing of the server: it could not be made.
+    pub(crate) fn skip_check(&self, number: u64) {
+        self.done.send_replace((number, self.is_up()));
+    }
+
     /// The configuration or the name does not have it any more.
     pub(crate) fn remove(&self) {
         self.is_removed.store(true, Ordering::Release);
         self.wanted.notify_one();
+        // Who waits for a check, waits in vain.
+        self.done.send_replace((u64::MAX, true));
     }
 
     pub(crate) fn is_removed(&self) -> bool {

@@ -182,10 +182,15 @@ async fn servers_change_while_sessions_go_on() {
     let rig = Rig::new(&[&old], |_| {});
     let mut session = rig.session(&old, V).await;
     rig.gateway.update(options(&[&new])).unwrap();
-    let other = rig.session(&new, V).await;
+    let other = rig.session_of(&new, V, &connect(V, "other")).await;
     assert_ne!(other.token, session.token);
     session.upstream.send(b"\xd0\0").await;
     session.client.expect(b"\xd0\0").await;
+    // Nobody checks the old one any more, so nobody waits for what a check says.
+    drop(session.upstream);
+    session.client.expect_end().await;
+    drop(session.client);
+    assert_eq!(rig.ended().await.cause, cause("upstream-closed"));
     let mut wrong = options(&[&new]);
     wrong.upstream.servers.clear();
     assert_eq!(
@@ -193,6 +198,42 @@ async fn servers_change_while_sessions_go_on() {
         "upstream.servers: at least one is needed"
     );
     assert_eq!(rig.gateway.stats().servers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_is_new_is_waited_for_and_checks_go_by_the_new_rules_at_once() {
+    let (old, new) = (Server::new().await, Server::new().await);
+    let rig = Rig::new(&[&old], |_| {});
+    let mut changed = options(&[]);
+    let name = new.name().replace("127.0.0.1", "localhost");
+    changed.upstream.servers = vec![name.parse().unwrap()];
+    rig.gateway.update(changed.clone()).unwrap();
+    let session = rig.session(&new, V).await;
+    drop(session);
+    rig.ended().await;
+    // An interval of an hour is over when another is set.
+    drop(new);
+    changed.upstream.check.interval = Duration::from_millis(10);
+    rig.gateway.update(changed).unwrap();
+    assert!(!rig.server_change().await.is_up);
+}
+
+#[tokio::test]
+async fn a_server_that_resets_before_its_answer_is_left_for_the_next() {
+    let (first, second) = (Server::new().await, Server::new().await);
+    let rig = Rig::new(&[&first, &second], |options| options.upstream.balance = Balance::RoundRobin);
+    let mut client = rig.client(&connect(V, "dev")).await;
+    rig.admit().await;
+    first.accept().await.reset();
+    let mut upstream = second.accept().await;
+    // The answer comes in two parts, and the rest never.
+    upstream.send(&connack(V, 0)[..2]).await;
+    upstream.expect(&connect(V, "dev")).await;
+    upstream.reset();
+    client.expect(&connack(V, 3)).await;
+    let refused = rig.refused().await;
+    assert_eq!(refused.cause, cause("upstream-unavailable"));
+    assert!(refused.detail.starts_with(&second.name()), "{}", refused.detail);
 }
 
 #[tokio::test]
