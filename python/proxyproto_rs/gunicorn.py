@@ -23,6 +23,7 @@ import contextlib
 import errno
 import os
 import select
+import socket
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,12 @@ def hooks(**options: Any) -> tuple[Hook, Hook]:
     Args:
         options: Those of `Listener.adopt`. By default ``trusted`` is gunicorn's ``proxy_allow_ips``, and
             ``defer_accept`` is True.
+
+    Raises:
+        TypeError: An option is unknown, or a value has a wrong type.
+        ValueError: A value is not allowed.
     """
+    _check({"trusted": [], **options})  # gunicorn's setting is known in a worker
 
     def post_fork(_server: Any, worker: Any) -> None:
         given = {"defer_accept": True, **options}
@@ -66,6 +72,13 @@ def hooks(**options: Any) -> tuple[Hook, Hook]:
                 listener.close()
 
     return post_fork, worker_exit
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise here what `Listener.adopt` would raise in each worker, where gunicorn would only say that none boots."""
+    # The Listener checks its options before the socket, which does not listen.
+    with socket.socket() as silent, contextlib.suppress(OSError):
+        Listener.adopt(silent, **options)
 
 
 class WorkerListener(Listener):

@@ -12,6 +12,7 @@ middleware of `proxyproto_rs.asgi` stands around the application. If uvicorn wou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import logging
@@ -84,15 +85,9 @@ def run(app: Any, *, app_dir: str | None = None, **options: Any) -> None:
 
 def check(options: dict[str, Any]) -> None:
     """Raise what a Listener would raise for these options. Workers would raise it too, each time they are started."""
-    log = logging.getLogger("proxyproto_rs.listener")
-    was_disabled, log.disabled = log.disabled, True
-    try:
-        with socket.socket(socket.AF_UNIX) as scratch:
-            scratch.bind("")  # the kernel finds a name
-            scratch.listen()
-            Listener.adopt(scratch, **options).close()
-    finally:
-        log.disabled = was_disabled
+    # The Listener checks its options before the socket, which does not listen.
+    with socket.socket() as silent, contextlib.suppress(OSError):
+        Listener.adopt(silent, **options)
 
 
 class Config(uvicorn.Config):

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from integrations.asking import TLVS, WITH_TLS, Connection, connection, get
 from integrations.load import Load, ask_beside_a_busy_worker
 from peers import CLIENT, SERVER, Peer, TlsPeer, make_contexts, until
 from proxyproto_rs import Header
+from proxyproto_rs.gunicorn import hooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +154,23 @@ def test_a_unix_socket_hides_nobody(worker: str, tmp_path: Path) -> None:
     sock.listen()
     with running(tmp_path, worker, sock=sock) as gunicorn:
         assert get(gunicorn.listening).startswith("192.0.2.1 https shop.example ")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"truested": []}, "Did you mean 'trusted'"),
+        ({"trusted": ["nonsense"]}, "is not an IPv4 or IPv6 address"),
+        ({"max_connections": 0}, "must be at least 1"),
+    ],
+)
+def test_a_wrong_option_fails_in_the_configuration_file(options: dict[str, Any], text: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=text):
+        hooks(**options)
+
+
+def test_options_that_need_trusted_may_have_it_from_the_setting_of_gunicorn() -> None:
+    hooks(proxy_protocol="optional")
 
 
 LIMITED = CONF.replace("hooks(", "hooks(max_connections_per_client=1, ")
