@@ -118,9 +118,7 @@ impl Relay {
             self.end(cause, format!("the server: {}", fault.detail));
         }
     }
-}
 
-impl Relay {
     /// Says to the client that nothing more comes, behind the last packet.
     fn say_farewell(&mut self, cx: &mut Context<'_>, reason: Option<Reason>, encoded: &mut Vec<u8>) {
         let packet = reason.and_then(|reason| Disconnect::end(reason, self.version));

@@ -16,6 +16,7 @@ mod packets;
 mod random;
 mod rig;
 mod secure;
+mod storm;
 mod tls;
 mod unix;
 mod way;

@@ -121,10 +121,10 @@ async fn read(mut half: OwnedReadHalf, mut stream: Stream) -> u64 {
 
 /// xorshift64*: small, and the same everywhere.
 #[derive(Clone)]
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
