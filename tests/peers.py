@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from typing_extensions import Self
@@ -170,6 +170,16 @@ async def turn_until(condition: Callable[[], bool]) -> None:
     """Let the loop run until a condition holds that no future signals."""
     while not condition():  # noqa: ASYNC110 - nobody could set an event
         await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    """A port on which nothing listens. Programs with `reuse_port` can bind it. No other program gets it meanwhile."""
+    with socket.socket() as holding:
+        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holding.bind(("127.0.0.1", 0))
+        yield holding.getsockname()[1]
 
 
 def make_contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:

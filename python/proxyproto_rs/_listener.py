@@ -17,7 +17,7 @@ from ._listening_socket import ListeningSocket, StdlibSocket
 from ._loops import serve
 from ._loops.protocol import ClientConnected, ProtocolFactory
 from ._loops.serve import STREAM_LIMIT
-from ._loops.server import Tls
+from ._loops.server import DRAIN_TIMEOUT, Tls
 from ._loops.starting import StartingServer
 from ._options import ListenerOptions, check_names
 from ._proxied_socket import ProxiedSocket
@@ -247,7 +247,7 @@ class Listener(ListeningSocket):
         """Take no more connections from the kernel. You can still accept those that the Listener has.
 
         After the last one `accept` raises OSError (EBADF), ``async for`` ends, and the servers of `create_server` and
-        `start_server` close, so that ``await server.wait_closed()`` returns. A server that got the Listener as
+        `start_server` close: `Server.serve_forever` waits for the clients and returns. A server that got the Listener as
         ``sock`` does not learn of it: asyncio's logs the error once, and you have to close it.
         """
         self._acceptor.drain()
@@ -274,6 +274,7 @@ class Listener(ListeningSocket):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
+        drain_timeout: float | None = DRAIN_TIMEOUT,
     ) -> StartingServer:
         """Serve on the running loop, asyncio's or uvloop, as `loop.create_server` does.
 
@@ -293,13 +294,15 @@ class Listener(ListeningSocket):
             ssl_handshake_timeout: Seconds for the handshake; None is 60.
             ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
             start_serving: False waits for `Server.start_serving`.
+            drain_timeout: Seconds that `Server.serve_forever` waits for the clients after a drain; None waits for ever.
 
         Raises:
             OSError: The Listener is closed (EBADF).
+            NotImplementedError: The loop cannot take over accepted connections, such as rloop.
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        coroutine = serve.create_server([self], protocol_factory, security, start_serving)
+        coroutine = serve.create_server([self], protocol_factory, security, start_serving, drain_timeout)
         return StartingServer(coroutine, Listener.create_server)
 
     def start_server(
@@ -311,6 +314,7 @@ class Listener(ListeningSocket):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
+        drain_timeout: float | None = DRAIN_TIMEOUT,
     ) -> StartingServer:
         """Serve on the running loop, asyncio's or uvloop, as `asyncio.start_server` does.
 
@@ -335,13 +339,17 @@ class Listener(ListeningSocket):
             ssl_handshake_timeout: Seconds for the handshake; None is 60.
             ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
             start_serving: False waits for `Server.start_serving`.
+            drain_timeout: Seconds that `Server.serve_forever` waits for the clients after a drain; None waits for ever.
 
         Raises:
             OSError: The Listener is closed (EBADF).
+            NotImplementedError: The loop cannot take over accepted connections, such as rloop.
             RuntimeError: The Listener was made before a fork, in the parent.
         """
         security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-        coroutine = serve.start_server([self], client_connected_cb, limit, security, start_serving)
+        coroutine = serve.start_server(
+            [self], client_connected_cb, limit, security, start_serving, drain_timeout
+        )
         return StartingServer(coroutine, Listener.start_server)
 
     async def __aenter__(self) -> Self:

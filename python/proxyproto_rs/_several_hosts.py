@@ -15,7 +15,7 @@ from ._listener import Listener
 from ._loops import serve
 from ._loops.protocol import ClientConnected, ProtocolFactory
 from ._loops.serve import STREAM_LIMIT
-from ._loops.server import Server, Tls
+from ._loops.server import DRAIN_TIMEOUT, Server, Tls
 from ._loops.starting import StartingServer
 from ._options import BindOptions, check_names
 
@@ -31,6 +31,7 @@ def create_server(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
     start_serving: bool = True,
+    drain_timeout: float | None = DRAIN_TIMEOUT,
     **options: Unpack[BindOptions],
 ) -> StartingServer:
     """Listen on every address of one host or of several, and serve them all on the running loop.
@@ -52,6 +53,7 @@ def create_server(
         ssl_handshake_timeout: Seconds for the handshake; None is 60.
         ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
         start_serving: False waits for `Server.start_serving`.
+        drain_timeout: Seconds that `Server.serve_forever` waits for the clients after a drain; None waits for ever.
         options: The keywords of `Listener`.
 
     Raises:
@@ -64,7 +66,7 @@ def create_server(
     security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
 
     def make_server(listeners: Iterable[Listener]) -> Awaitable[Server]:
-        return serve.create_server(listeners, protocol_factory, security, start_serving)
+        return serve.create_server(listeners, protocol_factory, security, start_serving, drain_timeout)
 
     return StartingServer(_serve(host, port, {**options}, make_server), create_server)
 
@@ -79,6 +81,7 @@ def start_server(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
     start_serving: bool = True,
+    drain_timeout: float | None = DRAIN_TIMEOUT,
     **options: Unpack[BindOptions],
 ) -> StartingServer:
     """Do what `create_server` does, with streams in place of protocols.
@@ -101,6 +104,7 @@ def start_server(
         ssl_handshake_timeout: Seconds for the handshake; None is 60.
         ssl_shutdown_timeout: Seconds for the closing handshake; None is 30. It needs Python 3.11, or uvloop.
         start_serving: False waits for `Server.start_serving`.
+        drain_timeout: Seconds that `Server.serve_forever` waits for the clients after a drain; None waits for ever.
         options: The keywords of `Listener`.
 
     Raises:
@@ -113,7 +117,9 @@ def start_server(
     security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
 
     def make_server(listeners: Iterable[Listener]) -> Awaitable[Server]:
-        return serve.start_server(listeners, client_connected_cb, limit, security, start_serving)
+        return serve.start_server(
+            listeners, client_connected_cb, limit, security, start_serving, drain_timeout
+        )
 
     return StartingServer(_serve(host, port, {**options}, make_server), start_server)
 

@@ -21,7 +21,7 @@ import pytest
 
 from interop.clients import HEADER
 from interop.pages import example
-from peers import until
+from peers import free_port, until
 from proxyproto_rs import create_connection
 
 if TYPE_CHECKING:
@@ -36,16 +36,6 @@ def write_program(directory: Path) -> Path:
     program = directory / "server.py"
     program.write_text(example(PAGE, "server"))
     return program
-
-
-@contextlib.contextmanager
-def free_port() -> Iterator[int]:
-    """A port on which nothing listens. Programs with `reuse_port` can bind it. No other program gets it meanwhile."""
-    with socket.socket() as holding:
-        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holding.bind((SOURCE, 0))
-        yield holding.getsockname()[1]
 
 
 class Client:

@@ -91,7 +91,8 @@ def test_blocks_are_what_they_say(page: str) -> None:
 
 def test_every_server_that_is_shown_is_run() -> None:
     run = {(server.page, name) for server in SERVERS for name in server.examples.split()}
-    run |= {("howto/asyncio.md", "asyncio-several"), ("howto/trio.md", "twisted")}
+    run |= {("howto/asyncio.md", "asyncio-several"), ("howto/asyncio.md", "asyncio-restart")}
+    run |= {("howto/trio.md", "twisted")}
     run |= {("howto/web.md", "gunicorn-conf"), ("howto/web.md", "gunicorn-app")}
     run |= {("howto/stdlib.md", "gevent")}
     pages = ("howto/asyncio.md", "howto/web.md", "howto/stdlib.md", "howto/trio.md")

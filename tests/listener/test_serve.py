@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peers import CLIENT, LOCAL, SERVER, V2, Peer, connected, turn_until
-from proxyproto_rs import Header, Listener, get_header
+from proxyproto_rs import Header, Listener, get_header, open_streams
 from served import HEADER, Echo, expected_info, extra_info, serve_one
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -332,3 +333,48 @@ async def test_what_a_factory_leaves_in_its_context_is_its_protocols_alone(liste
             async with connected(listener.getsockname(), V2):
                 await made.get()
     assert seen == ["nothing", "something"] * 2
+
+
+async def not_implemented(*_: object, **__: object) -> None:
+    raise NotImplementedError
+
+
+LOOPS_THAT_CANNOT = {
+    "inherited": type("Unfinished", (asyncio.AbstractEventLoop,), {}),
+    "own": type("Unfinished", (asyncio.AbstractEventLoop,), {"connect_accepted_socket": not_implemented}),
+    "missing": type("Unfinished", (), {}),
+}
+
+
+@contextlib.contextmanager
+def running(loop: Any) -> Iterator[None]:
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
+
+
+@pytest.mark.parametrize("loop_class", LOOPS_THAT_CANNOT.values(), ids=LOOPS_THAT_CANNOT)
+def test_a_loop_that_takes_no_connections_is_refused_at_once(
+    listener: Listener, loop_class: Callable[[], Any]
+) -> None:
+    """It would lose every connection."""
+    with Peer(listener.getsockname(), V2), listener.accept()[0] as conn, running(loop_class()):
+        for starting in (listener.create_server(print), listener.start_server(print), open_streams(conn)):  # type: ignore[arg-type]
+            with pytest.raises(NotImplementedError, match="a Unfinished cannot serve a Listener"):
+                starting.send(None)
+
+
+def test_any_loop_that_takes_connections_is_served(listener: Listener) -> None:
+    class Other:
+        """Of nobody's family."""
+
+        connect_accepted_socket = asyncio.BaseEventLoop.connect_accepted_socket
+
+        def is_closed(self) -> bool:
+            return True
+
+    with running(Other()), pytest.raises(StopIteration) as returned:
+        listener.create_server(asyncio.Protocol, start_serving=False).send(None)
+    returned.value.value.close()

@@ -25,7 +25,7 @@ async def test_the_server_is_asyncios(listener: Listener) -> None:
     server = await listener.create_server(asyncio.Protocol)
     public = {name for name in dir(asyncio.Server) if not name.startswith("_")}
     # The first two came with Python 3.13.
-    assert public | {"close_clients", "abort_clients", "drain", "listeners"} == {
+    assert public | {"close_clients", "abort_clients", "drain", "drain_timeout", "listeners"} == {
         name for name in dir(server) if not name.startswith("_")
     }
     assert isinstance(server, asyncio.AbstractServer)
@@ -210,8 +210,7 @@ async def test_closing_the_listener_closes_the_server(listener: Listener) -> Non
     serving = asyncio.create_task(server.serve_forever())
     await asyncio.sleep(0)
     listener.close()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
+    await serving
     assert not server.is_serving()
     await server.wait_closed()
 

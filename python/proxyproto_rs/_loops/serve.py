@@ -79,6 +79,7 @@ async def create_server(
     protocol_factory: ProtocolFactory,
     security: Tls | None,
     start_serving: bool,
+    drain_timeout: float | None,
 ) -> Server:
     """Make the server for the running loop."""
     loop = _running_loop(security)
@@ -91,7 +92,7 @@ async def create_server(
         server = wrapped.WrappedServer(
             listeners, loop, functools.partial(wrapped.WrappedIntroduction, protocol_factory), security
         )
-    return await _started(server, start_serving)
+    return await _started(server, start_serving, drain_timeout)
 
 
 async def start_server(
@@ -100,6 +101,7 @@ async def start_server(
     limit: int,
     security: Tls | None,
     start_serving: bool,
+    drain_timeout: float | None,
 ) -> Server:
     """Make the server for the running loop."""
     loop = _running_loop(security)
@@ -115,7 +117,7 @@ async def start_server(
             lambda sock: wrapped.WrappedStreamsProtocol.on(sock, loop, connected, limit),
             security,
         )
-    return await _started(server, start_serving)
+    return await _started(server, start_serving, drain_timeout)
 
 
 async def checkpoint() -> None:
@@ -150,15 +152,21 @@ async def wait_readable(wake_fd: WakeFd) -> None:
 
 
 def _running_loop(security: Tls | None) -> asyncio.AbstractEventLoop:
-    """Return the running loop, which has to know what is asked of its TLS: the first handshake is too late."""
+    """Return the running loop, which has to know how to serve: the first connection is too late to find out."""
     loop = asyncio.get_running_loop()
     is_asyncio = isinstance(loop, asyncio.BaseEventLoop)
     if sys.version_info < (3, 11) and is_asyncio and security and security.shutdown_timeout is not None:
         raise TypeError("ssl_shutdown_timeout needs Python 3.11, or uvloop")
+    if not which.takes_connections(loop):
+        raise NotImplementedError(
+            f"a {type(loop).__name__} cannot serve a Listener, because its connect_accepted_socket() is not implemented: "
+            "use asyncio's own loop or uvloop"
+        )
     return loop
 
 
-async def _started(server: Server, start_serving: bool) -> Server:
+async def _started(server: Server, start_serving: bool, drain_timeout: float | None) -> Server:
+    server.drain_timeout = drain_timeout
     if start_serving:
         await server.start_serving()
     return server

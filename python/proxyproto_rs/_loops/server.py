@@ -26,6 +26,11 @@ __all__ = ["Server"]
 # As many as asyncio accepts in one turn of its loop, with its backlog of 100: the loop has others to serve.
 _BATCH = 100
 
+DRAIN_TIMEOUT = 30.0  # gunicorn's graceful_timeout is as long
+
+# An aborted connection is gone after a few turns of the loop. One that is not must not hold up the end.
+_ABORT_TIMEOUT = 1.0
+
 
 class Server(asyncio.AbstractServer):
     """Serves the connections of a Listener, or of several, on one event loop.
@@ -47,7 +52,10 @@ class Server(asyncio.AbstractServer):
         self.listeners: tuple[Any, ...] = tuple(listeners)
         self._loop = loop
         self._make_socket = make_socket
+        self._drain_timeout: float | None = DRAIN_TIMEOUT
         self._closed = False
+        # Whether the Listeners have ended it, and not `close`.
+        self._has_ended = False
         # By the Listeners that are served, while they are.
         self._wake_fds: dict[ListeningSocket, WakeFd] = {}
         self._serving_forever: asyncio.Future[None] | None = None
@@ -60,6 +68,22 @@ class Server(asyncio.AbstractServer):
     def sockets(self) -> tuple[TransportSocket, ...]:
         """The Listeners, as asyncio shows its sockets; empty once the server is closed."""
         return () if self._closed else tuple(map(TransportSocket, self.listeners))
+
+    @property
+    def drain_timeout(self) -> float | None:
+        """Seconds that `serve_forever` waits for the clients when the Listeners have ended; None waits for ever.
+
+        It can be changed.
+        """
+        return self._drain_timeout
+
+    @drain_timeout.setter
+    def drain_timeout(self, seconds: float | None) -> None:
+        if not isinstance(seconds, int | float | None):
+            raise TypeError(f"drain_timeout must be a number or None, not {type(seconds).__name__}")
+        if seconds is not None and not seconds >= 0:  # nor is a NaN
+            raise ValueError(f"drain_timeout must be at least 0, not {seconds}")
+        self._drain_timeout = seconds
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop it serves on."""
@@ -78,20 +102,28 @@ class Server(asyncio.AbstractServer):
         self._start()
 
     async def serve_forever(self) -> None:
-        """Accept connections until cancelled, or until the server is closed.
+        """Accept connections until the Listeners are drained or closed, then wait for the clients and return.
+
+        It waits up to `drain_timeout` seconds until all connections are closed, on every Python. Then it aborts those
+        that are left. If it is cancelled while it waits, it aborts them at once.
 
         Raises:
-            RuntimeError: The server is closed, or this is being awaited already.
-            asyncio.CancelledError: That is how it ends. The server is closed then.
+            RuntimeError: `close` has been called before, or this is being awaited already.
+            asyncio.CancelledError: It was cancelled, or `close` was called. The server is closed then.
         """
         if self._serving_forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
-        self._start()
+        if not self._has_ended:
+            self._start()
         self._serving_forever = self._loop.create_future()
         try:
-            await self._serving_forever
+            if not self._has_ended:
+                await self._serving_forever
+            await self._wait_for_clients()
         except asyncio.CancelledError:
             try:
+                if self._has_ended:
+                    self.abort_clients()
                 self.close()
                 await self.wait_closed()
             finally:
@@ -196,11 +228,28 @@ class Server(asyncio.AbstractServer):
             if self._wake_fds:
                 listener.close()
             else:
+                self._has_ended = True
+                if self._serving_forever is not None and not self._serving_forever.done():
+                    self._serving_forever.set_result(None)
                 self.close()
+
+    async def _wait_for_clients(self) -> None:
+        if self._closed_waiters is None:
+            return
+        gone = self._loop.create_future()
+        self._closed_waiters.append(gone)
+        await asyncio.wait([gone], timeout=self.drain_timeout)
+        if not gone.done():
+            self.abort_clients()
+            await asyncio.wait([gone], timeout=_ABORT_TIMEOUT)
+            self._wake_up()
 
     def _wake_up_if_done(self) -> None:
         if not self._closed or self._has_clients():
             return
+        self._wake_up()
+
+    def _wake_up(self) -> None:
         waiters, self._closed_waiters = self._closed_waiters, None
         for waiter in waiters or ():
             if not waiter.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from typing import Any
 
 
 def runs_uvloop() -> bool:
@@ -43,6 +44,24 @@ def is_selector_loop(loop: asyncio.AbstractEventLoop) -> bool:
         method is not None and _WANTED[name] <= inspect.signature(method).parameters.keys()
         for name, method in methods.items()
     )
+
+
+def takes_connections(loop: Any) -> bool:
+    """Whether the loop can make a transport of an accepted connection; some, such as rloop's, have only the method."""
+    if isinstance(loop, asyncio.BaseEventLoop) or runs_uvloop():
+        return True
+    connect = getattr(loop, "connect_accepted_socket", None)
+    if connect is None:
+        return False
+    coroutine = connect(asyncio.Protocol, None)
+    try:
+        coroutine.send(None)
+    except NotImplementedError:
+        return False
+    except Exception:
+        return True
+    coroutine.close()
+    return True
 
 
 _WANTED = {
