@@ -43,7 +43,7 @@ pythons: $(STAMPS)/built
 bench:
 	PYTHON=$(PYTHON) benches/run
 
-# Half an hour for each of the eight targets; `make test` gives each 12 seconds.
+# Half an hour for each of the nine targets; `make test` gives each 12 seconds.
 fuzz: $(STAMPS)/fuzzer
 	rust/fuzz/run 1800
 

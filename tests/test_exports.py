@@ -30,7 +30,7 @@ PROMISED = {
 # What only the package itself uses of the core.
 INTERNAL = {
     *("Acceptor", "Connection"),
-    *("Gateway", "Arrival", "Connect", "Login", "Welcomed", "Refused", "Ended", "Traffic"),
+    *("Gateway", "Channel", "Arrival", "Connect", "Login", "Welcomed", "Refused", "Ended", "Traffic"),
     *("ListenerReport", "ServerChange"),
 }
 

@@ -36,6 +36,7 @@ TESTED_BY = {
     "rust/python/src/connection.rs": "listener/test_proxied_socket.py",
     "rust/python/src/error.rs": "codec/test_exceptions.py",
     "rust/python/src/gateway.rs": "mqtt/front/test_core_gateway.py",
+    "rust/python/src/gateway_channels.rs": "mqtt/front/test_core_channels.py",
     "rust/python/src/gateway_events.rs": "mqtt/front/test_core_gateway.py",
     "rust/python/src/gateway_options.rs": "mqtt/front/test_core_gateway.py",
     "rust/python/src/lib.rs": "test_exports.py",

@@ -122,12 +122,19 @@ class ListeningSocket(StdlibSocket):
         if (taken := self._acceptor.take_refusals()) is not None:
             self._refusals.tell(*taken)
 
-    def hand_to(self, gateway: _core.Gateway, *, name: str, max_unauthenticated: int) -> None:
+    def hand_to(
+        self,
+        gateway: _core.Gateway,
+        *,
+        name: str,
+        max_unauthenticated: int,
+        channel: _core.Channel | None = None,
+    ) -> None:
         """Let a gateway take the connections and the refusals from now on; `tell` takes the refusals back.
 
         Closing, statistics and options stay here.
         """
-        gateway.serve(self._acceptor, name=name, max_unauthenticated=max_unauthenticated)
+        gateway.serve(self._acceptor, name=name, max_unauthenticated=max_unauthenticated, channel=channel)
 
     def tell(self, report: _core.ListenerReport) -> None:
         """Log what a gateway has taken from this Listener, and give it to ``on_refused``."""

@@ -26,6 +26,19 @@ PACKETS = {
     "auth-5": "f0 07 18 05 15 00 02 6d 65",
 }
 
+# What a client of WebSocket sends; the mask is 01 02 03 04.
+MESSAGES = {
+    "request": b"GET /mqtt HTTP/1.1\r\nHost: b\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: mqtt\r\nX-Forwarded-For: 203.0.113.9, 10.1.2.3\r\n\r\n\x82\x82\1\2\3\4ab",
+    "binary": b"\x82\x82\1\2\3\4ab",
+    "binary-16": b"\x82\xfe\0\x80\1\2\3\4" + bytes(128),
+    "fragments": b"\2\x81\1\2\3\4a\x89\x81\1\2\3\4p\0\x80\1\2\3\4\x80\x81\1\2\3\4b",
+    "ping": b"\x89\x81\1\2\3\4p\x8a\x80\1\2\3\4",
+    "text": b"\x81\x81\1\2\3\4a",
+    "zclose": b"\x88\x82\1\2\3\4\2\xea",
+}
+
 
 def main() -> None:
     for vector in json.loads(VECTORS.read_text()):
@@ -47,6 +60,9 @@ def main() -> None:
     for name, data in PACKETS.items():
         seed("mqtt_framing", name, bytes.fromhex(data))
         seed("mqtt_answers", name, bytes.fromhex(data))
+    for name, data in MESSAGES.items():
+        seed("websocket", name, data)
+    seed("websocket", "all", b"".join(MESSAGES[name] for name in sorted(MESSAGES) if name != "request"))
     seed("mqtt_framing", "all", bytes.fromhex("".join(PACKETS.values())))
 
 

@@ -11,8 +11,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::error;
+use crate::gateway_channels::Channel;
 use crate::gateway_events::{self as events, Traffic};
-use crate::gateway_options::{read_options, seconds};
+use crate::gateway_options::{cannot_be_meant, read_options, seconds};
 use crate::listener::{self, Acceptor};
 use crate::options::Keyword;
 
@@ -62,22 +63,23 @@ impl Gateway {
         read_options(options)?.check().map_err(cannot_be_meant)
     }
 
-    /// Serve the connections of an acceptor until it is closed, or drained and empty. Its refusals are taken too.
+    /// Serve the connections of an acceptor until it is closed, or drained and empty. Its refusals are taken too. Without a
+    /// channel, clients speak MQTT as it is.
     ///
     /// Raises:
     ///     OSError: There is a listener of this name (EEXIST), or no descriptor.
-    #[pyo3(signature = (acceptor, *, name, max_unauthenticated))]
+    #[pyo3(signature = (acceptor, *, name, max_unauthenticated, channel=None))]
     fn serve(
         &self,
         py: Python<'_>,
         acceptor: Py<Acceptor>,
         name: String,
         max_unauthenticated: usize,
+        channel: Option<&Bound<'_, Channel>>,
     ) -> PyResult<()> {
         self.of_this_process()?;
         let listener = acceptor.get().shared();
-        let mut options = ListenerOptions::new(name.as_str());
-        options.max_unauthenticated = max_unauthenticated;
+        let options = listener_options(&name, max_unauthenticated, channel);
         // The first refusals may be taken as soon as it is served, so their words come first.
         let had = lock(&self.acceptors).insert(name.clone(), acceptor);
         let served = py.detach(|| self.inner.serve(listener, options));
@@ -92,12 +94,15 @@ impl Gateway {
     }
 
     /// Put other options in force for the connections of a listener that come from now on. Says whether there is one.
-    #[pyo3(signature = (name, *, max_unauthenticated))]
-    fn change_listener(&self, name: &str, max_unauthenticated: usize) -> PyResult<bool> {
+    #[pyo3(signature = (name, *, max_unauthenticated, channel=None))]
+    fn change_listener(
+        &self,
+        name: &str,
+        max_unauthenticated: usize,
+        channel: Option<&Bound<'_, Channel>>,
+    ) -> PyResult<bool> {
         self.of_this_process()?;
-        let mut options = ListenerOptions::new(name);
-        options.max_unauthenticated = max_unauthenticated;
-        Ok(self.inner.update_listener(options))
+        Ok(self.inner.update_listener(listener_options(name, max_unauthenticated, channel)))
     }
 
     /// An fd that is readable while there is something to take, and for ever once closed. It belongs to this object.
@@ -254,13 +259,19 @@ impl Drop for Gateway {
     }
 }
 
-fn cause(code: &str) -> PyResult<Cause> {
-    code.parse().map_err(|_| PyValueError::new_err(format!("no such reason: {code:?}")))
+fn listener_options(
+    name: &str,
+    max_unauthenticated: usize,
+    channel: Option<&Bound<'_, Channel>>,
+) -> ListenerOptions {
+    let mut options = ListenerOptions::new(name);
+    options.max_unauthenticated = max_unauthenticated;
+    options.channel = channel.map(|channel| channel.get().factory());
+    options
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err gives it")]
-fn cannot_be_meant(error: gateway::OptionError) -> PyErr {
-    PyValueError::new_err(error.to_string())
+fn cause(code: &str) -> PyResult<Cause> {
+    code.parse().map_err(|_| PyValueError::new_err(format!("no such reason: {code:?}")))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -63,6 +63,19 @@ impl Arrival {
         Some((&tls.version, &tls.cipher, tls.sni.as_deref(), tls.common_name.as_deref()))
     }
 
+    /// The client's certificate in DER, which our own TLS has verified.
+    #[getter]
+    fn tls_certificate<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let tls = self.arrival.facts.tls.as_ref()?;
+        tls.certificate.as_deref().map(|certificate| PyBytes::new(py, certificate))
+    }
+
+    /// Whether that certificate has more than one common name.
+    #[getter]
+    fn tls_has_more_names(&self) -> bool {
+        self.arrival.facts.tls.as_ref().is_some_and(|tls| tls.has_more_names)
+    }
+
     /// When it was accepted, in seconds since the epoch.
     #[getter]
     fn at(&self) -> f64 {

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::error;
+use crate::gateway_channels::read_client;
 use crate::listener_options::flag;
 
 pub(crate) fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
@@ -82,6 +83,10 @@ fn read_upstream(given: &Bound<'_, PyDict>) -> PyResult<UpstreamOptions> {
             "check" => upstream.check = read_check(&section(name, value)?)?,
             "keepalive" => upstream.keepalive = optional_seconds(name, value)?,
             "versions" => upstream.versions = Versions::of(&items(name, value, version)?),
+            "tls" => {
+                upstream.channel =
+                    if value.is_none() { None } else { Some(read_client(&section(name, value)?)?) };
+            }
             "resolve_interval" => upstream.resolve_interval = seconds(name, value)?,
             _ => return Err(unknown(name)),
         }
@@ -110,7 +115,7 @@ fn read_check(given: &Bound<'_, PyDict>) -> PyResult<Check> {
     Ok(check)
 }
 
-fn each<'py>(
+pub(crate) fn each<'py>(
     given: &Bound<'py, PyDict>,
     prefix: &str,
     mut read: impl FnMut(&str, &Bound<'py, PyAny>) -> PyResult<()>,
@@ -118,11 +123,11 @@ fn each<'py>(
     given.iter().try_for_each(|(name, value)| read(&format!("{prefix}{}", text("a name", &name)?), &value))
 }
 
-fn section<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn section<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     value.cast::<PyDict>().cloned().map_err(|_| error::wrong_type(name, "dict", value))
 }
 
-fn items<'py, T>(
+pub(crate) fn items<'py, T>(
     name: &str,
     value: &Bound<'py, PyAny>,
     convert: impl Fn(&str, &Bound<'py, PyAny>) -> PyResult<T>,
@@ -154,7 +159,7 @@ fn rates(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<PublishRate>> {
     })
 }
 
-fn word<T: Copy>(name: &str, value: &Bound<'_, PyAny>, words: &[(&str, T)]) -> PyResult<T> {
+pub(crate) fn word<T: Copy>(name: &str, value: &Bound<'_, PyAny>, words: &[(&str, T)]) -> PyResult<T> {
     let given = text(name, value)?;
     let known = words.iter().find(|(word, _)| *word == given).map(|(_, meaning)| *meaning);
     known.ok_or_else(|| {
@@ -163,7 +168,7 @@ fn word<T: Copy>(name: &str, value: &Bound<'_, PyAny>, words: &[(&str, T)]) -> P
     })
 }
 
-fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+pub(crate) fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     match value.cast::<PyString>() {
         Ok(text) => Ok(text.to_cow()?.into_owned()),
         Err(_) => Err(error::wrong_type(name, "str", value)),
@@ -194,6 +199,11 @@ fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
         .ok_or_else(|| PyValueError::new_err(format!("{name}: must be from 0 to 366 days, not {seconds} s")))
 }
 
-fn unknown(name: &str) -> PyErr {
+pub(crate) fn unknown(name: &str) -> PyErr {
     PyTypeError::new_err(format!("unknown option {name}"))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives it")]
+pub(crate) fn cannot_be_meant(error: gateway::OptionError) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }

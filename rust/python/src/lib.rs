@@ -15,6 +15,7 @@ mod epoll;
 mod error;
 mod fork;
 mod gateway;
+mod gateway_channels;
 mod gateway_events;
 mod gateway_options;
 mod header;
@@ -42,6 +43,8 @@ mod _core {
     use crate::fork::{_after_fork_in_child, _after_fork_in_parent, _before_fork};
     #[pymodule_export]
     use crate::gateway::Gateway;
+    #[pymodule_export]
+    use crate::gateway_channels::Channel;
     #[pymodule_export]
     use crate::gateway_events::{
         Arrival, Connect, Ended, ListenerReport, Login, Refused, ServerChange, Traffic, Welcomed,

@@ -211,7 +211,7 @@ def test_servers_change_while_it_runs(front: Front, server: Server) -> None:
             ValueError,
             'upstream.balance: must be one of least-connections, round-robin, client-id, not "any"',
         ),
-        ({"upstream": {"servers": ["a:1"], "tls": 1}}, TypeError, "unknown option upstream.tls"),
+        ({"upstream": {"servers": ["a:1"], "tls": 1}}, TypeError, "upstream.tls must be dict, not int"),
         (
             {"upstream": {"servers": ["a:1"]}, "mqtt": {"auth_timeout": 0}},
             ValueError,
