@@ -75,7 +75,15 @@ class Process:
         self._process = subprocess.Popen(
             [*COMMAND, *options], cwd=directory, env=environment(variables), stderr=subprocess.PIPE, text=True
         )
-        self.port = int(self.line("listening listener=tcp")[-1].rpartition(":")[2])
+        assert self._process.stderr is not None
+        self.start: list[str] = []
+        for line in iter(self._process.stderr.readline, ""):
+            self.start.append(line)
+            if "started listeners=" in line:
+                break
+        where = re.search(r"listening on \S+:(\d+), ", "".join(self.start))
+        assert where, self.start
+        self.port = int(where[1])
 
     def line(self, part: str) -> list[str]:
         """Read until a line holds `part`; return its words."""
@@ -295,6 +303,14 @@ def test_without_a_file_one_variable_makes_every_listener_expect_headers(directo
             assert answer(direct) == b""
         broker.line("missing-header: 10")
     assert (directory / "proxyproto-rs" / "broker.db").exists()
+
+
+def test_the_log_tells_once_where_it_listens(directory: Path) -> None:
+    with running(directory) as broker:
+        lines = [line for line in broker.start if f":{broker.port}" in line]
+        assert len(lines) == 1
+        assert "INFO proxyproto_rs.listener listening on" in lines[0]
+        assert broker.start[-1].endswith("INFO proxyproto_rs.mqtt started listeners=tcp\n")
 
 
 def test_a_login_a_reload_and_an_end(directory: Path) -> None:

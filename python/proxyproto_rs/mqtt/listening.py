@@ -12,7 +12,6 @@ from .front.tls import server_context
 from .model.networks import parse_address
 from .model.reasons import Refuse
 from .policy.identity import Identity
-from .telling.logs import endpoint
 
 if TYPE_CHECKING:
     import ssl
@@ -88,11 +87,6 @@ class Listening:
         """Return the counts of its connections by outcome. They stay available after `close`."""
         assert self.listener is not None
         return self.listener.stats()
-
-    def where(self) -> str:
-        """Return the address that it listens on, with the port that the system chose."""
-        assert self.listener is not None
-        return endpoint(self.listener.getsockname()[:2]) or ""
 
     def close(self) -> None:
         """Stop listening."""

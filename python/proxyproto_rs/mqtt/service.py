@@ -105,10 +105,8 @@ class BrokerService:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self._stack = stack.pop_all()
-        for name, open_port in self.listening.items():
-            logger.info(
-                "listening listener=%s type=%s bind=%s", name, open_port.config.type, open_port.where()
-            )
+        # Each Listener has logged its address, and whom it believes.
+        logger.info("started listeners=%s", ",".join(sorted(self.listening)))
         self._audit.write("broker.started", listeners=sorted(self.listening))
 
     async def stop(self) -> None:
