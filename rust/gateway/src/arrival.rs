@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use proxyproto_acceptor::{Header, LocalAddr, PeerAddr};
 
-use crate::channel::Facts;
+use crate::facts::Facts;
 
 /// A connection that a listener has let in: whose it is, and what its proxy and its channel have said.
 #[derive(Debug)]

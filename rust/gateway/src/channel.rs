@@ -4,11 +4,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
 
 use crate::arrival::Arrival;
 use crate::cause::Cause;
-use crate::upstream::ServerName;
+use crate::facts::Facts;
+use crate::server_name::ServerName;
 
 mod layered;
 mod tls;
@@ -117,34 +117,4 @@ impl ChannelFault {
     pub fn new(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { cause: None, detail: detail.into() }
     }
-}
-
-/// What the handshake of a channel has shown.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Facts {
-    /// Where TLS ended here.
-    pub tls: Option<TlsFacts>,
-    /// The client that a trusted proxy has named in a header of HTTP.
-    pub forwarded: Option<SocketAddr>,
-}
-
-/// What a TLS handshake has shown.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct TlsFacts {
-    /// The version, such as `TLSv1.3`.
-    pub version: String,
-    /// The cipher, by its name in OpenSSL.
-    pub cipher: String,
-    /// The host name that the client has asked for.
-    pub sni: Option<String>,
-    /// The protocol that was negotiated.
-    pub alpn: Option<Vec<u8>>,
-    /// The client's certificate in DER.
-    pub certificate: Option<Vec<u8>>,
-    /// The common name in it, the first if there are more; only of a certificate that was verified.
-    pub common_name: Option<String>,
-    /// Whether it has more common names. Then it is not clear whose it is.
-    pub has_more_names: bool,
 }

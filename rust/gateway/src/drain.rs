@@ -6,7 +6,7 @@ use std::time::Duration;
 use proxyproto_mqtt::Reason;
 use tokio::time::{Instant, sleep_until};
 
-use crate::session::Ending;
+use crate::registry::Ending;
 use crate::shared::Shared;
 
 /// Ends all sessions, spread evenly over this time. Those that begin meanwhile end with the last.

@@ -9,7 +9,7 @@ use proxyproto_mqtt::Connect;
 
 use crate::arrival::{Arrival, SessionId};
 use crate::cause::Cause;
-use crate::upstream::{ServerChange, ServerName};
+use crate::server_name::{ServerChange, ServerName};
 
 /// What a gateway tells. Of one token the order is Login, Welcomed, Ended, or Login, Refused.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::task::yield_now;
 
 use crate::arrival::{Arrival, SessionId};
-use crate::channel::Facts;
 use crate::events::{Event, ListenerReport, Refused};
+use crate::facts::Facts;
 use crate::listening::Listening;
 use crate::session::{Arrived, serve};
 use crate::shared::Shared;

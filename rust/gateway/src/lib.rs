@@ -12,9 +12,9 @@ mod cause;
 pub use cause::{Cause, UnknownCause};
 mod channel;
 pub use channel::{
-    CertificateFiles, Channel, ChannelFactory, ChannelFault, ClientCertificate, Facts, Flow,
-    ForwardedOptions, Remote, Stage, TlsClient, TlsClientOptions, TlsError, TlsFacts, TlsOptions, TlsServer,
-    TlsVersion, WebSocketOptions, WebSocketServer,
+    CertificateFiles, Channel, ChannelFactory, ChannelFault, ClientCertificate, Flow, ForwardedOptions,
+    Remote, Stage, TlsClient, TlsClientOptions, TlsError, TlsOptions, TlsServer, TlsVersion,
+    WebSocketOptions, WebSocketServer,
 };
 mod descriptors;
 mod drain;
@@ -22,23 +22,29 @@ mod events;
 pub use events::{
     Admission, Ended, Event, ListenerReport, Login, Refused, Replace, Token, Traffic, Welcomed,
 };
+mod facts;
+pub use facts::{Facts, TlsFacts};
 mod gateway;
 pub use gateway::Gateway;
 mod intake;
 mod listening;
 pub use listening::ListenerCounts;
+mod option_error;
+pub use option_error::OptionError;
 mod options;
 pub use options::{
-    Balance, Check, CheckKind, HeaderOut, ListenerOptions, MqttOptions, OptionError, Options, PublishRate,
-    Server, ServerError, UpstreamOptions,
+    Balance, Check, CheckKind, HeaderOut, ListenerOptions, MqttOptions, Options, PublishRate, Server,
+    ServerError, UpstreamOptions,
 };
 mod queue;
+mod registry;
+mod server_name;
+pub use server_name::{ServerChange, ServerName};
 mod session;
 mod shared;
 mod stats;
 pub use stats::{ListenerStats, ServerStats, Stats};
 mod sys;
 mod upstream;
-pub use upstream::{ServerChange, ServerName};
 mod wire;
 mod worker;

@@ -9,7 +9,7 @@ pub use server::{Server, ServerError};
 mod upstream;
 pub use upstream::{Balance, Check, CheckKind, HeaderOut, UpstreamOptions};
 
-use std::fmt;
+use crate::option_error::OptionError;
 
 /// Everything about a gateway but its listeners.
 #[derive(Clone, Debug, Default)]
@@ -34,26 +34,3 @@ impl Options {
         self.upstream.check()
     }
 }
-
-/// An option that cannot be meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OptionError {
-    /// Where it stands: `upstream.servers`.
-    pub option: &'static str,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-impl OptionError {
-    pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> Self {
-        Self { option, problem: problem.into() }
-    }
-}
-
-impl fmt::Display for OptionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.option, self.problem)
-    }
-}
-
-impl std::error::Error for OptionError {}

@@ -142,7 +142,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::upstream::{ServerChange, ServerName};
+    use crate::server_name::{ServerChange, ServerName};
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     fn event(detail: &str) -> Event {

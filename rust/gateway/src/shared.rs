@@ -10,7 +10,7 @@ use crate::descriptors::most_connections;
 use crate::events::Token;
 use crate::options::Options;
 use crate::queue::Queue;
-use crate::session::Table;
+use crate::registry::Table;
 use crate::upstream::Pool;
 
 /// What all sessions of a gateway share.

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::listening::{ListenerCounts, Listening};
-use crate::upstream::{ServerName, Target};
+use crate::server_name::ServerName;
+use crate::upstream::Target;
 
 /// The numbers of a gateway at one moment.
 #[derive(Clone, Debug)]

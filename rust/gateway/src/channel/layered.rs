@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::{Channel, ChannelFault, Facts, Flow, Stage};
+use super::{Channel, ChannelFault, Flow, Stage};
+use crate::facts::Facts;
 
 /// A channel within another.
 pub(super) struct Layered<Outer, Inner> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::OptionError;
+use crate::option_error::OptionError;
 
 /// Deadlines, sizes and rates of the clients.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use proxyproto_mqtt::{Version, Versions};
 
-use super::{OptionError, Server};
+use super::Server;
 use crate::channel::ChannelFactory;
+use crate::option_error::OptionError;
 
 /// The servers behind the gateway.
 #[derive(Clone, Debug)]

@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 use proxyproto_mqtt::{Connect, Reason};
 use tokio::time::timeout;
 
-use super::Decision;
 use super::registration::Registration;
 use super::way::{TurnedAway, Visitor};
 use crate::cause::Cause;
 use crate::events::{Admission, Event, Login};
+use crate::registry::Decision;
 
 impl Visitor {
     /// Tells of the login, and waits for the decision.

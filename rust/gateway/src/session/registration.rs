@@ -6,11 +6,10 @@ use std::time::Duration;
 use proxyproto_mqtt::{Connect, Reason};
 use tokio::time::Instant;
 
-use super::table::Entry;
-use super::{Ending, Handle};
 use crate::arrival::{Arrival, SessionId};
 use crate::events::{Ended, Event, Refused, Token};
 use crate::listening::Direction;
+use crate::registry::{Ending, Entry, Handle};
 use crate::shared::Shared;
 
 /// A login, and then its session. If it is dropped without a last event, because the workers have been stopped, it tells one.

@@ -21,10 +21,10 @@ use super::clock::Clock;
 use super::downward::Down;
 use super::pace::Pace;
 use super::upward::Up;
-use super::{Ending, Handle};
 use crate::cause::Cause;
 use crate::listening::{Direction, Listening, PacketCounts};
 use crate::options::Options;
+use crate::registry::{Ending, Handle};
 use crate::wire::{Wire, WireError, with_scratch};
 
 /// A session that both sides have agreed on.

@@ -8,7 +8,6 @@ use proxyproto_acceptor::Permit;
 use proxyproto_mqtt::{Connack, Connect, PacketType, Reason, Version};
 use tokio::time::timeout;
 
-use super::Ending;
 use super::entering::Entered;
 use super::registration::{IdPlace, Registration};
 use super::relay::{Beginning, GRACE, Relay};
@@ -18,8 +17,10 @@ use crate::channel::{Remote, Stage};
 use crate::events::{Event, Refused, Token, Welcomed};
 use crate::listening::{Direction, Guest, Listening, PacketCounts};
 use crate::options::Options;
+use crate::registry::Ending;
+use crate::server_name::ServerName;
 use crate::shared::Shared;
-use crate::upstream::{Place, ServerName};
+use crate::upstream::Place;
 use crate::wire::{Socket, Wire};
 use crate::worker::Seat;
 

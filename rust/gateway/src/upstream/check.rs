@@ -9,12 +9,13 @@ use tokio::time::{sleep, timeout};
 
 use proxyproto_mqtt::{PacketType, Version};
 
+use super::Pool;
 use super::connect::{connect, no_answer};
 use super::link::Link;
 use super::target::Target;
-use super::{Pool, ServerChange};
 use super::{header_out, link};
 use crate::options::{Check, CheckKind, UpstreamOptions};
+use crate::server_name::ServerChange;
 use crate::wire::WireError;
 
 /// Checks every server of the pool on this runtime. `tell` is called when one goes up or down.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use proxyproto_codec::{EncodeError, Header, SslInfo, Tlv, Transport};
 
 use crate::arrival::{Arrival, NOBODY};
-use crate::channel::TlsFacts;
+use crate::facts::TlsFacts;
 use crate::options::{HeaderOut, UpstreamOptions};
 use crate::wire::Socket;
 

@@ -4,10 +4,10 @@ use std::io;
 
 use tokio::time::timeout;
 
-use super::ServerName;
 use super::connect::no_answer;
 use crate::channel::{Remote, Stage};
 use crate::options::UpstreamOptions;
+use crate::server_name::ServerName;
 use crate::wire::{Socket, Wire, WireError};
 
 /// A connection to a server that has been sent its header and a CONNECT.

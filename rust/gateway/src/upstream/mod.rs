@@ -14,17 +14,4 @@ pub(crate) use pool::Pool;
 mod resolve;
 pub(crate) use resolve::{keep_resolved, system};
 mod target;
-pub use target::ServerName;
 pub(crate) use target::{Place, Target};
-
-/// A server has gone down, or up again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerChange {
-    /// Which.
-    pub server: ServerName,
-    /// What it is now.
-    pub is_up: bool,
-    /// What was wrong at the last check; empty for one that is up.
-    pub detail: String,
-}

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::balance::{self, Candidate};
 use super::health::Health;
 use crate::options::Check;
+use crate::server_name::ServerName;
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,16 +29,6 @@ impl fmt::Display for Address {
             Self::Unix(path) => write!(f, "unix:{path}"),
         }
     }
-}
-
-/// A server's name and address, as events tell them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerName {
-    /// As it is configured: `mqtt.internal:1883`.
-    pub configured: Arc<str>,
-    /// The address: `10.0.1.5:1883`.
-    pub address: Arc<str>,
 }
 
 /// One address of a server.

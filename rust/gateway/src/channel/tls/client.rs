@@ -14,7 +14,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::records::Records;
 use super::{CertificateFiles, TlsError, TlsVersion, ciphers, files, outcome};
-use crate::channel::{Channel, ChannelFactory, ChannelFault, Facts, Flow, Remote, Stage};
+use crate::channel::{Channel, ChannelFactory, ChannelFault, Flow, Remote, Stage};
+use crate::facts::Facts;
 
 /// The options of [`TlsClient`].
 #[derive(Clone, Debug, Default)]

@@ -15,7 +15,8 @@ use super::common_name::common_names;
 use super::names::{Certificates, names_of};
 use super::records::Records;
 use super::{CertificateFiles, ClientCertificate, TlsError, TlsOptions, ciphers, files, outcome};
-use crate::channel::{Channel, ChannelFactory, ChannelFault, Facts, Flow, Remote, Stage, TlsFacts};
+use crate::channel::{Channel, ChannelFactory, ChannelFault, Flow, Remote, Stage};
+use crate::facts::{Facts, TlsFacts};
 
 /// Speaks TLS with the clients of a listener. It is immutable: to reload certificates, give the listener a new one, and
 /// connections that are open keep theirs.

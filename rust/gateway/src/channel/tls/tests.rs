@@ -17,8 +17,9 @@ use rustls::pki_types::ServerName as HostName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme};
 
 use super::*;
-use crate::channel::{Channel, ChannelFactory, ChannelFault, Facts, Flow, Remote, Stage};
-use crate::upstream::ServerName;
+use crate::channel::{Channel, ChannelFactory, ChannelFault, Flow, Remote, Stage};
+use crate::facts::Facts;
+use crate::server_name::ServerName;
 
 /// A folder with an authority, a server and a device of its own; it goes with the value.
 struct Files {

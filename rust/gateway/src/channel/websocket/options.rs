@@ -2,7 +2,7 @@
 
 use proxyproto_acceptor::AddressSet;
 
-use crate::options::OptionError;
+use crate::option_error::OptionError;
 
 /// The options of [`WebSocketServer`](super::WebSocketServer).
 #[derive(Clone, Debug)]

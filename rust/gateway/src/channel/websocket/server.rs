@@ -12,8 +12,9 @@ use super::request::Request;
 use super::{WebSocketOptions, forwarded};
 use crate::cause::Cause;
 use crate::channel::layered::Layered;
-use crate::channel::{Channel, ChannelFactory, ChannelFault, Facts, Flow, Remote, Stage, TlsServer};
-use crate::options::OptionError;
+use crate::channel::{Channel, ChannelFactory, ChannelFault, Flow, Remote, Stage, TlsServer};
+use crate::facts::Facts;
+use crate::option_error::OptionError;
 
 /// Opens a WebSocket with each of the clients of a listener, in TLS or without. It is immutable: to change an option, give the listener
 /// a new one.

@@ -1,0 +1,25 @@
+//! A server as events tell of it.
+
+use std::sync::Arc;
+
+/// A server's name and address, as events tell them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerName {
+    /// As it is configured: `mqtt.internal:1883`.
+    pub configured: Arc<str>,
+    /// The address: `10.0.1.5:1883`.
+    pub address: Arc<str>,
+}
+
+/// A server has gone down, or up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerChange {
+    /// Which.
+    pub server: ServerName,
+    /// What it is now.
+    pub is_up: bool,
+    /// What was wrong at the last check; empty for one that is up.
+    pub detail: String,
+}
