@@ -19,6 +19,8 @@ class Server:
         self.connects: list[bytes] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.ended = threading.Semaphore(0)
+        """One more for each session whose end the server has seen."""
         self._connections: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -52,12 +54,12 @@ class Server:
         self.headers.append(header)
         self.connects.append(received[size:])
         connection.sendall(self.answer)
-        threading.Thread(target=_until_it_ends, args=(connection,), daemon=True).start()
+        threading.Thread(target=self._until_it_ends, args=(connection,), daemon=True).start()
 
-
-def _until_it_ends(connection: socket.socket) -> None:
-    """Close the connection after a DISCONNECT, as brokers do."""
-    with contextlib.suppress(OSError):
-        while (received := connection.recv(65536)) and not received.endswith(DISCONNECT):
-            pass
-        connection.shutdown(socket.SHUT_RDWR)
+    def _until_it_ends(self, connection: socket.socket) -> None:
+        """Close the connection after a DISCONNECT, as brokers do."""
+        with contextlib.suppress(OSError):
+            while (received := connection.recv(65536)) and not received.endswith(DISCONNECT):
+                pass
+            connection.shutdown(socket.SHUT_RDWR)
+        self.ended.release()

@@ -269,6 +269,38 @@ def test_a_forked_child_cannot_use_it_and_the_parent_goes_on(front: Front) -> No
         assert front.until(Ended).reason == "disconnect"
 
 
+def test_connections_end_although_a_forked_child_has_copies_of_them(front: Front, server: Server) -> None:
+    tokens, clients = {}, {}
+    for name in ("lost", "ended"):
+        client = clients[name] = front.dial(header(), connect(name).encode())
+        tokens[name] = front.until(Login).token
+        front.gateway.admit(tokens[name])
+        front.until(Welcomed)
+        assert client.recv(4) == WELCOME
+    lost, ended = clients["lost"], clients["ended"]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # The clients of the test are those of the parent alone.
+        for fd in (lost.fileno(), ended.fileno(), writer):
+            os.close(fd)
+        os.read(reader, 1)
+        os._exit(0)
+    try:
+        lost.close()
+        assert front.until(Ended).reason == "connection-lost"
+        assert server.ended.acquire(timeout=WAIT), "its server does not know, and publishes no will"
+        front.gateway.end(tokens["ended"], "administrative")
+        assert front.until(Ended).reason == "administrative"
+        assert server.ended.acquire(timeout=WAIT)
+        assert ended.recv(1) == b""
+    finally:
+        ended.close()
+        os.close(writer)
+        os.close(reader)
+        os.waitpid(child, 0)
+
+
 def _in_child(gateway: Gateway, writer: int) -> None:
     try:
         gateway.take()

@@ -80,6 +80,14 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    /// Ends the connection even if a forked child has a copy of the descriptor, which it keeps for as long as it lives.
+    fn drop(&mut self) {
+        // An error says that it has ended already.
+        let _ = shutdown(&*self, Shutdown::Both);
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
