@@ -262,14 +262,14 @@ class ListeningSocket(StdlibSocket):
         if not self._is_open:
             super().close()
             return
-        # What was refused last is still told. In a forked child that is for the parent to tell.
+        # Log the last refusals. In a forked child this raises, and the parent logs them.
         with contextlib.suppress(RuntimeError):
             self._tell_refusals()
         self._is_open = False
         self._acceptor.close()
         self._shown_fd.close()
         super().close()
-        # What the shown fd watches goes last: those who poll that would see nothing and sleep on.
+        # Close the wake fd last: the shown fd watches it. If it closed first, threads that poll the shown fd would not wake.
         self._wake_fd.close()
         self._listening.close()
 

@@ -84,7 +84,7 @@ class Refusal:
     reason: str
     """The outcome under which they are counted, such as ``"missing-header"``."""
     peer: Any
-    """The address of the TCP peer, in the socket module's form. Of several connections it is that of the last."""
+    """The address of the TCP peer, in the socket module's form. If `count` is above 1, the last one's."""
     client: Any
     """The client's address from the header, in the socket module's form; None if no header was read."""
     detail: str

@@ -99,7 +99,7 @@ def test_the_log_says_what_the_page_shows(case: Provocation, caplog: pytest.LogC
     if line is None:
         assert messages == []
         return
-    # Of two peers, the later one finds no place, or the earlier one loses its place.
+    # There are two peers. Either the later one finds no place, or the earlier one loses its place.
     refused = names[0 if case.outcome == "pending-overflow" else -1]
     ours = {"0.0.0.0:1883": f"{host}:{port}", "10.0.0.5:51724": refused, "203.0.113.9:51724": refused}
     ours |= {"10.0.0.5": "127.0.0.1", "203.0.113.9": "127.0.0.1"}

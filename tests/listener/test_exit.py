@@ -68,7 +68,7 @@ asyncio.run(main())
     "os-exit": "traffic(); listener.accept()[0].close(); os._exit(0)",
 }
 
-# What is not closed is worth a warning each; these are not.
+# Python warns of each object that is not closed, which is right. These texts mean a crash.
 CRASHES = ("Fatal Python error", "panicked", "SystemError", "Segmentation", "RuntimeError", "AttributeError")
 
 

@@ -1,5 +1,5 @@
-//! The loop that serves one listener: new connections, late headers, deadlines, room. What a single connection goes through
-//! is in `door`.
+//! The loop that serves one listener: new connections, late headers, deadlines, room. `door` has the steps of a
+//! single connection.
 //!
 //! The loops of all listeners run on one thread, so each turn of a loop is short: at most [`MAX_STEPS`] steps of each kind,
 //! and at most [`MAX_TIME`] for each kind. Then the other loops have their turns.

@@ -171,8 +171,8 @@ impl AddressSet {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// About how many entries have not expired, in one step, for use in a text. Of the expired entries only a step's worth is
-    /// left out.
+    /// About how many entries have not expired, for use in a text. It leaves out the expired entries of one step
+    /// only.
     pub(crate) fn held(&self, now: Instant) -> usize {
         let networks = self.read();
         networks.held() - networks.expired_after(None, now).take(STEP).count()

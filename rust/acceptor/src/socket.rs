@@ -113,7 +113,7 @@ impl Socket {
     }
 
     /// Takes a socket that is bound and listens already: from systemd, or from a parent process. `backlog` bounds only the ready
-    /// connections. Of the socket's settings only `O_NONBLOCK` changes, also for its other holders.
+    /// connections. The only setting that changes is `O_NONBLOCK`, also for the socket's other holders.
     ///
     /// # Errors
     ///

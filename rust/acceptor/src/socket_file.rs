@@ -69,7 +69,7 @@ impl Drop for SocketFile {
 
 /// The right to change the file at a path: a lock on a file beside it, which exists only as long as this.
 ///
-/// To see that a socket is stale, to remove it and to bind a new one are three steps. Without a lock, one of two servers that
+/// A server sees that a socket is stale, removes it, and binds a new one. These are three steps. Without a lock, one of two servers that
 /// start at once could remove the socket that the other has just bound. Then both would believe that they serve the path.
 struct Claim {
     lock: PathBuf,

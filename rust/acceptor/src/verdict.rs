@@ -62,7 +62,7 @@ fn judge_header(
     }
 }
 
-/// For a port that is set to have no header: what has come already must not look like one.
+/// Judges a connection on a port without headers: its first bytes must not look like a header.
 fn judge_headerless(bytes: &[u8]) -> Verdict {
     match FirstBytes::of(bytes) {
         first_bytes @ (FirstBytes::ProxyV1 | FirstBytes::ProxyV2) => {

@@ -64,7 +64,7 @@ impl Watch {
     /// Stops watching this descriptor.
     ///
     /// The connection may live on, and each message on it would wake the thread: 20,000 small ones cost 58 ms of its time.
-    /// To close the descriptor is not enough, since a forked child may hold it too.
+    /// Closing the descriptor would not be enough, because a forked child may hold it too.
     pub(crate) fn forget(&self, descriptor: BorrowedFd<'_>) {
         // It fails only if the descriptor is not watched.
         let _ = self.with(|epoll| epoll::delete(epoll, descriptor));

@@ -34,7 +34,7 @@ fn read(data: &[u8]) {
     }
 }
 
-/// What is written is read as it was meant, and written back has the bytes that came.
+/// Encoding the packet gives the bytes that came, and decoding a changed packet gives the change.
 fn rewrite(connect: &Connect<&[u8]>) {
     assert_eq!(connect.change().encode().unwrap(), *connect);
     let Ok(changed) =

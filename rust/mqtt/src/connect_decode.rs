@@ -13,8 +13,8 @@ use crate::topic::has_wildcard;
 use crate::{Connect, Detail, Field, Reason, Refusal, Start, Status, Version, Versions};
 
 impl<'a> Connect<&'a [u8]> {
-    /// Reads the CONNECT at the start of `received`, the first bytes of a stream. Of the packet no more than
-    /// `max_size` bytes are waited for.
+    /// Reads the CONNECT at the start of `received`, the first bytes of a stream. It asks for at
+    /// most `max_size` bytes of the packet.
     ///
     /// The packet takes `connect.raw().len()` bytes.
     ///

@@ -27,8 +27,7 @@ pub struct Refusal {
 impl Refusal {
     /// The code of the CONNACK for this client. `None`: the connection is closed without one.
     ///
-    /// Who speaks an unknown version is answered as MQTT 3.1.1 demands (MQTT-3.1.2-2), which is what
-    /// Mosquitto does too.
+    /// A client with an unknown version gets the answer of MQTT 3.1.1 (MQTT-3.1.2-2). Mosquitto does the same.
     #[must_use]
     pub fn connack(&self) -> Option<u8> {
         self.reason.connack(self.version.unwrap_or(Version::Mqtt311))

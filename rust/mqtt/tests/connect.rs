@@ -161,7 +161,7 @@ fn a_change_changes_nothing_else() {
 
         let back = changed.change().client_id(connect.client_id());
         let back = back.username(connect.username()).password(connect.password()).encode();
-        // Who has no client id in 3.1.1 must ask for a clean session, and this one did.
+        // In 3.1.1 a client without a client id must ask for a clean session. This one did.
         let back = back.unwrap();
         // What 3.1 leaves out or disregards, and a length with needless bytes, are not written again.
         if !["3.1-user-name-is-missing", "3.1-password-is-missing", "3.1.1-length-with-needless-bytes"]

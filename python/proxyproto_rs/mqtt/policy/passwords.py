@@ -63,7 +63,7 @@ class PasswordFile(PasswordChecker, BaseAuthPlugin):
     async def authenticate(self, *, session: Session) -> bool | None:
         """Check the session's password. Returns None without a user name. amqtt calls this.
 
-        Of the session it needs `username` and `password` only. Raises Refuse as `check` does.
+        It reads only `username` and `password` of the session. Raises Refuse as `check` does.
         """
         if not session.username:
             return None
