@@ -156,12 +156,13 @@ async def test_options_are_those_of_a_listener() -> None:
 
 
 async def test_nothing_is_left_open_when_an_address_is_taken() -> None:
-    with socket.create_server(("127.0.0.2", 0)) as taken:
+    # Addresses of its own: on 127.0.0.1 the port that the kernel gives for the other one may be taken.
+    with socket.create_server(("127.0.0.78", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=r"attempting to bind on address \('127\.0\.0\.2', ") as caught:
-            await proxyproto_rs.start_server(tell, ["127.0.0.1", "127.0.0.2"], port, trusted=LOOPBACK)
+        with pytest.raises(OSError, match=r"attempting to bind on address \('127\.0\.0\.78', ") as caught:
+            await proxyproto_rs.start_server(tell, ["127.0.0.77", "127.0.0.78"], port, trusted=LOOPBACK)
     assert caught.value.errno == errno.EADDRINUSE
-    Listener("127.0.0.1", port, trusted=[]).close()
+    Listener("127.0.0.77", port, trusted=[]).close()
 
 
 @pytest.mark.parametrize("host", ["192.0.2.77", "none.example", ["127.0.0.1", "none.example"]])
