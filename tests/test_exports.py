@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import itertools
 import pickle
 import pkgutil
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,13 @@ PROMISED = {
     *("ProxyProtocolError", "IncompleteHeader", "InvalidHeader", "Refusal", "ListenerStats"),
     "__version__",
 }
+
+# The names that a reader calls.
+CALLED = [
+    *("Listener", "ProxiedSocket", "AddressSet", "ClientLimits", "get_header", "open_streams"),
+    *("create_connection", "open_connection", "open_unix_connection", "create_server", "start_server"),
+    *("Header", "Decoder", "parse", "parse_datagram"),
+]
 
 # What only the package itself uses of the core.
 INTERNAL = {
@@ -70,6 +80,17 @@ def test_exports_are_the_union_of_the_modules() -> None:
 @pytest.mark.parametrize("name", sorted(PROMISED - {"__version__", "OnRefused"}))
 def test_export_is_documented(name: str) -> None:
     assert getattr(proxyproto_rs, name).__doc__
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_what_one_calls_shows_its_use(name: str) -> None:
+    documentation = inspect.getdoc(getattr(proxyproto_rs, name)) or ""
+    _, found, rest = documentation.partition("Typical use::\n\n")
+    assert found, "no example"
+    code = "".join(
+        itertools.takewhile(lambda line: not line.strip() or line[0] == " ", rest.splitlines(keepends=True))
+    )
+    compile(textwrap.dedent(code), name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES)

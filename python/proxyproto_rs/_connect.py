@@ -35,6 +35,12 @@ def create_connection(
 ) -> socket.socket:
     """Do what `socket.create_connection` does, and send the header. For TLS, wrap the result.
 
+    Typical use::
+
+        header = Header.v2(("192.0.2.1", 51000), ("198.51.100.1", 443))
+        with create_connection(("127.0.0.1", 8000), header=header) as sock:
+            sock.sendall(b"hello")
+
     Args:
         address: As in `socket.create_connection`.
         timeout: As in `socket.create_connection`, in seconds; it holds for the sending of the header too.
@@ -70,6 +76,11 @@ async def open_connection(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Do what `asyncio.open_connection` does, and send the header first, before TLS.
 
+    Typical use::
+
+        header = Header.v2(("192.0.2.1", 51000), ("198.51.100.1", 443))
+        reader, writer = await open_connection("127.0.0.1", 8000, header=header)
+
     Args:
         host: As in `asyncio.open_connection`.
         port: As in `asyncio.open_connection`.
@@ -100,6 +111,11 @@ async def open_unix_connection(
     **options: Any,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Do what `asyncio.open_unix_connection` does, and send the header first, before TLS.
+
+    Typical use::
+
+        header = Header.v2(("192.0.2.1", 51000), ("198.51.100.1", 443))
+        reader, writer = await open_unix_connection("/run/app.sock", header=header)
 
     Args:
         path: As in `asyncio.open_unix_connection`.

@@ -122,6 +122,12 @@ class ProxiedConnection(_Socket):
 class ProxiedSocket(ProxiedConnection, socket.socket):
     """An accepted connection; a `Listener` makes it.
 
+    Typical use::
+
+        conn, address = listener.accept()
+        host, port = conn.getpeername()[:2]  # the client's
+        header = conn.header
+
     It does what a `socket.socket` does, in the same way, except that `getpeername()` and `getsockname()` answer from
     the header. Closing, detaching or collecting it gives the client's place among its connections back.
     """

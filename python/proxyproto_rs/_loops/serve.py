@@ -35,6 +35,11 @@ async def open_streams(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Make a reader and a writer of an accepted connection, which belongs to them from then on.
 
+    Typical use::
+
+        async for conn in listener:
+            reader, writer = await open_streams(conn)
+
     Args:
         conn: What `Listener.accept`, `try_accept` or ``async for`` gave.
         limit: The buffer of the reader, in bytes, as in `asyncio.start_server`.

@@ -69,6 +69,12 @@ pub(crate) fn parse<'py>(
 
 /// Read the header at the start of one datagram, which must hold the whole header (R6).
 ///
+/// Typical use::
+///
+///     data, proxy = sock.recvfrom(65535)
+///     header, length = parse_datagram(data)
+///     client, payload = header.source, data[length:]
+///
 /// Args:
 ///     data: bytes, bytearray or memoryview: the datagram. Its payload follows the header.
 ///     versions: As for `parse`, like the other keywords.
