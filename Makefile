@@ -60,7 +60,7 @@ $(STAMPS)/venv: pyproject.toml
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/built: $(STAMPS)/venv $(RUST)
-	$(BIN)/maturin develop --release --quiet --extras mqtt
+	$(BIN)/maturin develop --release --quiet --extras mqtt,postgres
 	@touch $@
 
 $(STAMPS)/test-venv: $(STAMPS)/venv

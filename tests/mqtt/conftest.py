@@ -10,6 +10,8 @@ import pytest
 import leaks
 from interop.certificates import Certificates, make
 
+from . import postgres
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
@@ -51,6 +53,28 @@ def opens_something(item: pytest.Item) -> bool:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """An authority, a server's certificate and a client's."""
     return make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL that runs. A test that stops it starts it again."""
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    programs = postgres.programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with postgres.serving(programs) as server:
+        yield server
+
+
+@pytest.fixture
+async def database(postgres_server: postgres.Server) -> str:
+    """The connection URI of a database without our tables."""
+    import asyncpg
+
+    connection = await asyncpg.connect(postgres_server.dsn())
+    await connection.execute("DROP SCHEMA IF EXISTS proxyproto_rs CASCADE")
+    await connection.close()
+    return postgres_server.dsn()
 
 
 @pytest.fixture(autouse=True)

@@ -190,6 +190,12 @@ def _file_as_folder(directory: Path) -> None:
     (directory / "broker.yaml").write_text(text.replace("/broker.db", "/users.txt/broker.db"))
 
 
+def _no_database(directory: Path) -> None:
+    text = (directory / "broker.yaml").read_text()
+    path = f"sqlite:{directory}/broker.db"
+    (directory / "broker.yaml").write_text(text.replace(path, "postgresql://u:hunter2@127.0.0.1:1/d"))
+
+
 def _newer(directory: Path) -> None:
     with contextlib.closing(sqlite3.connect(directory / "broker.db")) as db:
         db.execute("PRAGMA user_version = 99")
@@ -221,6 +227,12 @@ FILES = [
         3,
     ),
     (
+        "store-does-not-answer",
+        _no_database,
+        "store postgresql://127.0.0.1:1/d cannot be opened: Connection refused",
+        3,
+    ),
+    (
         "audit-is-a-directory",
         lambda directory: (directory / "audit.log").mkdir(),
         "audit.file: {directory}/audit.log: Is a directory",
@@ -243,7 +255,7 @@ def test_check_and_start_tell_the_same_of_files(
     before = sorted(directory.iterdir())
     done = run(directory, "--config", "broker.yaml", "--check")
     text = said.format(directory=directory)
-    with_key = text.replace("store /", "store: /")
+    with_key = re.sub("^store ", "store: ", text)
     assert done.stderr == f"proxyproto-rs broker: broker.yaml:{line}: {with_key}\n"
     assert done.returncode == 2
     assert sorted(directory.iterdir()) == before

@@ -11,7 +11,7 @@ from .model.paging import Page
 from .model.records import BlockedClient, BlockQuery, UnauthorizedClient, UnauthorizedQuery
 from .model.session_record import SessionRecord
 from .service import BrokerService
-from .store.protocol import Store, StoreError
+from .store.protocol import Store, StoreError, StoreUnavailable
 from .tables.session_query import SessionQuery
 from .tables.sessions import Sessions, SessionView
 
@@ -38,6 +38,7 @@ __all__ = [
     "Sessions",
     "Store",
     "StoreError",
+    "StoreUnavailable",
     "TlsInfo",
     "UnauthorizedClient",
     "UnauthorizedQuery",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from .config import ConfigError, Problem
 from .listening import context_of
 from .policy.password_table import PasswordFileError, read_passwords
+from .store.opening import check_store
 from .store.protocol import StoreError
-from .store.sqlite.file import check_file, sqlite_path
 from .telling.audit import check_audit_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from .config import BrokerConfig
 
@@ -29,7 +29,7 @@ async def check(config: BrokerConfig) -> None:
         except ConfigError as wrong:
             problems += wrong.problems
     problems += await _amqtt(config) if config.backend is None else _password_files(config)
-    problems += _files(config)
+    problems += [problem async for problem in _files(config)]
     if problems:
         raise ConfigError(problems)
 
@@ -54,11 +54,12 @@ def _password_files(config: BrokerConfig) -> Iterator[Problem]:
                 yield Problem("", ("auth", position, "file"), str(wrong))
 
 
-def _files(config: BrokerConfig) -> Iterator[Problem]:
+async def _files(config: BrokerConfig) -> AsyncIterator[Problem]:
     try:
-        check_file(sqlite_path(config.store))
+        await check_store(config.store, config.store_file)
     except StoreError as wrong:
-        yield Problem("", ("store",), str(wrong).removeprefix("store "))
+        key = "store" if config.store_file is None else "store_file"
+        yield Problem("", (key,), str(wrong).removeprefix(f"{key} "))
     if (audit := config.audit.file) is not None:
         try:
             check_audit_file(audit)

@@ -27,9 +27,8 @@ from .policy.access import AccessRules
 from .policy.checks import Checks
 from .policy.password_checker import reread_password_files
 from .policy.password_table import PasswordFileError
+from .store.opening import open_store
 from .store.protocol import Store
-from .store.sqlite.file import sqlite_path
-from .store.sqlite.store import SqliteStore
 from .tables.blocks.auto_block import AutoBlock
 from .tables.blocks.blocked import Blocked
 from .tables.sessions import Sessions
@@ -58,7 +57,7 @@ class BrokerService:
     Args:
         config: From `BrokerConfig.load`, or a `BrokerConfig` made with keywords of the file's shape.
         source: Reads the configuration again, for `reload()` without an argument. By default it is read as `config` was.
-        store: Used instead of the SQLite file that the configuration names. It is closed at the end too.
+        store: Used instead of the store that the configuration names. It is closed at the end too.
     """
 
     broker: Any
@@ -118,7 +117,7 @@ class BrokerService:
         config = self.config
         self._audit = self._open_audit(config)
         stack.push_async_callback(self._close_audit)
-        store = self._given_store or SqliteStore(sqlite_path(config.store))
+        store = self._given_store or await open_store(config.store, config.store_file)
         stack.push_async_callback(store.close)
         self.unauthorized = Unauthorized(store, config.unauthorized)
         self.blocked = Blocked(store, config.blocked)
@@ -150,6 +149,7 @@ class BrokerService:
         self._keep_running(stack, "unauthorized clients", self.unauthorized.run())
         self._keep_running(stack, "blocked clients", self.blocked.run())
         self._keep_running(stack, "housekeeping", self._keep_house())
+        self._keep_running(stack, "login failures", self._share_failures())
         stack.push_async_callback(self._close_gate)
         for open_port in self.listening.values():
             assert open_port.listener is not None
@@ -352,12 +352,17 @@ class BrokerService:
             await asyncio.sleep(_HOUSEKEEPING)
             turn += 1
             self._recorder.flush()
-            if self.config.auto_block.enabled:
-                await self._auto_block.share(time.time())
             if turn % _SAMPLE_EVERY == 0:
                 self._sample()
             if turn % _SWEEP_EVERY == 0:
                 self.sessions.sweep()
+
+    async def _share_failures(self) -> None:
+        """Share in a task of its own: a store that does not answer must not hold the housekeeping up."""
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING)
+            if self.config.auto_block.enabled:
+                await self._auto_block.share(time.time())
 
     def _keep_running(
         self, stack: contextlib.AsyncExitStack, what: str, work: Coroutine[Any, Any, None]

@@ -190,7 +190,23 @@ BROKEN = [
     (
         "store",
         "listeners: {tcp: {}}\nstore: postgres://x\n",
-        ['broker.yaml:2: store: must be sqlite:PATH or sqlite::memory: (got "postgres://x")'],
+        [
+            "broker.yaml:2: store: must be sqlite:PATH, sqlite::memory: or postgresql://USER@HOST/DATABASE"
+            ' (got "postgres://x")'
+        ],
+    ),
+    (
+        "a-password-that-is-not-encoded-is-not-shown",
+        "listeners: {tcp: {}}\nstore: postgresql://u:hunter/2@h/d?password=hunter3\n",
+        [
+            "broker.yaml:2: store: must have its user and password percent-encoded"
+            ' (got "postgresql://***@h/d?password=***")'
+        ],
+    ),
+    (
+        "store-and-store-file",
+        "listeners: {tcp: {}}\nstore: sqlite:a.db\nstore_file: b\n",
+        ['broker.yaml:3: store_file: must be left out beside store: keep one of the two (got "b")'],
     ),
     (
         "secret-is-not-shown",

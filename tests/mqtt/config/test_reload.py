@@ -21,6 +21,7 @@ BASE: dict[str, Any] = {"listeners": {"tcp": {"bind": 1883}, "ws": {}}}
 FIXED = [
     ({"node_id": "b"}, ("node_id",)),
     ({"store": "sqlite::memory:"}, ("store",)),
+    ({"store_file": "dsn"}, ("store_file",)),
     ({"amqtt": {"session_expiry_interval": 5}}, ("amqtt",)),
     ({"proxy_protocol": "required", "listeners": {"tcp": {"bind": 1883}, "ws": {"proxy_protocol": "off"}}},
      ("listeners", "tcp", "proxy_protocol")),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxyproto_rs.mqtt.config import load
+import pytest
+
+from proxyproto_rs.mqtt.config import ConfigError, load
+from proxyproto_rs.mqtt.config.reload import refuse_what_needs_a_restart
 from proxyproto_rs.mqtt.config.report import report
 
 if TYPE_CHECKING:
@@ -47,6 +50,28 @@ def test_values_and_their_origins(tmp_path: Path) -> None:
         f'amqtt.plugins.amqtt.plugins.sys.broker.BrokerSysPlugin.url: "db://***@host/x"  # {path}:13',
     ):
         assert line in lines
+
+
+STORES = [
+    ("postgresql://me@host/x", "postgresql://***@host/x"),
+    ("postgresql://me:hunter2@h1,h2/x?sslmode=require", "postgresql://***@h1,h2/x?sslmode=require"),
+    ("postgresql://host/x?user=me&password=hunter2&sslmode=require",
+     "postgresql://host/x?user=me&password=***&sslmode=require"),
+    ("postgresql://me:${PW}@host/x", "postgresql://***@host/x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("store", "said"), STORES, ids=[said for _, said in STORES])
+def test_the_password_of_a_store_is_not_shown(store: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "b.yaml"
+    path.write_text(f"listeners: {{tcp: {{}}}}\nstore: {store}\n")
+    loaded = load(path, environ={"PW": "hunter2"}, allow_anonymous=True)
+    assert f'store: "{said}"  # ' in report(loaded)
+    path.write_text(f"listeners: {{tcp: {{}}}}\nstore: {store}2\n")
+    again = load(path, environ={"PW": "hunter2"}, allow_anonymous=True)
+    with pytest.raises(ConfigError) as refused:
+        refuse_what_needs_a_restart(loaded.config, again)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_no_secret_is_shown(tmp_path: Path) -> None:

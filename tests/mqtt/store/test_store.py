@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from proxyproto_rs.mqtt.model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
+from proxyproto_rs.mqtt.store.opening import open_store
 from proxyproto_rs.mqtt.store.protocol import Store, StoreError
 from proxyproto_rs.mqtt.store.sqlite.file import sqlite_path
 from proxyproto_rs.mqtt.store.sqlite.store import SqliteStore
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(params=["file", "memory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened = SqliteStore(":memory:" if request.param == "memory" else str(tmp_path / "state" / "broker.db"))
+@pytest.fixture(params=["file", "memory", "postgresql"])
+def setting(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The key `store` of a new, empty store."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("database"))
+    return "sqlite::memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'state' / 'broker.db'}"
+
+
+@pytest.fixture
+async def store(setting: str) -> AsyncIterator[Store]:
+    opened = await open_store(setting)
     yield opened
     await opened.close()
 

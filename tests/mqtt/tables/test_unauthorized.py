@@ -13,7 +13,7 @@ import pytest
 
 from proxyproto_rs.mqtt.config import UnauthorizedConfig
 from proxyproto_rs.mqtt.model.records import UnauthorizedClient, UnauthorizedQuery
-from proxyproto_rs.mqtt.store.protocol import StoreError
+from proxyproto_rs.mqtt.store.protocol import StoreError, StoreUnavailable
 from proxyproto_rs.mqtt.store.sqlite.store import SqliteStore
 from proxyproto_rs.mqtt.tables.unauthorized import Unauthorized
 
@@ -129,6 +129,8 @@ class Watched:
         self._store = store
         self.purged = asyncio.Event()
         self.broken = False
+        self.away = False
+        self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -136,7 +138,17 @@ class Watched:
     async def upsert_unauthorized(self, rows: Sequence[UnauthorizedClient]) -> None:
         if self.broken:
             raise StoreError("disk full")
+        self._refuse("rows")
         await self._store.upsert_unauthorized(rows)
+
+    async def clear_unauthorized(self, client_id: str, ip: str) -> None:
+        self._refuse("clear")
+        await self._store.clear_unauthorized(client_id, ip)
+
+    def _refuse(self, call: str) -> None:
+        if self.away:
+            raise StoreUnavailable("no answer")
+        self.calls.append(call)
 
     async def purge_unauthorized(self, before: int, max_rows: int) -> int:
         gone = await self._store.purge_unauthorized(before, max_rows)
@@ -194,6 +206,68 @@ async def test_a_broken_store_costs_rows_and_nothing_else(
     watched.broken = False
     unauthorized.record(row())
     assert (await unauthorized.find(UnauthorizedQuery())).total_elements == 1
+
+
+async def test_what_a_store_does_not_take_waits_in_its_order(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(store)
+    unauthorized = Unauthorized(watched)
+    watched.away = True
+    for number in range(3):
+        unauthorized.record(row("gone", ts=number))
+        await unauthorized.flush()
+        unauthorized.record(row("stays", ts=number))
+        await unauthorized.flush()
+        unauthorized.cleared("gone", "203.0.113.7")
+        await unauthorized.flush()
+    watched.away = False
+    page = await unauthorized.find(UnauthorizedQuery())
+    assert [(entry.client_id, entry.attempts) for entry in page.data] == [("stays", 3)]
+    assert watched.calls == ["rows", "rows", "clear"] * 3
+    assert unauthorized.dropped == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "unauthorized clients wait to be recorded: no answer",
+        "unauthorized clients are recorded again",
+    ]
+
+
+async def test_the_oldest_goes_first_where_there_is_no_room(store: SqliteStore) -> None:
+    watched = Watched(store)
+    unauthorized = Unauthorized(watched, capacity=2)
+    watched.away = True
+    for number in range(6):
+        unauthorized.record(row(f"c{number}", ts=number, attempts=10**number))
+        await unauthorized.flush()
+    watched.away = False
+    page = await unauthorized.find(UnauthorizedQuery())
+    assert [entry.client_id for entry in page.data] == ["c5", "c4", "c3", "c2"]
+    assert unauthorized.dropped == 11
+
+
+async def test_it_tries_again_by_itself(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyproto_rs.mqtt.tables.unauthorized._AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("proxyproto_rs.mqtt.tables.unauthorized._PURGE_SECONDS", 0.01)
+    watched = Watched(store)
+    unauthorized = Unauthorized(watched, UnauthorizedConfig(max_rows=1))
+    watched.away = True
+    async with running(unauthorized):
+        unauthorized.record(row("a"))
+        unauthorized.record(row("b"))
+        await unauthorized.flush()
+        watched.away = False
+        await watched.purged.wait()
+    assert watched.calls == ["rows"]
+
+
+async def test_what_waits_at_the_end_is_counted(store: SqliteStore) -> None:
+    watched = Watched(store)
+    watched.away = True
+    unauthorized = Unauthorized(watched)
+    async with running(unauthorized):
+        unauthorized.record(row(attempts=3))
+    assert unauthorized.dropped == 3
 
 
 async def test_ten_thousand_failures_from_a_thousand_addresses(tmp_path: Path) -> None:

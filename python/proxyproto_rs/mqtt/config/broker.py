@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
 from .errors import ConfigError, Path, Problem
@@ -32,7 +32,7 @@ from .sections import (
 )
 from .source import Source
 from .upstream import Auth, AuthConfig, BackendConfig
-from .values import Bool, Count, Mode
+from .values import Bool, Count, Mode, refuse_unknown_store
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -61,6 +61,7 @@ class BrokerConfig(Section):
     unauthorized: UnauthorizedConfig = UnauthorizedConfig()
     blocked: BlockedConfig = BlockedConfig()
     store: str | None = None
+    store_file: str | None = None
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
     http: HttpConfig = HttpConfig()
@@ -89,9 +90,16 @@ class BrokerConfig(Section):
     @field_validator("store")
     @classmethod
     def _known_store(cls, store: str | None) -> str | None:
-        if store is not None and not (store.startswith("sqlite:") and len(store) > len("sqlite:")):
-            raise ValueError("must be sqlite:PATH or sqlite::memory:")
+        if store is not None:
+            refuse_unknown_store(store)
         return store
+
+    @field_validator("store_file")
+    @classmethod
+    def _one_store(cls, store_file: str | None, info: ValidationInfo) -> str | None:
+        if store_file is not None and info.data.get("store") is not None:
+            raise ValueError("must be left out beside store: keep one of the two")
+        return store_file
 
     @model_validator(mode="before")
     @classmethod

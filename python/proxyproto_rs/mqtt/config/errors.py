@@ -13,6 +13,10 @@ Path = tuple["str | int", ...]
 
 _SECRET = re.compile(r"(^|_)(password|passphrase|secret|token)$", re.IGNORECASE)
 _SHOWN = 100  # characters of a wrong value
+MASK = "***"
+# A password that is not percent-encoded may hold any sign, also "/" and "@". So the last "@" ends it.
+_CREDENTIALS = re.compile(r"://\S*@")
+_SECRET_OPTIONS = re.compile(r"(?<=[?&])((?:ssl)?password=)[^&\s]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,19 @@ def got(path: Path, value: Any) -> str:
 def shown(path: Path, value: Any) -> str:
     """Write a value for an error text: short, on one line, and never a secret."""
     if any(is_secret(part) for part in path):
-        return "***"
+        return MASK
+    if isinstance(value, str):
+        value = without_credentials(value)
     try:
         text = json.dumps(value, ensure_ascii=True, default=str)
     except (TypeError, ValueError):
         text = json.dumps(str(value))
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def without_credentials(text: str) -> str:
+    """Mask the user and the passwords of the connection URIs in a text."""
+    return _SECRET_OPTIONS.sub(rf"\1{MASK}", _CREDENTIALS.sub(f"://{MASK}@", text))
 
 
 def is_secret(key: str | int) -> bool:

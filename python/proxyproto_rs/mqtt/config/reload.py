@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, Path, Problem
+from .errors import ConfigError, Path, Problem, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .broker import BrokerConfig, Loaded
 
-_FIXED = (("node_id",), ("store",), ("amqtt",), ("workers",), ("auth",))
+_FIXED = (("node_id",), ("store",), ("store_file",), ("amqtt",), ("workers",), ("auth",))
 _FIXED_IN_LISTENER = (
     ("type",),
     ("bind",),
@@ -78,4 +78,7 @@ def _changed(old: BrokerConfig, new: BrokerConfig, path: Path) -> str:
         return "has changed, and amqtt cannot reload: this needs a restart"
     if path == ("auth",):
         return "has changed: this needs a restart"
-    return f"has changed from {_value(old, path)} to {_value(new, path)}: this needs a restart"
+    before, after = (without_credentials(str(_value(config, path))) for config in (old, new))
+    if before == after:
+        return "has changed: this needs a restart"
+    return f"has changed from {before} to {after}: this needs a restart"

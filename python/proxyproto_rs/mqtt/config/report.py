@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from .errors import Path, dotted, is_secret
+from .errors import MASK, Path, dotted, is_secret, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .broker import Loaded
-
-MASK = "***"
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # user:password@ in a connection string of a plugin
 
 
 def report(loaded: Loaded) -> str:
@@ -53,4 +49,4 @@ def _masked(path: Path, value: Any) -> Any:
         return value
     if isinstance(value, SecretStr) or (value is not None and any(is_secret(part) for part in path)):
         return MASK
-    return _CREDENTIALS.sub(f"://{MASK}@", value) if isinstance(value, str) else value
+    return without_credentials(value) if isinstance(value, str) else value

@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 
@@ -156,6 +157,20 @@ def parse_mode(value: Any) -> Any:
         return "required" if parse_bool(value) else "off"
     except ValueError:
         raise ValueError("must be required, optional or off") from None
+
+
+def refuse_unknown_store(text: str) -> None:
+    """Raise ValueError unless a text names a store: `sqlite:PATH` or a connection URI of PostgreSQL."""
+    if text.startswith("postgresql://"):
+        try:
+            host = urlsplit(text).netloc
+        except ValueError:
+            raise ValueError("must be a connection URI") from None
+        # A bare "/", "?", "#" or "@" in a password ends the place where drivers look for it.
+        if host.count("@") > 1 or host.count("@") != text.partition("?")[0].count("@"):
+            raise ValueError("must have its user and password percent-encoded")
+    elif not (text.startswith("sqlite:") and len(text) > len("sqlite:")):
+        raise ValueError("must be sqlite:PATH, sqlite::memory: or postgresql://USER@HOST/DATABASE")
 
 
 def format_duration(seconds: float) -> str:

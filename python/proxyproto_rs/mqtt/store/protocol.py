@@ -1,4 +1,4 @@
-"""The interface of a store of unauthorized clients, blocks and login failures. `sqlite/` is the one that ships.
+"""The interface of a store of unauthorized clients, blocks and login failures: `sqlite/` and `postgresql/` have it.
 
 Every store must pass the contract tests in tests/mqtt/store/test_store.py. Nodes that share a store see each
 other's rows, blocks (they poll `blocks`) and login failures.
@@ -6,7 +6,7 @@ other's rows, blocks (they poll `blocks`) and login failures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ..model.paging import Page
@@ -15,6 +15,13 @@ from ..model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
 
 class StoreError(Exception):
     """The store cannot be opened, read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer now. The same call may succeed later.
+
+    Rows and failures that are passed again, equal, are counted once, even if the store had taken them.
+    """
 
 
 class BlockChanges(NamedTuple):
@@ -53,6 +60,12 @@ class Store(Protocol):
 
     async def blocks(self, since_revision: int) -> BlockChanges:
         """Return what changed after a revision. 0 gives all blocks."""
+
+    def when_blocks_change(self, told: Callable[[], None]) -> None:
+        """Call `told` in the event loop, soon after another node has changed a block.
+
+        A store that cannot tell never calls it: nodes poll `blocks` in any case.
+        """
 
     async def add_failure(self, network: str, now: int, window: int) -> int:
         """Count a wrong login from `network`. Return how many there were in the last `window` ms, with this one."""

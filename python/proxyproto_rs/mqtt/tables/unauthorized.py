@@ -1,7 +1,8 @@
 """The table of refused clients. Recording a refusal delays no login: the store is written later.
 
 A refusal goes into a bounded queue. Attempts with the same client id from the same address are one row there.
-The queue is written after 50 ms or 1000 rows. Refusals that do not fit are counted in `dropped`.
+The queue is written after 50 ms or 1000 rows. What a store does not take because it does not answer waits in
+order, and the oldest goes first where there is no room. Refusals that no row counts are counted in `dropped`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from ..config import UnauthorizedConfig
 from ..model.events import Operated, nobody_told
 from ..model.records import MAX_TEXT, UnauthorizedQuery
-from ..store.protocol import StoreError
+from ..store.protocol import StoreError, StoreUnavailable
+from .outage import Outage
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 1000
 _BATCH_SECONDS = 0.05
 _CAPACITY = 10_000
+_AGAIN_SECONDS = 1.0  # to the next attempt at a store that did not answer
 _PURGE_SECONDS = 4.0  # after a write, so that `max_rows` holds within 5 s
 _SWEEP_SECONDS = 3600.0  # if nothing is written
 
@@ -36,6 +39,18 @@ _logger = logging.getLogger("proxyproto_rs.mqtt")
 
 Key = tuple[str, str]
 """Client id and address."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Step:
+    """What is written in one call: the rows of clients that have logged in go, or rows are added."""
+
+    cleared: tuple[Key, ...] = ()
+    rows: tuple[UnauthorizedClient, ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        return sum(row.attempts for row in self.rows)
 
 
 class Unauthorized:
@@ -63,6 +78,11 @@ class Unauthorized:
         self._waiting: OrderedDict[Key, UnauthorizedClient] = OrderedDict()
         self._cleared: OrderedDict[Key, None] = OrderedDict()
         self._attempts: OrderedDict[Key, int] = OrderedDict()
+        self._steps: deque[_Step] = deque()
+        """What is to be written, oldest first. A step stays as it is, so that the store knows it again."""
+        self._outage = Outage(
+            _logger, "unauthorized clients wait to be recorded", "unauthorized clients are recorded again"
+        )
         self._wake = Wakeup()
         self._full = Wakeup()
         self._writing = asyncio.Lock()
@@ -129,16 +149,20 @@ class Unauthorized:
         return count
 
     async def flush(self) -> None:
-        """Write everything that waits. It does not raise: refusals that the store does not take are counted."""
+        """Write everything that waits, as far as the store answers. It does not raise.
+
+        Refusals that the store does not take are counted.
+        """
         async with self._writing:
-            cleared, self._cleared = self._cleared, OrderedDict()
-            waiting, self._waiting = self._waiting, OrderedDict()
-            self._full.clear()
-            if cleared:
-                await self._clear(list(cleared))
-            rows = list(waiting.values())
-            for start in range(0, len(rows), _BATCH_ROWS):
-                await self._write(rows[start : start + _BATCH_ROWS])
+            self._add_steps()
+            while self._steps:
+                try:
+                    await self._write(self._steps[0])
+                except StoreUnavailable as wrong:
+                    self._outage.goes_on(wrong)
+                    return
+                self._steps.popleft()
+            self._outage.is_over()
 
     async def purge(self) -> int:
         """Delete rows older than the ttl, then the oldest rows above `max_rows`. Return how many."""
@@ -158,6 +182,9 @@ class Unauthorized:
                     await self._full.wait(_BATCH_SECONDS)
                     self._wake.clear()
                     await self.flush()
+                    if self._steps:
+                        self._wake.set()
+                        await asyncio.sleep(_AGAIN_SECONDS)
                 if self._unpurged:
                     purge_at = min(purge_at, loop.time() + _PURGE_SECONDS)
                 if loop.time() >= purge_at:
@@ -165,20 +192,45 @@ class Unauthorized:
                     purge_at = loop.time() + _SWEEP_SECONDS
         finally:
             await self.flush()
+            if lost := sum(step.attempts for step in self._steps):
+                self.dropped += lost
+                _logger.error("%d refusals are not recorded: the store did not answer", lost)
+            self._steps.clear()
 
-    async def _write(self, rows: list[UnauthorizedClient]) -> None:
+    def _add_steps(self) -> None:
+        cleared, self._cleared = self._cleared, OrderedDict()
+        waiting, self._waiting = self._waiting, OrderedDict()
+        self._full.clear()
+        if cleared:
+            self._steps.append(_Step(cleared=tuple(cleared)))
+        rows = tuple(waiting.values())
+        for start in range(0, len(rows), _BATCH_ROWS):
+            self._steps.append(_Step(rows=rows[start : start + _BATCH_ROWS]))
+        # Twice, so that a full queue of each kind has room.
+        while sum(len(step.cleared) + len(step.rows) for step in self._steps) > 2 * self._capacity:
+            self.dropped += self._steps.popleft().attempts
+
+    async def _write(self, step: _Step) -> None:
+        """Raise StoreUnavailable if the step must wait. Whatever else fails is logged, and the step is done."""
         try:
-            self._unpurged = True
-            await self._store.upsert_unauthorized(rows)
+            if step.cleared:
+                await self._clear(step.cleared)
+            else:
+                self._unpurged = True
+                await self._store.upsert_unauthorized(step.rows)
+        except StoreUnavailable:
+            raise
         except StoreError as wrong:
-            self.dropped += sum(row.attempts for row in rows)
+            self.dropped += step.attempts
             _logger.error("unauthorized clients are not recorded: %s", wrong)
 
-    async def _clear(self, keys: list[Key]) -> None:
+    async def _clear(self, keys: tuple[Key, ...]) -> None:
         results = await asyncio.gather(
             *(self._store.clear_unauthorized(*key) for key in keys), return_exceptions=True
         )
         for result in results:
+            if isinstance(result, StoreUnavailable):
+                raise result
             if isinstance(result, StoreError):
                 _logger.error("rows of clients that have logged in stay: %s", result)
                 return
@@ -188,6 +240,9 @@ class Unauthorized:
     async def _purge_quietly(self) -> None:
         try:
             await self.purge()
+        except StoreUnavailable as wrong:
+            self._unpurged = True
+            self._outage.goes_on(wrong)
         except StoreError as wrong:
             _logger.error("unauthorized clients are not purged: %s", wrong)
 

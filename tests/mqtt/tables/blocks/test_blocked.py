@@ -14,7 +14,7 @@ import pytest
 from proxyproto_rs import AddressSet
 from proxyproto_rs.mqtt.config import BlockedConfig
 from proxyproto_rs.mqtt.model.records import BlockedClient, BlockQuery
-from proxyproto_rs.mqtt.store.protocol import BlockChanges, StoreError
+from proxyproto_rs.mqtt.store.protocol import BlockChanges, StoreError, StoreUnavailable
 from proxyproto_rs.mqtt.store.sqlite.store import SqliteStore
 from proxyproto_rs.mqtt.tables.blocks.blocked import Blocked, BlockEvents
 
@@ -309,6 +309,47 @@ async def test_a_broken_store_does_not_lift_a_block(
     assert len(heard.events) == 1
 
 
+class AwayStore(SqliteStore):
+    """Does not answer while it is away."""
+
+    def __init__(self) -> None:
+        super().__init__(":memory:")
+        self.away = False
+
+    async def put_block(self, block: BlockedClient) -> BlockedClient:
+        self._refuse()
+        return await super().put_block(block)
+
+    async def delete_block(self, key: str) -> bool:
+        self._refuse()
+        return await super().delete_block(key)
+
+    def _refuse(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the database does not answer")
+
+
+async def test_a_change_by_an_operator_is_whole_or_not_made_while_the_store_is_away(
+    clock: Clock, heard: Heard
+) -> None:
+    store = AwayStore()
+    blocked = Blocked(store, clock=clock, events=heard)
+    known = await blocked.add(ip("203.0.113.7"))
+    heard.events.clear()
+    store.away = True
+    with pytest.raises(StoreUnavailable):
+        await blocked.add(ip("203.0.113.8"))
+    with pytest.raises(StoreUnavailable):
+        await blocked.remove("IP_ADDRESS", "203.0.113.7")
+    store.away = False
+    await blocked.save()
+    assert blocked.match_address("203.0.113.8") is None
+    assert blocked.match_address("203.0.113.7") is not None
+    assert (await store.blocks(0)).changed == (known,)
+    assert heard.events == []
+    await store.close()
+
+
 async def test_a_ban_holds_before_it_is_stored(blocked: Blocked, store: Store) -> None:
     blocked.ban(dataclasses.replace(ip("203.0.113.7"), created_by="auto", strikes=1))
     assert blocked.match_address("203.0.113.7") is not None
@@ -359,11 +400,11 @@ async def test_a_block_that_is_renewed_while_the_old_one_is_deleted_stays(clock:
     store.may_delete.clear()
     sweep = asyncio.create_task(blocked.sweep())
     await store.asked.wait()
-    renewal = asyncio.create_task(blocked.add(ip("203.0.113.7")))
-    await asyncio.sleep(0)  # the new block is in force, and not stored
+    blocked.ban(ip("203.0.113.7"))  # it is in force, and not stored
     assert blocked.match_address("203.0.113.7") is not None
     store.may_delete.set()
-    await asyncio.gather(sweep, renewal)
+    await sweep
+    await blocked.save()
     assert blocked.match_address("203.0.113.7") is not None
     assert [block.value for block in (await store.blocks(0)).changed] == ["203.0.113.7"]
     await store.close()

@@ -13,7 +13,7 @@ from .worker import SqliteWorker
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ...model.paging import Page
     from ...model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
@@ -69,6 +69,9 @@ class SqliteStore:
     async def blocks(self, since_revision: int) -> BlockChanges:
         """Return the blocks that changed after a revision."""
         return await self._reader.call(lambda db: _blocks(db, since_revision))
+
+    def when_blocks_change(self, told: Callable[[], None]) -> None:
+        """Do nothing: SQLite does not tell of other processes' changes."""
 
     async def add_failure(self, network: str, now: int, window: int) -> int:
         """Count a wrong login from a network."""

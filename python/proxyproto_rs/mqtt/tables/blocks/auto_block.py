@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from ...model.networks import IPNetwork, client_network, network_text, parse_address
 from ...model.records import BlockedClient
-from ...store.protocol import StoreError
+from ...store.protocol import StoreError, StoreUnavailable
+from ..outage import Outage
 
 if TYPE_CHECKING:
     from ...config import AutoBlockConfig
@@ -94,6 +95,7 @@ class AutoBlock:
         self._store = store
         self._window = FailureWindow()
         self._unshared: deque[tuple[str, float]] = deque(maxlen=_UNSHARED)
+        self._outage = Outage(_logger, "login failures wait to be shared", "login failures are shared again")
 
     def failed(self, address: str, client_id: str, source: AddressSource, now: float) -> BlockedClient | None:
         """Count a wrong login of `client_id` from its real address. Return the ban that it caused, if any."""
@@ -133,7 +135,9 @@ class AutoBlock:
         failed: list[tuple[str, float]] = []
         for (network, when), count in zip(waiting, counts, strict=True):
             if isinstance(count, StoreError):
-                if not failed:
+                if isinstance(count, StoreUnavailable):
+                    self._outage.goes_on(count)
+                elif not failed:
                     _logger.error("login failures are not shared: %s", count)
                 failed.append((network, when))
                 continue
@@ -142,6 +146,8 @@ class AutoBlock:
             total = count - self._window.discounted(network, when, window)
             if total >= self.config.max_failures and not self._banned(network, when):
                 bans.append(self._ban(network, total, when))
+        if waiting and not failed:
+            self._outage.is_over()
         # The oldest stand first, and go first where there is no room for all.
         self._unshared = deque([*failed, *self._unshared], maxlen=_UNSHARED)
         return bans

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from ...config import BlockedConfig
 from ...model.networks import IPNetwork, parse_address, parse_network
 from ...model.records import BLOCK_TYPES, BlockedClient
-from ...store.protocol import StoreError
+from ...store.protocol import StoreError, StoreUnavailable
+from ..outage import Outage
 from ..wakeup import Wakeup
 from .index import BlockIndex, refuse_to_cover
 from .query import select
@@ -78,6 +79,9 @@ class Blocked:
         self._hits: dict[str, None] = {}
         self._wake = Wakeup()
         self._storing = asyncio.Lock()
+        self._outage = Outage(
+            _logger, "blocks hold, but are neither stored nor read", "blocks are stored and read again"
+        )
 
     async def start(self) -> None:
         """Read all blocks from the store. Raises StoreError."""
@@ -114,6 +118,8 @@ class Blocked:
 
         Raises:
             ValueError: the block would shut out a trusted proxy or all of loopback, or has expired already.
+            StoreUnavailable: nothing has changed. If the store has taken the block although its answer was lost,
+                it comes with the next poll.
             StoreError: the block is in force, but not stored.
         """
         now = self._now()
@@ -127,9 +133,21 @@ class Blocked:
             hits=known.hits if known else 0,
             last_hit_at=known.last_hit_at if known else 0,
         )
-        self._put(block, by)
-        await self.save()
-        return self._index.get(block.key) or block
+        async with self._storing:
+            try:
+                stored = await self._store.put_block(block)
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                self._put(block, by)
+                raise
+            known = self._index.get(block.key)
+            if known is not None:  # it may have been hit meanwhile
+                stored = dataclasses.replace(stored, hits=known.hits, last_hit_at=known.last_hit_at)
+            self._unsaved.pop(block.key, None)
+            self._enter(stored)
+            self.events.added(stored, by)
+            return stored
 
     def ban(self, block: BlockedClient) -> None:
         """Block at once, and let `run` store it soon. This is for automatic blocks, which no operator waits for."""
@@ -148,14 +166,20 @@ class Blocked:
 
         Raises:
             ValueError: these cannot be the type and value of a block.
+            StoreUnavailable: nothing has changed. If the store has removed the block although its answer was lost,
+                the next poll says so.
             StoreError: the block is no longer in force, but the store may still have it.
         """
         key = BlockedClient(type=type, value=value, regex_match_target=regex_match_target).key
-        was_known = self._forget(key, by)
         async with self._storing:
-            # A poll that was under way may have brought the block back.
-            self._forget(key, by)
-            stored = await self._store.delete_block(key)
+            try:
+                stored = await self._store.delete_block(key)
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                self._forget(key, by)
+                raise
+            was_known = self._forget(key, by)
         return was_known or stored
 
     async def find(self, query: BlockQuery) -> Page[BlockedClient]:
@@ -245,8 +269,12 @@ class Blocked:
                     raise
 
     async def run(self) -> None:
-        """Store, poll and sweep, every second and at every ban, until cancelled. Then store what is left."""
+        """Store, poll and sweep, every second, at every ban and when the store tells of a change, until cancelled.
+
+        Then store what is left.
+        """
         loop = asyncio.get_running_loop()
+        self._store.when_blocks_change(self._wake.set)
         hits_at = loop.time() + _HITS_SECONDS
         try:
             while True:
@@ -267,8 +295,12 @@ class Blocked:
             await self.save()
             await self.poll()
             await self.sweep()
+        except StoreUnavailable as wrong:
+            self._outage.goes_on(wrong)
+            return
         except StoreError as wrong:
             _logger.error("blocks hold in this process, but are not stored: %s", wrong)
+        self._outage.is_over()
 
     async def _delete(self, expired: BlockedClient) -> None:
         """Delete an expired block from the store, then from memory, unless it is renewed meanwhile."""

@@ -1,0 +1,55 @@
+"""Turns an UnauthorizedQuery into PostgreSQL's SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...model.records import UnauthorizedQuery
+from .schema import text
+
+_SUBSTRINGS = ("client_id", "ip_address", "username", "reason")
+_EXACT = ("reason_code", "listener")
+_LISTS = (("password_provided", "password_provided_list"), ("tls_used", "tls_used_list"))
+_TIMES = (("ts >=", "start_time"), ("ts <=", "end_time"))
+_SEARCHED = ("client_id", "ip_address", "username", "reason")
+"""The columns that `text_search` searches."""
+
+
+def where(query: UnauthorizedQuery) -> tuple[str, list[Any]]:
+    """Return the WHERE clause, which is empty or has a leading space, and its values."""
+    clauses: list[str] = []
+    values: list[Any] = []
+
+    def place(value: Any) -> str:
+        values.append(value)
+        return f"${len(values)}"
+
+    if query.text_search:
+        wanted = place(_pattern(query.text_search))
+        clauses.append("(" + " OR ".join(f"{column} ILIKE {wanted}" for column in _SEARCHED) + ")")
+    for column in _SUBSTRINGS:
+        if part := getattr(query, column):
+            clauses.append(f"{column} ILIKE {place(_pattern(part))}")
+    for column in _EXACT:
+        if whole := getattr(query, column):
+            clauses.append(f"{column} = {place(text(whole))}")
+    for column, name in _LISTS:
+        if one_of := getattr(query, name):
+            clauses.append(f"{column} = ANY({place(list(one_of))}::boolean[])")
+    for compared, name in _TIMES:
+        if (time := getattr(query, name)) is not None:
+            clauses.append(f"{compared} {place(time)}")
+    return (" WHERE " + " AND ".join(clauses) if clauses else ""), values
+
+
+def order(query: UnauthorizedQuery) -> str:
+    """Return the ORDER BY clause. The primary key breaks ties, so that pages do not overlap."""
+    # Paging has checked the column and the direction against its own lists, so they are not a stranger's text.
+    # In SQLite no value is the least value. PostgreSQL must be told so.
+    nulls = "NULLS FIRST" if query.sort_order == "ASC" else "NULLS LAST"
+    return f" ORDER BY {query.sort_column} {query.sort_order} {nulls}, client_id, ip_address"
+
+
+def _pattern(part: str) -> str:
+    escaped = text(part).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
