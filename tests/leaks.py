@@ -76,7 +76,9 @@ def _open_once() -> None:
     for name, make_loop in loop_factories().items():
         if name != "uvloop" or importlib.util.find_spec(name):
             loop = make_loop()
-            loop.run_until_complete(asyncio.sleep(0))
+            # The first name starts libuv's pool of four threads, which stay. asyncio's end with the loop.
+            first = loop.getaddrinfo("localhost", 0) if name == "uvloop" else asyncio.sleep(0)
+            loop.run_until_complete(first)
             loop.close()
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from proxyproto_rs import AddressSet, Listener
+from proxyproto_rs._core import Channel
 
 from .config import ConfigError, Problem
+from .front.channels import channel_of
 from .front.door import Door
 from .front.tls import server_context
 from .model.networks import parse_address
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from proxyproto_rs import ListenerStats, Refusal
 
-    from .config import ListenerConfig
+    from .config import ListenerConfig, MqttConfig
     from .model.login import Login
     from .policy.checks import Checks
     from .tables.blocks.blocked import Blocked
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     OnRefused = Callable[[str, Container[str], Refusal], None]
     """Takes the listener's name, its trusted proxies, and what it refused."""
+
+    Wrapping = ssl.SSLContext | Channel | None
+    """What stands in front of a listener's MQTT: TLS for the asyncio front, or the gateway's channel."""
 
 _NEEDS_A_NEW_SOCKET = ("backlog", "reuse_port", "proxy_protocol")
 
@@ -42,21 +47,27 @@ class Listening:
         checks: Checks,
         on_refused: OnRefused,
         counts: ListenerCounts,
+        gateway: MqttConfig | None = None,
     ) -> None:
-        """Prepare the listener. Raises ConfigError for a certificate that cannot be used."""
+        """Prepare the listener, for the gateway if its options are given. Raises ConfigError for a certificate that
+        cannot be used.
+        """
         self.config: ListenerConfig = config
         self._blocked = blocked
         self._checks = checks
         self._on_refused = on_refused
         self._deny = AddressSet()
+        self._blocked_in_http = AddressSet()
+        """What is blocked, for addresses from X-Forwarded-For, which only the gateway sees."""
         self.door: Door = Door(config.name, check_address=self._check_address, counts=counts)
         self.listener: Listener | None = None
-        self._adopt(config, context_of(config))
+        self._adopt(config, self.prepare(config, gateway))
 
     def bind(self) -> Listener:
         """Listen. Raises OSError with a text that names the listener."""
         options = self._options(self.config)
         self._follow_blocks()
+        self._blocked.bind(self._blocked_in_http)
         try:
             self.listener = Listener(
                 self.config.bind.host or None,
@@ -71,10 +82,14 @@ class Listening:
             ) from None
         return self.listener
 
-    def change(self, config: ListenerConfig, context: ssl.SSLContext | None) -> None:
+    def prepare(self, config: ListenerConfig, gateway: MqttConfig | None) -> Wrapping:
+        """Build what `change` needs of a new configuration, and change nothing. Raises ConfigError."""
+        return wrapping_of(config, gateway, self._blocked_in_http)
+
+    def change(self, config: ListenerConfig, wrapping: Wrapping) -> None:
         """Put a new configuration in force, for clients that come from now on."""
         old_deny, self._deny = self._deny, AddressSet()
-        self._adopt(config, context)
+        self._adopt(config, wrapping)
         self._follow_blocks()
         if self.listener is not None:
             options = self._options(config)
@@ -91,6 +106,7 @@ class Listening:
     def close(self) -> None:
         """Stop listening."""
         self._blocked.unbind(self._deny)
+        self._blocked.unbind(self._blocked_in_http)
         if self.listener is not None:
             self.listener.close()
 
@@ -103,11 +119,12 @@ class Listening:
             return True
         return bool(proxy.allow) and not any(parsed in network for network in proxy.allow)
 
-    def _adopt(self, config: ListenerConfig, context: ssl.SSLContext | None) -> None:
+    def _adopt(self, config: ListenerConfig, wrapping: Wrapping) -> None:
         self.config = config
         trusted = config.proxy.trusted
         self._trusted = None if trusted is None else AddressSet([str(network) for network in trusted])
-        self.door.tls = context
+        self.door.channel = wrapping if isinstance(wrapping, Channel) else None
+        self.door.tls = None if isinstance(wrapping, Channel) else wrapping
         self.door.websocket = config.ws if config.websocket else None
         self.door.identity = Identity(config.identity)
         self.door.trusted = cast("Container[str]", self._trusted) if self._trusted is not None else ()
@@ -134,13 +151,15 @@ class Listening:
         self._checks.address(client)
 
 
-def context_of(config: ListenerConfig) -> ssl.SSLContext | None:
-    """Return the TLS context of a listener, or None if it has no TLS. Raises ConfigError."""
-    if not config.tls_here:
-        return None
-    assert config.tls is not None
+def wrapping_of(
+    config: ListenerConfig, gateway: MqttConfig | None, blocked: AddressSet | None = None
+) -> Wrapping:
+    """Return the TLS context of a listener, or what the gateway puts in front of its MQTT. Raises ConfigError."""
     try:
-        return server_context(config.tls)
+        if gateway is not None:
+            return channel_of(config, gateway.max_packet_size, AddressSet() if blocked is None else blocked)
+        return server_context(config.tls) if config.tls_here and config.tls is not None else None
     except ValueError as wrong:
         key, _, text = str(wrong).partition(": ")
-        raise ConfigError([Problem("", ("listeners", config.name, "tls", key), text)]) from None
+        where = key.split(".") if key.startswith("ws.") else ("tls", key)
+        raise ConfigError([Problem("", ("listeners", config.name, *where), text)]) from None

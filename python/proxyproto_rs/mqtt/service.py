@@ -19,7 +19,7 @@ from .config.broker import refuse_unusable
 from .config.reload import changed_sections, refuse_what_needs_a_restart
 from .front.front import Front
 from .front.gate import Gate
-from .listening import Listening, context_of
+from .listening import Listening
 from .model.connection import Connection
 from .model.login import Login
 from .model.session_record import SessionRecord
@@ -136,6 +136,7 @@ class BrokerService:
                 checks=self._checks,
                 on_refused=self._recorder.refused_by_acceptor,
                 counts=self.metrics.listener(name),
+                gateway=config.mqtt if isinstance(self.front, Front) else None,
             )
             for name, listener in config.listeners.items()
         }
@@ -213,14 +214,17 @@ class BrokerService:
         old, new = self.config, loaded.config
         refuse_unusable(new)
         refuse_what_needs_a_restart(old, loaded)
-        contexts = {name: context_of(listener) for name, listener in new.listeners.items()}
+        gateway = new.mqtt if isinstance(self.front, Front) else None
+        wrappings = {
+            name: self.listening[name].prepare(listener, gateway) for name, listener in new.listeners.items()
+        }
         rules = AccessRules(new.access)
         audit = self._open_audit(new) if new.audit != old.audit else None
         # Nothing below can fail.
         for use in use_passwords:
             use()
         for name, listener in new.listeners.items():
-            self.listening[name].change(listener, contexts[name])
+            self.listening[name].change(listener, wrappings[name])
         if audit is not None:
             replaced, self._audit = self._audit, audit
             self._recorder.audit = self.sources.audit = audit

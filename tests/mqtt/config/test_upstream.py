@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -102,7 +102,7 @@ BROKEN = [
     (
         "tls",
         'backend: {upstream: {servers: ["a:1"], tls: {cafile: ca.pem}}}\n',
-        ["broker.yaml:2: backend.upstream.tls: TLS towards the servers cannot be served yet"],
+        ["broker.yaml:2: backend.upstream.tls.cafile: ca.pem: No such file or directory"],
     ),
     (
         "amqtt",
@@ -140,20 +140,24 @@ def test_a_broken_file_is_refused_with_the_line(tmp_path: Path, text: str, lines
     assert sorted(said(tmp_path, text)) == sorted(lines)
 
 
-@pytest.mark.parametrize("kind", ["ssl", "ws", "wss"])
-def test_listeners_that_the_gateway_cannot_serve_yet_are_refused_by_name(kind: str) -> None:
-    tree = {
-        "listeners": {
-            "other": {"type": kind, "bind": ":1", "tls": {"certfile": "c", "keyfile": "k"}}
-            if kind != "ws"
-            else {"type": kind, "bind": ":1"}
-        },
-        "backend": {"upstream": {"servers": ["a:1"]}},
-    }
+def test_what_one_backend_has_and_the_other_not_is_refused_by_name(tmp_path: Path) -> None:
     from proxyproto_rs.mqtt.config.broker import refuse_unusable
 
-    with pytest.raises(ConfigError, match=rf"listeners\.other\.type: {kind} cannot be served with backend"):
-        refuse_unusable(BrokerConfig.model_validate(tree))
+    pair = {"certfile": "c", "keyfile": "k"}
+
+    def refused(tls: dict[str, Any], **sections: Any) -> str:
+        tree = {"listeners": {"ssl": {"bind": ":1", "tls": {**pair, **tls}}}, **sections}
+        with pytest.raises(ConfigError) as wrong:
+            refuse_unusable(BrokerConfig.model_validate(tree))
+        return str(wrong.value)
+
+    upstream = {"backend": {"upstream": {"servers": ["a:1"]}}}
+    amqtt: dict[str, Any] = {"amqtt": {"plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}}}}
+    for key in ("key_password", "key_password_file"):
+        said = refused({key: "x"}, **upstream)
+        assert f"listeners.ssl.tls.{key}: cannot be used with backend.upstream" in said
+    for key, value in (("crlfile", "x"), ("certificates", [pair])):
+        assert f"listeners.ssl.tls.{key}: needs backend.upstream" in refused({key: value}, **amqtt)
 
 
 def test_auth_is_a_word_or_a_list_and_is_shown_as_written(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from .sections import LimitsConfig, MqttConfig
     from .upstream import UpstreamConfig
 
-_OURS = frozenset({"tls"})  # keys of `backend.upstream` that are no options of the gateway
 _MQTT = (
     *("tls_timeout", "ws_timeout", "connect_timeout", "auth_timeout", "packet_timeout", "send_timeout"),
     *("max_connect_size", "max_packet_size", "max_send_buffer", "keepalive_factor"),
@@ -19,8 +18,9 @@ def gateway_options(
     upstream: UpstreamConfig, mqtt: MqttConfig, limits: LimitsConfig, workers: int
 ) -> dict[str, Any]:
     """Return the options. The keys have the same names on both sides."""
-    servers = {key: getattr(upstream, key) for key in type(upstream).model_fields if key not in _OURS}
+    servers = {key: getattr(upstream, key) for key in type(upstream).model_fields}
     servers["check"] = dict(upstream.check)
+    servers["tls"] = None if upstream.tls is None else dict(upstream.tls)
     clients = {key: getattr(mqtt, key) for key in _MQTT}
     clients["keepalive"] = upstream.keepalive  # it holds towards servers and clients
     clients["publish"] = [(rate.count, rate.seconds) for rate in limits.publish]

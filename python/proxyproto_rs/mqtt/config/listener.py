@@ -38,14 +38,23 @@ class ProxyConfig(Section):
     ignore_malformed_tlvs: Bool = False
 
 
+class CertificateConfig(Section):
+    """One more certificate, for the host names in it."""
+
+    certfile: str
+    keyfile: str | None = None
+
+
 class TlsConfig(Section):
-    """Our own TLS on an ssl or wss listener."""
+    """Our own TLS on an ssl or wss listener. `certificates` and `crlfile` are for `backend.upstream`."""
 
     certfile: str | None = None
     keyfile: str | None = None
+    certificates: tuple[CertificateConfig, ...] = ()
     key_password: Secret | None = None
     key_password_file: str | None = None
     cafile: str | None = None
+    crlfile: str | None = None
     client_certificate: Literal["none", "optional", "required"] = "none"
     min_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
     ciphers: str | None = None

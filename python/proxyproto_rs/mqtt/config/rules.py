@@ -72,6 +72,7 @@ def check(
         yield from _upstream(listeners, amqtt, behind)
     elif amqtt is not None and not behind.is_broken:
         yield from _plugins(listeners, amqtt)
+        yield from _of_the_gateway(listeners)
         yield from _without_servers(behind)
     yield from _access(access, sorted(names))
 
@@ -111,7 +112,9 @@ def _tls(listener: ListenerConfig) -> Iterator[Finding]:
         if tls is not None:
             yield Finding(path, f"belongs to ssl and wss listeners, and this one is {listener.type}")
         return
-    if tls is None or tls.certfile is None or tls.keyfile is None:
+    if tls is not None and tls.certificates and tls.certfile is None and tls.keyfile is None:
+        pass
+    elif tls is None or tls.certfile is None or tls.keyfile is None:
         missing = "keyfile" if tls is not None and tls.certfile is not None else "certfile"
         yield Finding(
             path, f"has no {missing}, here or in tls_defaults, and a {listener.type} listener needs one"
@@ -185,14 +188,13 @@ def _upstream(
 ) -> Iterator[Finding]:
     assert behind.upstream is not None
     for listener in listeners:
-        if listener.type != "tcp":
-            yield Finding(
-                ("listeners", listener.name, "type"),
-                f"{listener.type} cannot be served with backend.upstream yet: let the proxy in front end TLS and"
-                " WebSocket, and serve tcp",
-            )
-    if behind.upstream.tls is not None:
-        yield Finding(("backend", "upstream", "tls"), "TLS towards the servers cannot be served yet")
+        for key in ("key_password", "key_password_file"):
+            if listener.tls is not None and getattr(listener.tls, key) is not None:
+                yield Finding(
+                    ("listeners", listener.name, "tls", key),
+                    "cannot be used with backend.upstream, which reads no encrypted key: write one without a"
+                    " password with `openssl pkey -in KEY -out NEW`",
+                )
     if amqtt is not None and amqtt.plugins:
         yield Finding(("amqtt",), "is not used with backend.upstream: keep one of the two")
     for position, source in enumerate(behind.auth or ()):
@@ -205,6 +207,13 @@ def _upstream(
             option, _, text = str(wrong).partition(": ")
             where = option.split(".")
             yield Finding(("backend", *where) if where[0] == "upstream" else tuple(where), text)
+
+
+def _of_the_gateway(listeners: list[ListenerConfig]) -> Iterator[Finding]:
+    for listener in listeners:
+        for key in ("certificates", "crlfile"):
+            if listener.tls is not None and getattr(listener.tls, key):
+                yield Finding(("listeners", listener.name, "tls", key), "needs backend.upstream")
 
 
 def _without_servers(behind: Behind) -> Iterator[Finding]:

@@ -32,6 +32,18 @@ class CheckConfig(Section):
     client_id: str = "proxyproto-rs-check"
 
 
+class UpstreamTlsConfig(Section):
+    """TLS towards the servers."""
+
+    cafile: str | None = None
+    server_name: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    min_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+    ciphers: str | None = None
+    insecure: Bool = False
+
+
 class UpstreamConfig(Section):
     """The servers, and how they are spoken to. `docs/gateway.md` explains each key."""
 
@@ -40,7 +52,7 @@ class UpstreamConfig(Section):
     proxy_protocol: Annotated[Literal["v2", "v1", "off"], BeforeValidator(_off)] = "v2"
     checksum: Bool = False
     forward_certificate: Bool = False
-    tls: dict[str, Any] | None = None
+    tls: UpstreamTlsConfig | None = None
     connect_timeout: Duration = 5.0
     max_connections: Count = 0
     check: CheckConfig = CheckConfig()

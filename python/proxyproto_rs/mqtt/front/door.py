@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
+from proxyproto_rs._core import Channel
+
 from ..config import IdentityConfig, WebSocketConfig
 from ..model.login import Login
 from ..policy.identity import Identity
@@ -29,3 +31,5 @@ class Door:
     """Checks an address from X-Forwarded-For, which the acceptor has not checked. Raises Refuse."""
     unauthenticated: int = 0
     counts: ListenerCounts = field(default_factory=ListenerCounts)
+    channel: Channel | None = None
+    """What the gateway puts in front of MQTT. `tls` and `websocket` are for the asyncio front."""

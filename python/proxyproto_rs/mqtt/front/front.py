@@ -32,6 +32,7 @@ from ..policy.admission import check_limits, check_owner
 from ..policy.asking import Asking
 from ..tables.sessions import Sessions
 from ..telling.faults import Faults
+from .channels import ArrivalTls
 from .entering import Entering
 from .refusing import is_nobodys
 from .visitor import Visitor
@@ -115,7 +116,10 @@ class Front:
         self._doors[door.name] = door
         self._listeners[door.name] = listener
         listener.hand_to(
-            self.gateway, name=door.name, max_unauthenticated=self._config.limits.max_unauthenticated
+            self.gateway,
+            name=door.name,
+            max_unauthenticated=self._config.limits.max_unauthenticated,
+            channel=door.channel,
         )
 
     def change(self, config: BrokerConfig) -> None:
@@ -125,8 +129,10 @@ class Front:
             self._logins = asyncio.Semaphore(limits.logins_at_once)
         self._config = config
         self.gateway.update(self._options(config))
-        for name in self._doors:
-            self.gateway.change_listener(name, max_unauthenticated=limits.max_unauthenticated)
+        for name, door in self._doors.items():
+            self.gateway.change_listener(
+                name, max_unauthenticated=limits.max_unauthenticated, channel=door.channel
+            )
 
     def numbers(self) -> _GatewayNumbers:
         """Return the gateway's numbers of now."""
@@ -185,7 +191,7 @@ class Front:
         visitor = Visitor(event, self._doors[event.arrival.listener], self.gateway)
         self._visitors[event.token] = visitor
         try:
-            self._identify(visitor)
+            self._identify(visitor, event.arrival)
             for check in self._checks:
                 check(visitor)
             check_limits(visitor, self._config.limits, self._entering)
@@ -238,7 +244,7 @@ class Front:
                 mqtt_version=None if connect is None else connect.mqtt_version,
                 upstream=event.server_address,
                 quiet=event.is_bridge_probe
-                or is_nobodys(connection, refused, door.trusted, silent=event.detail == _NO_BYTE),
+                or is_nobodys(connection, refused, door.trusted, silent=event.detail in _NO_BYTE),
                 seconds=_age(event.arrival) if visitor is None else visitor.age(),
             )
         )
@@ -271,11 +277,11 @@ class Front:
 
     # the way of one login
 
-    def _identify(self, visitor: Visitor) -> None:
+    def _identify(self, visitor: Visitor, arrival: Arrival) -> None:
         identity = visitor.door.identity
         if identity.source == "none":
             return
-        name = identity.name_of(visitor.connection, None)
+        name = identity.name_of(visitor.connection, ArrivalTls(arrival))
         identity.check_client_id(name, visitor.connect.client_id)
         if name is not None and identity.use_as == "username":
             visitor.username = name
@@ -334,7 +340,7 @@ class Front:
 _ANSWERED_AS = {"denied": "access-denied"}
 """Reasons that are no answer of MQTT, and what the client is told."""
 
-_NO_BYTE = "after 0 bytes"
+_NO_BYTE = ("after 0 bytes", "closed before the upgrade request was whole")
 """What the gateway says of a client that has gone without a byte."""
 
 

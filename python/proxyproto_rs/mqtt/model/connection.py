@@ -95,7 +95,11 @@ def connection_of_arrival(arrival: Arrival) -> Connection:
         destination=address_text(arrival.sockname if destination is None else destination),
         header=header,
         address_source="forwarded" if forwarded else "peer" if source is None else "header",
-        tls=_tls_here(*tls) if tls is not None else None if header is None else _tls_of_header(header),
+        tls=_tls_here(*tls, is_verified=arrival.tls_certificate is not None)
+        if tls is not None
+        else None
+        if header is None
+        else _tls_of_header(header),
     )
 
 
@@ -111,14 +115,16 @@ def address_text(name: Any) -> Address:
     return (str(name or ""), 0)
 
 
-def _tls_here(version: str, cipher: str, sni: str | None, common_name: str | None) -> TlsInfo:
+def _tls_here(
+    version: str, cipher: str, sni: str | None, common_name: str | None, *, is_verified: bool
+) -> TlsInfo:
     return TlsInfo(
         ended_at="broker",
         version=version,
         cipher=cipher,
         sni=sni,
         client_cert_cn=common_name,
-        client_cert_verified=common_name is not None,
+        client_cert_verified=is_verified,
     )
 
 
