@@ -11,17 +11,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import uvicorn
 
 import proxyproto_rs.uvicorn
 from integrations.asking import Connection, get
 from integrations.load import Load, ask_beside_a_busy_worker
-from peers import V2, Peer, turn_until
+from peers import CLIENT, V2, Peer, turn_until
 from proxyproto_rs import Listener, cli
 from proxyproto_rs.asgi import ProxyProtocolMiddleware
 from proxyproto_rs.uvicorn import Config, Server
+from proxyproto_rs.uvloop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -243,6 +246,29 @@ def test_uvloop_is_ours(loop: Any, module: str) -> None:
     factory = Config(answer, loop=loop, log_config=None).get_loop_factory()
     assert factory is not None
     assert factory.__module__.startswith(module)
+
+
+def test_uvicorn_itself_takes_our_loop_by_name(listener: Listener) -> None:
+    """As ``uvicorn --loop`` gives it."""
+    clients = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        clients.append((type(asyncio.get_running_loop()), scope["client"][0]))
+        await answer(scope, receive, send)
+
+    config = uvicorn.Config(
+        app, loop="proxyproto_rs.uvloop:new_event_loop", log_config=None, lifespan="off", timeout_keep_alive=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        with Peer(listener.getsockname(), V2) as peer:
+            assert Connection(peer.sock).get() == "ok"
+    finally:
+        server.should_exit = True
+        thread.join()
+    assert clients == [(Loop, CLIENT[0])]
 
 
 def test_the_middleware_is_the_outermost() -> None:
