@@ -58,6 +58,6 @@ impl Shared {
     }
 }
 
-/// From how many untaken events on nothing new is told. A taker that is away for a second under 16,000 logins a second
-/// misses none.
+/// So many waiting events make the queue full. A full queue takes nothing new, only what follows on earlier events. A
+/// taker that is away for a second under 16,000 logins a second misses none.
 const FULL: usize = 16 * 1024;

@@ -38,7 +38,8 @@ pub(crate) fn choose(
 
 /// A hash that is the same in every process and version, so that several gateways agree (FNV-1a).
 ///
-/// Who chooses its client id so that one server gets all can do the same by reconnecting: this is no defence.
+/// It is no defence against clients that choose their ids so that one server gets them all. These could also reconnect
+/// until they reach that server.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -48,7 +48,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What a header holds that is a list, with all its lines.
+    /// The items of a header that is a list, from all its lines.
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &'a str> {
         self.all(name).flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
     }
