@@ -53,9 +53,11 @@ async def connect(
     transport = make_transport(loop, sock, protocol, tls, waiter)
     try:
         await waiter
-    except BaseException:
+    except BaseException as error:
         transport.close()
-        raise
+        # The error would hold asyncio's frames and this one, which hold the error.
+        del waiter
+        raise error.with_traceback(None)  # noqa: B904 - it is the same error
     return transport
 
 
@@ -102,6 +104,9 @@ class SelectorServer(Server):
         # Strangers can make handshakes fail at will, so asyncio tells of them in debug mode only.
         if self._loop.get_debug():
             self._report("Error on transport creation for incoming connection", error, transport=transport)
+        else:
+            # It holds frames of asyncio, which hold the error.
+            error.__traceback__ = None
 
     def close(self) -> None:
         # Up to Python 3.12 a transport that is collected does not say that it goes.
