@@ -22,7 +22,15 @@ PACKAGE = Path(inspect.getfile(proxyproto_rs)).parent
 
 # Renaming or removing one of these breaks whoever uses it.
 PROMISED = {
-    *("Listener", "ProxiedSocket", "AddressSet", "ClientLimits", "get_header", "open_streams"),
+    *(
+        "Listener",
+        "ProxiedSocket",
+        "AddressSet",
+        "ClientLimits",
+        "get_header",
+        "open_streams",
+        "open_transport",
+    ),
     *("Server", "ListenerOptions", "OnRefused", "ProxiedConnection", "ProxiedSSLSocket"),
     *("create_connection", "open_connection", "open_unix_connection", "create_server", "start_server"),
     *("Header", "Command", "Family", "Transport", "SslInfo", "Decoder", "parse", "parse_datagram"),
@@ -32,7 +40,15 @@ PROMISED = {
 
 # The names that a reader calls.
 CALLED = [
-    *("Listener", "ProxiedSocket", "AddressSet", "ClientLimits", "get_header", "open_streams"),
+    *(
+        "Listener",
+        "ProxiedSocket",
+        "AddressSet",
+        "ClientLimits",
+        "get_header",
+        "open_streams",
+        "open_transport",
+    ),
     *("create_connection", "open_connection", "open_unix_connection", "create_server", "start_server"),
     *("Header", "Decoder", "parse", "parse_datagram"),
 ]

@@ -21,8 +21,8 @@ _loops.transport _loops.server
 _loops.facts _loops.protocol
 _listening_socket
 _options
-_connect _proxied_socket _reports _wake_fd _systemd _loops.which
-exceptions
+_connect _proxied_socket _reports _wake_fd _systemd
+exceptions _loops.which
 _core
 _annotations _enums _loops.__init__
 """

@@ -29,7 +29,7 @@ from ._core import (
 from ._enums import Command, Family, Transport
 from ._get_header import get_header
 from ._listener import Listener
-from ._loops.serve import open_streams
+from ._loops.serve import open_streams, open_transport
 from ._loops.server import Server
 from ._options import ListenerOptions
 from ._proxied_socket import ProxiedConnection, ProxiedSocket, ProxiedSSLSocket
@@ -64,6 +64,7 @@ __all__ = [
     "get_header",
     "open_connection",
     "open_streams",
+    "open_transport",
     "open_unix_connection",
     "parse",
     "parse_datagram",

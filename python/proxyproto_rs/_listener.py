@@ -286,7 +286,8 @@ class Listener(ListeningSocket):
         ``server = await listener.create_server(Protocol)`` works too.
 
         Transports know three more names in `get_extra_info`: "proxy_header", "proxy_peername" and "proxy_sockname".
-        On uvloop they are wrapped: give `loop.start_tls` what ``get_extra_info("wrapped_transport")`` returns.
+        On uvloop they are wrapped: begin TLS with ``transport.start_tls(protocol, context, ...)`` there, or run
+        `proxyproto_rs.uvloop.Loop`, whose `start_tls` takes them.
 
         Args:
             protocol_factory: As in `loop.create_server`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import opcode
 import os
 import socket
 import ssl
@@ -16,6 +17,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ._core import Connection, Header
+from ._loops.which import runs_uvloop
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -138,7 +140,17 @@ class ProxiedSocket(ProxiedConnection, socket.socket):
 
     # Event loops ask for both, and the socket module makes the enum member anew each time, which takes 0.4 us.
     family: socket.AddressFamily
-    type = socket.SOCK_STREAM
+
+    @property
+    def type(self) -> socket.SocketKind:
+        """SOCK_STREAM.
+
+        Raises:
+            RuntimeError: uvloop asks. Its transports take their addresses from the kernel, so they would show the proxy.
+        """
+        if runs_uvloop() and not _reads_an_attribute(sys._getframe(1)):
+            raise RuntimeError(_NOT_ON_UVLOOP)
+        return socket.SOCK_STREAM
 
     def __init__(self, connection: Connection, proto: int) -> None:
         """Become the socket of `connection`, non-blocking. Listeners call this; the signature may change."""
@@ -262,6 +274,11 @@ def _proxied(kind: type[ssl.SSLSocket]) -> type[ssl.SSLSocket]:
     return type(f"Proxied{kind.__name__}", (first, kind), {})
 
 
+def _reads_an_attribute(caller: FrameType) -> bool:
+    """Whether the caller's program is at an attribute. It is not when C code that it called, such as uvloop, asks."""
+    return opcode.opname[caller.f_code.co_code[caller.f_lasti]] in ("LOAD_ATTR", "LOAD_METHOD")
+
+
 def _closed() -> OSError:
     return OSError(errno.EBADF, os.strerror(errno.EBADF))
 
@@ -273,6 +290,11 @@ _NON_BLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 # read: with three system calls and page faults that takes 16 us of a short connection's 64 (CPython 3.11, glibc). Only
 # a connection with more to read gains from it.
 _READ_SIZE = 120 * 1024
+_NOT_ON_UVLOOP = (
+    "uvloop cannot make a transport of a ProxiedSocket, it would show the proxy as the client: use "
+    "'await open_transport(sock, protocol_factory)' or 'await open_streams(sock)', run on proxyproto_rs.uvloop.Loop, or "
+    "on asyncio's own loop"
+)
 _SSLSocket = ssl.SSLSocket
 _recv = socket.socket.recv
 _initialize = socket.socket.__init__

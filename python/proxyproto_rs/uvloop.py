@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from . import Listener
+from . import Listener, ProxiedSocket, open_transport
 
 try:
     import uvloop
 except ImportError as _missing:
     raise ImportError("proxyproto_rs.uvloop needs uvloop: pip install uvloop", name="uvloop") from _missing
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine
 
 __all__ = ["Loop", "new_event_loop", "run"]
@@ -50,6 +51,22 @@ class Loop(uvloop.Loop):
             raise ValueError("host/port and sock can not be specified at the same time")
         kept = {name: value for name, value in keywords.items() if name in _KEPT}
         return await listener.create_server(protocol_factory, **kept)
+
+    async def connect_accepted_socket(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: Any, **keywords: Any
+    ) -> Any:
+        """Do what `uvloop.Loop.connect_accepted_socket` does. With a ProxiedSocket, do what `open_transport` does."""
+        if isinstance(sock, ProxiedSocket):
+            return await open_transport(sock, protocol_factory, **keywords)
+        return await super().connect_accepted_socket(protocol_factory, sock, **keywords)
+
+    async def start_tls(
+        self, transport: Any, protocol: asyncio.BaseProtocol, sslcontext: ssl.SSLContext, **keywords: Any
+    ) -> Any:
+        """Do what `uvloop.Loop.start_tls` does, and keep the client's addresses of a transport that has them."""
+        if hasattr(transport, "start_tls"):  # uvloop's own have no such method
+            return await transport.start_tls(protocol, sslcontext, **keywords)
+        return await super().start_tls(transport, protocol, sslcontext, **keywords)
 
 
 def new_event_loop() -> Loop:

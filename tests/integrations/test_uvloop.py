@@ -13,8 +13,8 @@ import uvloop
 
 import proxyproto_rs.uvloop
 from endings import Ending, cases, run_through
-from peers import CLIENT, V2, Peer, TlsPeer, connected
-from proxyproto_rs import Listener, get_header
+from peers import CLIENT, V2, Peer, TlsPeer, connected, turn_until
+from proxyproto_rs import Listener, ProxiedSocket, get_header, open_transport
 from served import HEADER, Echo
 
 if TYPE_CHECKING:
@@ -101,6 +101,106 @@ async def test_tls_begins_behind_the_header(
         answer_one, sock=listener, ssl=server_context, ssl_handshake_timeout=30, ssl_shutdown_timeout=30
     ):
         assert await asyncio.to_thread(client) == b"192.0.2.1 True" + b"ping"
+
+
+async def hear(conn: ProxiedSocket, loop: asyncio.AbstractEventLoop, **keywords: Any) -> list[Any]:
+    """What a protocol gets that the loop itself makes a transport for."""
+    heard: list[Any] = []
+
+    class Hears(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            heard.append(transport)
+
+        def data_received(self, data: bytes) -> None:
+            heard[0].write(data)
+            heard[0].close()
+
+    transport, protocol = await loop.connect_accepted_socket(Hears, conn, **keywords)
+    assert heard == [transport]
+    assert transport.get_protocol() is protocol
+    return [transport.get_extra_info("peername"), get_header(transport)]
+
+
+@on_our_uvloop
+async def test_an_accepted_connection_keeps_its_client(listener: Listener) -> None:
+    async with connected(listener.getsockname(), V2, b"ping") as (reader, _):
+        conn = await anext(listener)
+        assert await hear(conn, asyncio.get_running_loop()) == [CLIENT, HEADER]
+        assert await reader.read() == b"ping"
+    await turn_until(lambda: listener.stats().open == 0)
+
+
+@on_our_uvloop
+async def test_an_accepted_connection_keeps_its_client_in_tls(
+    listener: Listener, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    server_context, client_context = tls_contexts
+
+    def client() -> bytes:
+        with Peer(listener.getsockname(), V2) as peer:
+            tls = TlsPeer(peer, client_context)
+            tls.send(b"ping")
+            return tls.receive()
+
+    talking = asyncio.create_task(asyncio.to_thread(client))
+    conn = await anext(listener)
+    assert await hear(conn, asyncio.get_running_loop(), ssl=server_context) == [CLIENT, HEADER]
+    assert await talking == b"ping"
+    await turn_until(lambda: listener.stats().open == 0)
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.parametrize("way", ["connect_accepted_socket", "create_connection"])
+async def test_uvloop_itself_makes_no_transport_that_shows_the_proxy(listener: Listener, way: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with connected(listener.getsockname(), V2, b"ping") as (reader, _):
+        conn = await anext(listener)
+        made = (
+            loop.create_connection(asyncio.Protocol, sock=conn)
+            if way == "create_connection"
+            else loop.connect_accepted_socket(asyncio.Protocol, conn)
+        )
+        with pytest.raises(RuntimeError, match="show the proxy as the client: use 'await open_transport"):
+            await made
+        # The program may ask, and the connection is as it was.
+        assert conn.type == socket.SOCK_STREAM
+        transport, _ = await open_transport(conn, lambda: Echo(asyncio.Queue()))
+        assert transport.get_extra_info("peername") == CLIENT
+        assert await reader.readexactly(4) == b"ping"
+        transport.close()
+
+
+@on_our_uvloop
+async def test_tls_that_begins_later_keeps_the_client(
+    listener: Listener, tls_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    server_context, client_context = tls_contexts
+    loop = asyncio.get_running_loop()
+    made: asyncio.Queue[Echo] = asyncio.Queue()
+    asked = asyncio.Event()
+
+    class Asked(Echo):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.pause_reading()  # what comes now is TLS
+            asked.set()
+
+    def client() -> bytes:
+        with Peer(listener.getsockname(), V2, b"go") as peer:
+            assert peer.sock.recv(2) == b"go"
+            tls = TlsPeer(peer, client_context)
+            tls.send(b"ping")
+            return tls.receive()
+
+    async with listener.create_server(lambda: Asked(made)):
+        talking = asyncio.create_task(asyncio.to_thread(client))
+        protocol = await made.get()
+        await asked.wait()
+        begun = await loop.start_tls(protocol.transport, protocol, server_context, server_side=True)
+        assert begun is not None
+        protocol.transport = begun
+        assert [begun.get_extra_info("peername"), get_header(begun)] == [CLIENT, HEADER]
+        assert await talking == b"ping"
 
 
 @on_our_uvloop

@@ -12,6 +12,7 @@ import pytest
 
 from peers import CLIENT, SERVER, V2, Peer, TlsPeer, connected, turn_until
 from proxyproto_rs import Listener, get_header, open_streams
+from proxyproto_rs._loops import which
 from served import HEADER, Echo, extra_info, on_asyncio, serve_one
 
 
@@ -182,9 +183,16 @@ async def test_a_protocol_is_upgraded_to_tls(
         talking = asyncio.create_task(asyncio.to_thread(client))
         protocol = await made.get()
         await asked.wait()
-        # uvloop's start_tls takes its own transports only.
-        transport = protocol.transport.get_extra_info("wrapped_transport", protocol.transport)
-        protocol.transport = await loop.start_tls(transport, protocol, server_context, server_side=True)
+        transport: Any = protocol.transport
+        if which.runs_uvloop():
+            with pytest.raises(TypeError):  # uvloop's start_tls takes its own transports only
+                await loop.start_tls(transport, protocol, server_context, server_side=True)
+            secure = await transport.start_tls(protocol, server_context, server_side=True)
+        else:
+            secure = await loop.start_tls(transport, protocol, server_context, server_side=True)
+        assert secure.get_extra_info("peername") == CLIENT
+        assert get_header(secure) is not None
+        protocol.transport = secure
         assert await talking == b"ping"
         await protocol.lost
 

@@ -21,14 +21,14 @@ class Introduction(asyncio.BaseProtocol):
     keep it open. With something that is no protocol both would keep half a transport.
     """
 
-    __slots__ = ("_protocol",)
+    __slots__ = ("protocol",)
 
     def __init__(self, protocol_factory: ProtocolFactory) -> None:
         """Introduce what `protocol_factory` returns."""
-        self._protocol = protocol_factory()
+        self.protocol = protocol_factory()
 
     def connection_made(self, transport: Any) -> None:
-        protocol = self._protocol
+        protocol = self.protocol
         try:
             made = protocol.connection_made
             transport.set_protocol(protocol)

@@ -20,7 +20,7 @@ from . import selector, which, wrapped
 from .protocol import ClientConnected, Introduction, ProtocolFactory, StreamsProtocol
 from .server import Server, Tls
 
-__all__ = ["open_streams"]
+__all__ = ["open_streams", "open_transport"]
 
 STREAM_LIMIT = 2**16  # asyncio's own
 
@@ -77,6 +77,52 @@ async def open_streams(
     finally:
         # The protocol keeps the callback, and with it the list.
         made.clear()
+
+
+async def open_transport(
+    conn: ProxiedSocket,
+    protocol_factory: ProtocolFactory,
+    *,
+    ssl: tls.SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+    """Make a transport and a protocol of an accepted connection, which belongs to them from then on.
+
+    It does what `loop.connect_accepted_socket` does, on uvloop too, whose own transports would show the proxy's
+    address as the client's.
+
+    Typical use::
+
+        async for conn in listener:
+            transport, protocol = await open_transport(conn, Protocol)
+
+    Args:
+        conn: What `Listener.accept`, `try_accept` or ``async for`` gave.
+        protocol_factory: As in `loop.create_server`.
+        ssl: As in `open_streams`, like all that follow.
+        ssl_handshake_timeout: Seconds the handshake may take; 60 unless given.
+        ssl_shutdown_timeout: Seconds the closing handshake may take; 30 unless given.
+
+    Raises:
+        TypeError: `conn` is not a ProxiedSocket, or `ssl_shutdown_timeout` is not known.
+        OSError: The TLS handshake failed, or the peer is gone. The connection is closed, as it is by cancellation.
+    """
+    if not isinstance(conn, ProxiedSocket):
+        raise TypeError(f"open_transport() wants a ProxiedSocket, not {type(conn).__name__}")
+    security = Tls.of(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    loop = _running_loop(security)
+    try:
+        conn.setblocking(False)
+        if which.is_selector_loop(loop):
+            plain = Introduction(protocol_factory)
+            return await selector.connect(loop, conn, plain, security), plain.protocol
+        introduction = wrapped.KeepingIntroduction(protocol_factory, conn)
+        await wrapped.connect(loop, conn, introduction, security)
+        return introduction.transport, introduction.protocol
+    except BaseException:
+        conn.close()
+        raise
 
 
 async def create_server(

@@ -11,6 +11,7 @@ from .._proxied_socket import ProxiedSocket
 from .facts import proxy_sockname
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable
 
     from .._core import Connection, Header
@@ -50,11 +51,28 @@ class SocketStandIn:
 AcceptedSocket = ProxiedSocket | SocketStandIn
 
 
+class LentSocket:
+    """What uvloop is given in place of a `ProxiedSocket`, which does not let uvloop make a transport of it."""
+
+    __slots__ = ("_sock", "family", "fileno")
+
+    type = socket.SOCK_STREAM
+
+    def __init__(self, sock: ProxiedSocket) -> None:
+        self._sock = sock
+        self.family = sock.family
+        self.fileno = sock.fileno
+
+    def close(self) -> None:
+        """Let the socket forget the fd, and give the client's place back. uvloop calls this when it has closed the fd."""
+        self._sock.detach()
+
+
 class WrappedTransport(asyncio.Transport):
     """The transport of another, with the client's addresses.
 
-    It is that transport's in all but name, with one exception: uvloop's `start_tls` takes no transports but
-    its own. Give it ``transport.get_extra_info("wrapped_transport")``.
+    It behaves as that transport does, with one exception: uvloop's own `loop.start_tls` accepts only uvloop's
+    transports. `start_tls` of this class and of `proxyproto_rs.uvloop.Loop` do the same for it.
     """
 
     __slots__ = ("__weakref__", "_sock", "_transport", "write")
@@ -80,6 +98,15 @@ class WrappedTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what `asyncio.BaseTransport.get_extra_info` does, and the proxy's facts beside it."""
         return extra_info(self._transport, self._sock, name, default)
+
+    async def start_tls(
+        self, protocol: asyncio.BaseProtocol, sslcontext: ssl.SSLContext, **keywords: Any
+    ) -> WrappedTransport:
+        """Do what `loop.start_tls` does with this transport. The result knows the client's addresses too."""
+        loop = asyncio.get_running_loop()
+        begun = await loop.start_tls(self._transport, protocol, sslcontext, **keywords)
+        assert begun is not None
+        return WrappedTransport(begun, self._sock)
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         self._transport.writelines(list_of_data)
@@ -198,8 +225,6 @@ def extra_info(transport: asyncio.BaseTransport, sock: AcceptedSocket, name: str
         info = proxy_sockname(sock) if isinstance(sock, ProxiedSocket) else _kernels(transport, "sockname")
     elif name == "socket":
         info = _socket(transport, sock)
-    elif name == "wrapped_transport":
-        info = transport
     else:
         return transport.get_extra_info(name, default)
     return default if info is None else info

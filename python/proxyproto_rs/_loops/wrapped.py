@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .._proxied_socket import ProxiedSocket, serving
 from .protocol import Introduction, StreamsProtocol
 from .server import Server
-from .transport import SocketStandIn, WrappedStreamWriter, WrappedTransport
+from .transport import LentSocket, SocketStandIn, WrappedStreamWriter, WrappedTransport
 from .which import runs_uvloop
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def connect(
     loop: asyncio.AbstractEventLoop, sock: ProxiedSocket, protocol: asyncio.BaseProtocol, tls: Tls | None
 ) -> Coroutine[Any, Any, tuple[Any, asyncio.BaseProtocol]]:
     """Call `loop.connect_accepted_socket`."""
-    return loop.connect_accepted_socket(lambda: protocol, sock, **_tls_keywords(tls))
+    # uvloop closes the fd itself, and wants of a socket what both have.
+    given: Any = LentSocket(sock) if runs_uvloop() else sock
+    return loop.connect_accepted_socket(lambda: protocol, given, **_tls_keywords(tls))
 
 
 def _tls_keywords(tls: Tls | None) -> dict[str, Any]:
@@ -48,14 +50,29 @@ class WrappedIntroduction(Introduction):
         self._sock = sock
 
     def connection_made(self, transport: Any) -> None:
-        protocol = self._protocol
+        protocol = self.protocol
         try:
             made = protocol.connection_made
             transport.set_protocol(protocol)
-            made(WrappedTransport(transport, self._sock))
+            made(self._wrap(transport))
         except BaseException:
             transport.abort()
             raise
+
+    def _wrap(self, transport: Any) -> WrappedTransport:
+        return WrappedTransport(transport, self._sock)
+
+
+class KeepingIntroduction(WrappedIntroduction):
+    """Keeps the transport that the protocol got."""
+
+    __slots__ = ("transport",)
+
+    transport: WrappedTransport
+
+    def _wrap(self, transport: Any) -> WrappedTransport:
+        self.transport = super()._wrap(transport)
+        return self.transport
 
 
 class WrappedStreamsProtocol(StreamsProtocol):

@@ -159,8 +159,7 @@ class Wire(asyncio.Protocol):
 
         Call it before the task that `connected` has begun awaits anything.
         """
-        # uvloop does not accept a wrapper around its transports.
-        plain = self._transport.get_extra_info("wrapped_transport", self._transport)
+        plain = self._transport
         if sys.version_info < (3, 11):
             # asyncio starts reading after connection_made, whatever connection_made has said. No byte is
             # delivered before this task's first step, and these two calls stop the reading again.
