@@ -21,7 +21,7 @@ def test_the_check_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]
 
 
 def test_extras_are_those_of_the_package() -> None:
-    table = re.findall(r"^\| `(\w+)` \| .* \| `pip install '\.\[(\w+)\]'` \|$", read(PAGE), re.M)
+    table = re.findall(r"^\| `(\w+)` \| .* \| `pip install '\.\[(?:\w+,)*(\w+)\]'` \|$", read(PAGE), re.M)
     assert [name for name, _ in table] == [extra for _, extra in table]
     section = PROJECT.split("\n[project.optional-dependencies]\n")[1].split("\n[")[0]
     assert [name for name, _ in table] == re.findall(r"^(\w+) = ", section, re.M)
