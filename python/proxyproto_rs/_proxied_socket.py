@@ -276,7 +276,11 @@ def _proxied(kind: type[ssl.SSLSocket]) -> type[ssl.SSLSocket]:
 
 def _reads_an_attribute(caller: FrameType) -> bool:
     """Whether the caller's program is at an attribute. It is not when C code that it called, such as uvloop, asks."""
-    return opcode.opname[caller.f_code.co_code[caller.f_lasti]] in ("LOAD_ATTR", "LOAD_METHOD")
+    code, at = caller.f_code.co_code, caller.f_lasti
+    # Python 3.12 and later stand behind the instruction, in its cache, once it has run often.
+    while at > 0 and opcode.opname[code[at]] == "CACHE":
+        at -= 2
+    return opcode.opname[code[at]] in ("LOAD_ATTR", "LOAD_METHOD")
 
 
 def _closed() -> OSError:
