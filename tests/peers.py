@@ -172,6 +172,18 @@ async def turn_until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
+def is_refused(address: Any) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        Peer(address).sock.close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        # It came between the listener's last look at the queue and the end of the socket: the next one is refused.
+        return False
+    return False
+
+
 @contextlib.contextmanager
 def free_port() -> Iterator[int]:
     """A port on which nothing listens. Programs with `reuse_port` can bind it. No other program gets it meanwhile."""

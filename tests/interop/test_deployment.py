@@ -21,7 +21,7 @@ import pytest
 
 from interop.clients import HEADER
 from interop.pages import example
-from peers import free_port, until
+from peers import free_port, is_refused, until
 from proxyproto_rs import create_connection
 
 if TYPE_CHECKING:
@@ -75,17 +75,6 @@ def be_served(port: int) -> Client:
     return client
 
 
-def is_refused(port: int) -> bool:
-    try:
-        socket.create_connection((SOURCE, port), 30).close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:
-        # The program closed its socket after it had looked at the queue for the last time, with this one in it.
-        return False
-    return False
-
-
 def catches_sigterm(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.M)
@@ -114,7 +103,7 @@ def test_sigterm_lets_clients_finish_and_takes_no_more(tmp_path: Path) -> None:
     ):
         client = be_served(port)
         process.terminate()
-        until(lambda: is_refused(port))
+        until(lambda: is_refused((SOURCE, port)))
         assert client.is_served()
         assert process.poll() is None
         client.close()

@@ -14,7 +14,7 @@ import pytest
 
 import proxyproto_rs
 from interop.pages import example
-from peers import V2, Peer, TlsPeer, connected, free_port, turn_until, until
+from peers import V2, Peer, TlsPeer, connected, free_port, is_refused, turn_until, until
 from proxyproto_rs import Listener, Server
 from served import Echo
 
@@ -192,7 +192,7 @@ def test_the_docs_program_finishes_the_request_under_way_at_sigterm(
             assert peer.sock.recv(64) == b"192.0.2.1\n"
             peer.send(b"sec")
             process.terminate()
-            until(lambda: is_refused(port))
+            until(lambda: is_refused(("127.0.0.1", port)))
             peer.send(b"ond\n")
             assert peer.sock.recv(64) == b"192.0.2.1\n"
             assert process.poll() is None
@@ -248,14 +248,3 @@ def connect(port: int) -> Peer:
 
     until(is_connected)
     return made[0]
-
-
-def is_refused(port: int) -> bool:
-    try:
-        Peer(("127.0.0.1", port)).sock.close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:
-        # It came between the last look at the queue and the end of the socket.
-        return False
-    return False

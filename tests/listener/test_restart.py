@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from peers import CLIENT, V1, V2, Peer, connected, until, wait_readable
+from peers import CLIENT, V1, V2, Peer, connected, is_refused, until, wait_readable
 from proxyproto_rs import Listener
 
 if TYPE_CHECKING:
@@ -67,19 +67,11 @@ def test_a_drain_delivers_clients_whose_header_comes_after_the_sockets_end() -> 
         late = [stack.enter_context(Peer(listener.getsockname())) for _ in range(20)]
         listener.drain()
         until(lambda: listener.stats().pending == len(late))
-        until(lambda: refuses(listener.getsockname()))
+        until(lambda: is_refused(listener.getsockname()))
         for peer in late:
             peer.send(V2)
         for _ in late:
             listener.accept()[0].close()
-
-
-def refuses(address: Any) -> bool:
-    try:
-        Peer(address).sock.close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_drained_listener_refuses_new_connections() -> None:
