@@ -7,7 +7,7 @@ STAMPS := .make
 RUST := $(shell find rust -name '*.rs' -not -path '*/target/*' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test --lib --bins --tests)
 
-.PHONY: build demo test lint pythons bench fuzz soak wheels clean
+.PHONY: build demo test lint docs pythons bench fuzz soak wheels clean
 .DEFAULT_GOAL := build
 
 build: $(STAMPS)/built
@@ -34,6 +34,11 @@ lint: $(STAMPS)/built $(STAMPS)/test-venv
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest proxyproto_rs._core
+	$(BIN)/zensical build --strict
+
+# The documentation as a site, in target/site/.
+docs: $(STAMPS)/test-venv
+	$(BIN)/zensical build --strict
 
 # The core's tests on every other Python of the machine.
 pythons: $(STAMPS)/built
