@@ -1,25 +1,39 @@
 """How much Python a login through the front of MQTT servers takes, and how many there are a second.
 
 The server behind is this program too, in a process of its own: it answers each CONNECT at once, so that what is measured is
-the front. The CPU of the front's event loop thread is Python's; that of the others is Rust's.
+the front. The CPU of the threads that Python knows is Python's: the event loop's, the audit log's, the store's. That of the
+others is Rust's. A login is the whole life of a client: its login, its end, and all that is told of both.
 
-    python benches/mqtt_front_logins.py [logins]
+    python benches/mqtt_front_logins.py [LOGINS] [ROUNDS]
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 from typing import Any
+
+from rounds import Spread, table
 
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService
 from proxyproto_rs.mqtt.model.login import Connect
+from proxyproto_rs.mqtt.telling.logs import configure
 
 WELCOME, DISCONNECT = b"\x20\x02\x00\x00", b"\xe0\x00"
 AT_ONCE = 64
+LOGINS, ROUNDS = 10_000, 3
+TELLING: dict[str, dict[str, Any]] = {
+    "neither log nor audit": {"log": {"level": "ERROR"}},
+    "log": {"log": {"level": "INFO"}},
+    "log and audit": {"log": {"level": "INFO"}, "audit": {"file": "audit.jsonl"}},
+}
 
 
 def answer_all(port: Any) -> None:
@@ -68,31 +82,36 @@ def log_in(port: int, count: int, done: Any) -> None:
     _on_a_fast_loop(all_of_them())
 
 
-async def measure(server: int, count: int) -> None:
+async def measure(server: int, count: int, telling: dict[str, Any]) -> list[float]:
+    """Return microseconds of Python and of Rust for a login, and the logins a second."""
     config = BrokerConfig.model_validate(
         {
             "listeners": {"tcp": {"bind": "127.0.0.1:0"}},
             "store": "sqlite::memory:",
             "backend": {"upstream": {"servers": [f"127.0.0.1:{server}"], "proxy_protocol": "off"}},
+            **telling,
         }
     )
+    configure(config.log)
     async with BrokerService(config) as service:
         listener = service.listening["tcp"].listener
         assert listener is not None
         here, there = multiprocessing.Pipe()
         clients = multiprocessing.Process(target=log_in, args=(listener.getsockname()[1], count, there))
-        python, everything = time.thread_time(), time.process_time()
+        python, everything = _python_seconds(), time.process_time()
         clients.start()
         seconds = await asyncio.to_thread(here.recv)
         while service.metrics.disconnects["tcp", "disconnect"] < count:  # noqa: ASYNC110 (no event says it)
             await asyncio.sleep(0.01)
-        python, everything = time.thread_time() - python, time.process_time() - everything
+        python, everything = _python_seconds() - python, time.process_time() - everything
         clients.join()
-    print(
-        f"{count} logins: {python / count * 1e6:.0f} us of Python each (login, row, audit, end),"
-        f" {(everything - python) / count * 1e6:.0f} us of Rust; {count / seconds:.0f} a second,"
-        f" load {os.getloadavg()[0]:.1f}"
-    )
+    return [python / count * 1e6, (everything - python) / count * 1e6, count / seconds]
+
+
+def _python_seconds() -> float:
+    """Return the CPU time of all threads that Python knows."""
+    clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threading.enumerate() if thread.ident]
+    return sum(map(time.clock_gettime, clocks))
 
 
 def _on_a_fast_loop(work: Any) -> None:
@@ -103,12 +122,26 @@ def _on_a_fast_loop(work: Any) -> None:
 
 def main() -> None:
     multiprocessing.set_start_method("spawn")
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    count, rounds = (*arguments, *(LOGINS, ROUNDS)[len(arguments) :])
     here, there = multiprocessing.Pipe()
     server = multiprocessing.Process(target=answer_all, args=(there,), daemon=True)
     server.start()
-    asyncio.run(measure(here.recv(), count))
+    port = here.recv()
+    results: dict[str, list[list[float]]] = {name: [] for name in TELLING}
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        # As standard error is: each line is written at once.
+        with Path("log").open("w", buffering=1) as log, contextlib.redirect_stderr(log):
+            for _ in range(rounds):
+                for name, telling in TELLING.items():
+                    results[name].append(asyncio.run(measure(port, count, telling)))
     server.terminate()
+    table(
+        ["", "us of Python", "us of Rust", "logins a second"],
+        [[name, *map(Spread, zip(*rows, strict=True))] for name, rows in results.items()],
+    )
+    print(f"load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -154,7 +154,12 @@ def untouched_logging() -> Iterator[None]:
     root = logging.getLogger()
     before = (root.level, root.handlers[:])
     levels = {name: logging.getLogger(name).level for name in ("amqtt", "transitions")}
+    looked_up = {
+        name: getattr(logging, name) for name in ("logThreads", "logProcesses", "logMultiprocessing")
+    }
     yield
+    for name, value in looked_up.items():
+        setattr(logging, name, value)
     root.setLevel(before[0])
     root.handlers[:] = before[1]
     for name, level in levels.items():

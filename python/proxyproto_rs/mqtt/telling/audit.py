@@ -6,12 +6,14 @@ import errno
 import json
 import logging
 import os
-import queue
 import threading
 import time
-from datetime import datetime, timezone
+from collections import deque
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from .timestamps import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +41,10 @@ AuditEvent = Literal[
 Endpoint = tuple[str, int]
 """Host and port."""
 
-_QUEUE = 10_000  # lines; at 300 bytes each they take about 3 MB while the disk does not write
+_QUEUE = 10_000  # lines; they take about 10 MB while the disk does not write
+# Seconds for which lines gather. Waking the thread for each line, and encoding it before, made a login and its end take
+# 126 us of Python instead of 76 (benches/mqtt_front_logins.py, two cores).
+_GATHER = 0.02
 _logger = logging.getLogger("proxyproto_rs.mqtt.audit")
 
 
@@ -62,8 +67,11 @@ class AuditLog:
         self._path = path
         self._node = node
         self._clock = clock
-        self._lines: queue.Queue[str | None] = queue.Queue(capacity)
-        self._reopen = threading.Event()
+        self._capacity = capacity
+        self._lines: deque[dict[str, Any] | None] = deque()  # None: open the file again
+        self._has_lines = threading.Event()
+        self._is_urgent = threading.Event()
+        self._ended = False
         self._torn = False  # the last line ended in the middle
         self._failing = False
         self._thread: threading.Thread | None = None
@@ -91,13 +99,16 @@ class AuditLog:
         """Queue one line. `extra` holds the event's own fields, named as in JSON (`bytesIn`, `count`, `by`)."""
         if self._thread is None:
             return
+        if len(self._lines) >= self._capacity:
+            self.dropped += 1
+            return
         line = {
-            "ts": _rfc3339(self._clock()),
+            "ts": self._clock(),
             "event": event,
             "node": self._node,
             "listener": listener,
-            "client": _endpoint(client),
-            "proxy": _endpoint(proxy),
+            "client": client,
+            "proxy": proxy,
             "proxyVersion": proxy_version,
             "sessionId": session_id,
             "clientId": client_id,
@@ -107,52 +118,48 @@ class AuditLog:
             "tls": tls,
             **extra,
         }
-        try:
-            self._lines.put_nowait(json.dumps(line, separators=(",", ":"), default=str))
-        except queue.Full:
-            self.dropped += 1
+        self._lines.append(line)
+        if not self._has_lines.is_set():
+            self._has_lines.set()
 
     def reopen(self) -> None:
-        """Open the file again before the next line, for logrotate."""
-        self._reopen.set()
+        """Open the file again, for logrotate. What was told before goes to the old file, what comes after to the new one."""
+        if self._thread is not None:
+            self._lines.append(None)
+            self._write_at_once()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Write the queued lines and close the file. Blocks, for at most `timeout` seconds at each of the two steps."""
+        """Write the queued lines and close the file. Blocks, for at most `timeout` seconds."""
         if self._thread is None:
             return
-        try:
-            self._lines.put(None, timeout=timeout)
-        except queue.Full:
-            return
+        self._ended = True
+        self._write_at_once()
         self._thread.join(timeout)
         self._thread = None
+
+    def _write_at_once(self) -> None:
+        self._is_urgent.set()
+        self._has_lines.set()
 
     def _run(self, first: int) -> None:
         file: int | None = first
         ended = False
         while not ended:
-            lines, ended = self._take()
-            if self._reopen.is_set() or file is None:
-                self._reopen.clear()
-                file = self._reopened(file)
-            if file is not None:
-                self._append(file, lines)
-            else:
-                self.dropped += len(lines)
+            self._has_lines.wait()
+            self._is_urgent.wait(_GATHER)
+            self._has_lines.clear()
+            self._is_urgent.clear()
+            ended = self._ended
+            gathered = [self._lines.popleft() for _ in range(len(self._lines))]
+            if file is None:
+                file = self._reopened(None)
+            for is_reopening, lines in groupby(gathered, key=lambda line: line is None):
+                if is_reopening:
+                    file = self._reopened(file)
+                else:
+                    self._put(file, [_encoded(line) for line in lines if line is not None])
         if file is not None:
             os.close(file)
-
-    def _take(self) -> tuple[list[str], bool]:
-        """Wait for a line. Return all lines that are there, and whether the log ends with them."""
-        lines: list[str] = []
-        line = self._lines.get()
-        while line is not None:
-            lines.append(line)
-            try:
-                line = self._lines.get_nowait()
-            except queue.Empty:
-                return lines, False
-        return lines, True
 
     def _reopened(self, file: int | None) -> int | None:
         if file is not None:
@@ -164,7 +171,10 @@ class AuditLog:
             self._complain("opened", wrong)
             return None
 
-    def _append(self, file: int, lines: list[str]) -> None:
+    def _put(self, file: int | None, lines: list[str]) -> None:
+        if file is None:
+            self.dropped += len(lines)
+            return
         # os.write, because a buffered file would keep what a full disk has not taken, and write it again later.
         data = b"".join(line.encode("ascii") + b"\n" for line in lines)
         if self._torn:
@@ -201,10 +211,15 @@ def _open(path: str | os.PathLike[str]) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
+def _encoded(line: dict[str, Any]) -> str:
+    line["ts"] = rfc3339(line["ts"])
+    line["client"] = _endpoint(line["client"])
+    line["proxy"] = _endpoint(line["proxy"])
+    return _encode(line)
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
 def _endpoint(address: Endpoint | None) -> dict[str, Any] | None:
     return None if address is None else {"ip": address[0], "port": address[1]}
-
-
-def _rfc3339(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
