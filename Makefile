@@ -65,7 +65,7 @@ $(STAMPS)/venv: pyproject.toml
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/built: $(STAMPS)/venv $(RUST)
-	$(BIN)/maturin develop --release --quiet --extras mqtt,postgres
+	$(BIN)/maturin develop --release --quiet --extras mqtt,postgres,completion
 	@touch $@
 
 $(STAMPS)/test-venv: $(STAMPS)/venv

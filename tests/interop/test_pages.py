@@ -48,6 +48,7 @@ RUN_ELSEWHERE = {
     "howto/install.md": "test_install.py",
     "howto/kubernetes.md": "test_kubernetes.py",
     "howto/testing.md": "test_by_hand.py",
+    "reference/command-line.md": "test_command_line_page.py",
     "topics/ipv4-mapped.md": "test_ipv4_mapped.py",
     "tutorial.md": "test_tutorial.py",
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Protocol, cast
 
 from proxyproto_rs import __version__
@@ -12,7 +14,7 @@ from proxyproto_rs import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("uvicorn", "broker", "demo")
+VERBS = ("uvicorn", "broker", "demo", "explain", "completion")
 
 _FAILED = 1
 
@@ -21,6 +23,8 @@ class Verb(Protocol):
     """The module of a verb. Only its `run` may import what an extra installs."""
 
     HELP: str
+    EXAMPLES: str
+    """Command lines that ``--help`` shows, one a line."""
     EXTRA: str | None
     """The extra that `run` needs, if any."""
     TAKES_REST: bool
@@ -35,21 +39,9 @@ class Verb(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit status. Status 2 means that the command line is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="proxyproto-rs",
-        description="The PROXY protocol for Python servers, and an MQTT broker behind proxies.",
-    )
-    parser.add_argument("--version", action="version", version=f"proxyproto-rs {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    modules: dict[str, Verb] = {}
-    for name in VERBS:
-        module = modules[name] = cast("Verb", importlib.import_module(f"{__name__}.{name}"))
-        # If another program gets the rest, an option of its own must not be taken for the beginning of one of ours.
-        may_abbreviate = not getattr(module, "TAKES_REST", False)
-        subparser = verbs.add_parser(
-            name, help=module.HELP, description=module.HELP, allow_abbrev=may_abbreviate
-        )
-        module.add_arguments(subparser)
+    parser, modules = make_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser)
     arguments, rest = parser.parse_known_args(argv)
     arguments.rest = rest
     verb = modules[arguments.verb]
@@ -63,5 +55,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         needs = f'pip install "proxyproto_rs[{verb.EXTRA}]"'
         sys.stderr.write(f"proxyproto-rs {arguments.verb} needs {missing.name}: {needs}\n")
         return _FAILED
+    except BrokenPipeError:
+        # The reader has seen enough, as `head` does. Python would complain of what is left to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
     except KeyboardInterrupt:
         return 130  # the status that shells give a process that SIGINT ended: 128 + SIGINT
+
+
+def make_parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
+    """Return the parser of the whole command, and the module of each verb."""
+    parser = argparse.ArgumentParser(
+        prog="proxyproto-rs",
+        description="The PROXY protocol for Python servers, and an MQTT broker behind proxies.",
+    )
+    parser.add_argument("--version", action="version", version=f"proxyproto-rs {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    modules: dict[str, Verb] = {}
+    for name in VERBS:
+        module = modules[name] = cast("Verb", importlib.import_module(f"{__name__}.{name}"))
+        # If another program gets the rest, an option of its own must not be taken for the beginning of one of ours.
+        may_abbreviate = not getattr(module, "TAKES_REST", False)
+        subparser = verbs.add_parser(
+            name,
+            help=module.HELP,
+            description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
+            epilog="examples:\n" + textwrap.indent(module.EXAMPLES, "  "),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=may_abbreviate,
+        )
+        module.add_arguments(subparser)
+    return parser, modules
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that completes a command line, and end the process."""
+    try:
+        import argcomplete
+    except ModuleNotFoundError:
+        return
+    argcomplete.autocomplete(parser)

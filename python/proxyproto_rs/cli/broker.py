@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 HELP = "serve MQTT behind proxies, as a configuration file says"
 EXTRA = "mqtt"
+EXAMPLES = """\
+proxyproto-rs broker --config broker.yaml
+proxyproto-rs broker --config broker.yaml --check
+proxyproto-rs broker --print-config
+"""
 
 _MISTAKE = 2
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 HELP = "show an MQTT broker behind a proxy, all in this process; status 0 if its tables are right"
 EXTRA = "mqtt"
+EXAMPLES = """\
+proxyproto-rs demo
+proxyproto-rs demo --haproxy
+proxyproto-rs demo --serve --seconds 60
+"""
 
 _TROUBLE = 2
 

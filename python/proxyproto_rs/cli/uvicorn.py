@@ -11,13 +11,14 @@ HELP = "run uvicorn on a port that wants a PROXY header"
 EXTRA = None
 TAKES_REST = True
 
+EXAMPLES = """\
+proxyproto-rs uvicorn --trusted 10.0.0.0/8 --host 0.0.0.0 --port 8000 --workers 4 app:app
+"""
+
 _DESCRIPTION = (
     "Runs uvicorn on a port that wants a PROXY header. It takes the options of uvicorn too, in any order."
 )
-_EXAMPLE = """\
-example:
-  proxyproto-rs uvicorn --trusted 10.0.0.0/8 --host 0.0.0.0 --port 8000 --workers 4 app:app
-
+_NOTE = """
 scope["extensions"]["proxy_protocol"] tells the application what the header says, and request.client is the client.
 `uvicorn --help` shows the other options.
 """
@@ -26,8 +27,7 @@ _FAILED, _MISTAKE = 1, 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options to its parser."""
-    parser.description, parser.epilog = _DESCRIPTION, _EXAMPLE
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = _DESCRIPTION, f"{parser.epilog or ''}{_NOTE}"
     parser.usage = "proxyproto-rs uvicorn [--trusted NETWORKS] [options, uvicorn's too] APP"
 
     def add(option: str, text: str, **keywords: object) -> None:

@@ -1,0 +1,39 @@
+"""The commands of docs/reference/command-line.md print what the page shows under them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from interop.pages import example, read, text
+from proxyproto_rs.cli import VERBS, main, make_parser
+
+if TYPE_CHECKING:
+    import pytest
+
+PAGE = "reference/command-line.md"
+
+
+def words(name: str) -> list[str]:
+    """The arguments of an example that is one command."""
+    command, *arguments = shlex.split(example(PAGE, name))
+    assert command == "proxyproto-rs"
+    return arguments
+
+
+def test_every_verb_is_in_the_table() -> None:
+    assert set(re.findall(r"^\| (?:\[?)`(\w+)`(?:\]\(\S+\))? \| .+ \| .+ \|$", read(PAGE), re.M)) >= set(
+        VERBS
+    )
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words("explain")) == 0
+    assert capsys.readouterr().out.rstrip() == text(PAGE, "explain")
+
+
+def test_completion_is_evaluated_as_the_help_says() -> None:
+    _, modules = make_parser()
+    shown = [re.sub(r" +#.*", "", line) for line in example(PAGE, "completion").splitlines()]
+    assert shown == modules["completion"].EXAMPLES.splitlines()
