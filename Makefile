@@ -7,7 +7,7 @@ STAMPS := .make
 RUST := $(shell find rust -name '*.rs' -not -path '*/target/*' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test --lib --bins --tests)
 
-.PHONY: build demo test lint docs pythons bench fuzz soak wheels clean
+.PHONY: build demo test lint docs pythons portable bench fuzz soak wheels clean
 .DEFAULT_GOAL := build
 
 build: $(STAMPS)/built
@@ -29,6 +29,7 @@ lint: $(STAMPS)/built $(STAMPS)/test-venv
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --package proxyproto-codec --package proxyproto-mqtt --package proxyproto-acceptor --package proxyproto-gateway --all-features --no-deps --quiet
 	cargo clippy --package proxyproto-acceptor --quiet -- -D warnings # without its features, which its tests ask for
+	cargo clippy --package proxyproto-python --no-default-features --quiet -- -D warnings # as where there is no acceptor
 	$(BIN)/ruff format --check --quiet python tests benches
 	$(BIN)/ruff check --quiet python tests benches
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
@@ -43,6 +44,10 @@ docs: $(STAMPS)/test-venv
 # The core's tests on every other Python of the machine.
 pythons: $(STAMPS)/built
 	.ci/pythons
+
+# The codec alone, as on macOS and Windows.
+portable: $(STAMPS)/test-venv $(STAMPS)/peers
+	.ci/portable
 
 # Needs an idle machine with two cores; see docs/benchmarks.md.
 bench:

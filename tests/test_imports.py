@@ -24,7 +24,7 @@ _options
 _connect _proxied_socket _reports _wake_fd _systemd
 exceptions _loops.which
 _core
-_annotations _enums _loops.__init__
+_annotations _enums _loops.__init__ _without_acceptor
 """
 LEVELS = {module: level for level, line in enumerate(reversed(ROOMS.split("\n"))) for module in line.split()}
 

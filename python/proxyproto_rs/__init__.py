@@ -14,28 +14,43 @@ Typical use::
 
 from __future__ import annotations
 
-from . import _annotations
+from typing import TYPE_CHECKING
+
+from . import _annotations, _core
 from ._connect import create_connection, open_connection, open_unix_connection
-from ._core import (
-    AddressSet,
-    ClientLimits,
-    Decoder,
-    Header,
-    SslInfo,
-    __version__,
-    parse,
-    parse_datagram,
-)
+from ._core import Decoder, Header, SslInfo, __version__, parse, parse_datagram
 from ._enums import Command, Family, Transport
-from ._get_header import get_header
-from ._listener import Listener
-from ._loops.serve import open_streams, open_transport
-from ._loops.server import Server
-from ._options import ListenerOptions
-from ._proxied_socket import ProxiedConnection, ProxiedSocket, ProxiedSSLSocket
-from ._reports import ListenerStats, OnRefused, Refusal
-from ._several_hosts import create_server, start_server
 from .exceptions import IncompleteHeader, InvalidHeader, ProxyProtocolError
+
+if TYPE_CHECKING or hasattr(_core, "Acceptor"):
+    from ._core import AddressSet, ClientLimits
+    from ._get_header import get_header
+    from ._listener import Listener
+    from ._loops.serve import open_streams, open_transport
+    from ._loops.server import Server
+    from ._options import ListenerOptions
+    from ._proxied_socket import ProxiedConnection, ProxiedSocket, ProxiedSSLSocket
+    from ._reports import ListenerStats, OnRefused, Refusal
+    from ._several_hosts import create_server, start_server
+else:
+    from ._without_acceptor import (
+        AddressSet,
+        ClientLimits,
+        Listener,
+        ListenerOptions,
+        ListenerStats,
+        OnRefused,
+        ProxiedConnection,
+        ProxiedSocket,
+        ProxiedSSLSocket,
+        Refusal,
+        Server,
+        create_server,
+        get_header,
+        open_streams,
+        open_transport,
+        start_server,
+    )
 
 __all__ = [
     "AddressSet",

@@ -125,3 +125,17 @@ impl Counters {
             .map(|(outcome, counter)| (*outcome, counter.load(Ordering::Relaxed)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proxyproto_codec::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_counts_under_the_outcome_of_its_name() {
+        for reason in Reason::ALL {
+            assert_eq!(Outcome::from(reason.fault()).name(), reason.fault().name(), "{reason}");
+        }
+    }
+}

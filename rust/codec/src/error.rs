@@ -50,6 +50,20 @@ pub enum Fault {
     Malformed,
 }
 
+impl Fault {
+    /// The outcome under which a listener counts it, such as `missing-header`. It does not change between versions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoHeader => "missing-header",
+            Self::VersionNotAllowed => "version-not-allowed",
+            Self::Oversized => "oversized",
+            Self::BadChecksum => "bad-checksum",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 /// Writes [`Reason`] and its table, so that every variant has a code, a text and a fault.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident, $fault:ident, $code:literal, $text:literal;)+) => {

@@ -1,18 +1,15 @@
 //! Addresses as the socket module writes and takes them.
 
-use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use codec::{Address, UnixAddress};
-use proxyproto_acceptor::{ClientAddr, LocalAddr, PeerAddr};
 use proxyproto_codec as codec;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
-use crate::error;
+use crate::{error, path};
 
 /// The address in the form of `getpeername()`: `(host, port)`, `(host, port, 0, 0)`, a path, or the bytes of an
 /// abstract name.
@@ -32,63 +29,6 @@ pub(crate) fn ip_to_python<'py>(
     address: &Address<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     address.socket_addr().map(|address| address.ip().into_pyobject(py)).transpose()
-}
-
-/// The address family of a connection, as the socket module numbers it.
-pub(crate) const fn family_of(peer: &PeerAddr) -> i32 {
-    match peer {
-        PeerAddr::Ip(SocketAddr::V4(_)) => libc::AF_INET,
-        PeerAddr::Ip(SocketAddr::V6(_)) => libc::AF_INET6,
-        PeerAddr::Unix(_) => libc::AF_UNIX,
-        PeerAddr::Unknown(family) => *family as i32,
-        _ => libc::AF_UNSPEC,
-    }
-}
-
-/// The peer in the form of `getpeername()`. An unnamed UNIX socket is the empty path. It is None if the kernel does not say
-/// who the peer is.
-pub(crate) fn peer_to_python<'py>(py: Python<'py>, peer: &PeerAddr) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match peer {
-        PeerAddr::Ip(SocketAddr::V4(address)) => {
-            (ipv4(py, *address.ip())?, address.port()).into_pyobject(py)?.into_any()
-        }
-        PeerAddr::Ip(SocketAddr::V6(address)) => {
-            let (flowinfo, scope_id) = (address.flowinfo(), address.scope_id());
-            (ipv6(py, *address.ip())?, address.port(), flowinfo, scope_id).into_pyobject(py)?.into_any()
-        }
-        PeerAddr::Unix(name) if name.is_abstract => {
-            PyBytes::new(py, &[b"\0", &*name.bytes].concat()).into_any()
-        }
-        PeerAddr::Unix(name) => OsStr::from_bytes(&name.bytes).into_pyobject(py)?.into_any(),
-        _ => py.None().into_bound(py),
-    })
-}
-
-/// Our end of a connection, in the form of `getsockname()`.
-pub(crate) fn local_to_python<'py>(py: Python<'py>, local: &LocalAddr) -> PyResult<Bound<'py, PyAny>> {
-    let name = match local {
-        LocalAddr::Ip(address) => PeerAddr::Ip(*address),
-        LocalAddr::Unix(name) => PeerAddr::Unix(name.clone()),
-        _ => return Ok(py.None().into_bound(py)),
-    };
-    peer_to_python(py, &name)
-}
-
-/// A host as text, and a port.
-pub(crate) fn endpoint_to_python(py: Python<'_>, address: SocketAddr) -> PyResult<Bound<'_, PyAny>> {
-    let host = match address.ip() {
-        IpAddr::V4(ip) => ipv4(py, ip)?,
-        IpAddr::V6(ip) => ipv6(py, ip)?,
-    };
-    Ok((host, address.port()).into_pyobject(py)?.into_any())
-}
-
-/// A refused client, in the form that `getpeername()` would have given.
-pub(crate) fn client_to_python(py: Python<'_>, client: ClientAddr) -> PyResult<Bound<'_, PyAny>> {
-    match client.ip {
-        IpAddr::V6(ip) => Ok((ipv6(py, ip)?, client.port, 0, client.scope_id).into_pyobject(py)?.into_any()),
-        IpAddr::V4(ip) => Ok((ipv4(py, ip)?, client.port).into_pyobject(py)?.into_any()),
-    }
 }
 
 /// An address that a caller gave for a header to be sent.
@@ -121,7 +61,7 @@ impl Given {
             return Ok(Self::Unix(path.as_bytes().to_vec()));
         }
         if address.is_instance_of::<PyString>() {
-            return Ok(Self::Unix(address.extract::<OsString>()?.into_vec()));
+            return Ok(Self::Unix(path::from_python(address)?));
         }
         let wanted = "(host, port), (host, port, flowinfo, scope_id), or str or bytes for a UNIX path";
         Err(error::wrong_type(name, wanted, address))
@@ -160,18 +100,18 @@ fn not_an_ip(name: &str, host: &Bound<'_, PyAny>) -> PyErr {
 /// A path as `str`, decoded like `os.fsdecode` does; a name of the abstract namespace as `bytes` with its leading NUL.
 fn unix<'py>(py: Python<'py>, address: &UnixAddress<'_>) -> PyResult<Bound<'py, PyAny>> {
     Ok(match address {
-        UnixAddress::Path(path) => OsStr::from_bytes(path).into_pyobject(py)?.into_any(),
+        UnixAddress::Path(path) => path::to_python(py, path)?,
         UnixAddress::Abstract(name) => PyBytes::new(py, name).into_any(),
     })
 }
 
-fn ipv4(py: Python<'_>, ip: Ipv4Addr) -> PyResult<Bound<'_, PyString>> {
+pub(crate) fn ipv4(py: Python<'_>, ip: Ipv4Addr) -> PyResult<Bound<'_, PyString>> {
     let mut text = Text::<16>::new();
     text.ipv4(ip);
     text.to_python(py)
 }
 
-fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> PyResult<Bound<'_, PyString>> {
+pub(crate) fn ipv6(py: Python<'_>, ip: Ipv6Addr) -> PyResult<Bound<'_, PyString>> {
     let mut text = Text::<48>::new();
     text.ipv6(ip);
     text.to_python(py)

@@ -9,7 +9,7 @@ use proxyproto_acceptor as acceptor;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
-use crate::address;
+use crate::endpoint;
 use crate::header::Header;
 
 /// What the acceptor knows about one connection that it handed over.
@@ -51,7 +51,7 @@ impl Connection {
     ) -> PyResult<()> {
         let fd = lock(&self.fd).take().ok_or_else(bad_fd)?;
         let number = fd.as_raw_fd();
-        let done = initialize.call1((sock, address::family_of(&self.peer), kind, proto, number));
+        let done = initialize.call1((sock, endpoint::family_of(&self.peer), kind, proto, number));
         // An interruption may come before or after the socket takes the fd.
         if done.is_ok() || sock.call_method0("fileno")?.extract::<i32>()? == number {
             let _ = fd.into_raw_fd();
@@ -127,7 +127,7 @@ impl Connection {
     /// The address family, as the socket module numbers it.
     #[getter]
     fn family(&self) -> i32 {
-        address::family_of(&self.peer)
+        endpoint::family_of(&self.peer)
     }
 
     /// The header, or None for a peer that is served without one.
@@ -151,7 +151,7 @@ impl Connection {
     /// The TCP peer.
     #[getter]
     fn proxy_peername<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        address::peer_to_python(py, &self.peer)
+        endpoint::peer_to_python(py, &self.peer)
     }
 
     /// Give the place among the open connections back. A second call changes nothing.

@@ -1,6 +1,5 @@
 //! The one mapping of the codec's errors to Python's exceptions. The exceptions are written in Python.
 
-use proxyproto_acceptor::Outcome;
 use proxyproto_codec as codec;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -64,10 +63,7 @@ pub(crate) const FIRST_BYTES: usize = 16;
 #[pyfunction]
 #[pyo3(name = "_reasons")]
 pub(crate) fn reasons() -> Vec<(&'static str, &'static str, &'static str)> {
-    codec::Reason::ALL
-        .iter()
-        .map(|reason| (reason.code(), reason.text(), Outcome::from(reason.fault()).name()))
-        .collect()
+    codec::Reason::ALL.iter().map(|reason| (reason.code(), reason.text(), reason.fault().name())).collect()
 }
 
 /// What a stranger's first bytes look like, with the article: `an MQTT CONNECT`.

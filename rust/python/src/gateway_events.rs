@@ -9,7 +9,7 @@ use proxyproto_mqtt::Version;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::address;
+use crate::endpoint;
 use crate::header::Header;
 
 /// What is known of a connection before its first byte of MQTT.
@@ -41,19 +41,19 @@ impl Arrival {
     /// The other end of the connection itself, in the form of `getpeername()`.
     #[getter]
     fn peername<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        address::peer_to_python(py, &self.arrival.peer)
+        endpoint::peer_to_python(py, &self.arrival.peer)
     }
 
     /// Our end of the connection itself, in the form of `getsockname()`.
     #[getter]
     fn sockname<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        address::local_to_python(py, &self.arrival.local)
+        endpoint::local_to_python(py, &self.arrival.local)
     }
 
     /// The client that a trusted proxy has named in a header of HTTP.
     #[getter]
     fn forwarded<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.arrival.facts.forwarded.map(|address| address::endpoint_to_python(py, address)).transpose()
+        self.arrival.facts.forwarded.map(|address| endpoint::endpoint_to_python(py, address)).transpose()
     }
 
     /// What our own TLS handshake has shown: version, cipher, SNI, and the common name of a certificate that was verified.

@@ -8,24 +8,38 @@
 use pyo3::prelude::*;
 
 mod address;
+#[cfg(acceptor)]
 mod connection;
 mod encode;
+#[cfg(acceptor)]
+mod endpoint;
 mod enums;
+#[cfg(acceptor)]
 mod epoll;
 mod error;
+#[cfg(acceptor)]
 mod fork;
+#[cfg(acceptor)]
 mod gateway;
+#[cfg(acceptor)]
 mod gateway_channels;
+#[cfg(acceptor)]
 mod gateway_events;
+#[cfg(acceptor)]
 mod gateway_options;
 mod header;
 mod input;
+#[cfg(acceptor)]
 mod limits;
+#[cfg(acceptor)]
 mod listener;
+#[cfg(acceptor)]
 mod listener_options;
 mod options;
 mod parse;
+mod path;
 mod ssl;
+#[cfg(acceptor)]
 mod wording;
 
 /// The Rust core of `proxyproto_rs`. The package exports its public names.
@@ -33,26 +47,34 @@ mod wording;
 mod _core {
     use pyo3::prelude::*;
 
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::connection::Connection;
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::epoll::{_epoll_create, _epoll_forget, _epoll_watch};
     #[pymodule_export]
     use crate::error::{looks_like, reasons};
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::fork::{_after_fork_in_child, _after_fork_in_parent, _before_fork};
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::gateway::Gateway;
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::gateway_channels::Channel;
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::gateway_events::{
         Arrival, Connect, Ended, ListenerReport, Login, Refused, ServerChange, Traffic, Welcomed,
     };
     #[pymodule_export]
     use crate::header::Header;
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::limits::{AddressSet, ClientLimits};
+    #[cfg(acceptor)]
     #[pymodule_export]
     use crate::listener::Acceptor;
     #[pymodule_export]

@@ -15,8 +15,8 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::address;
 use crate::connection::Connection;
+use crate::endpoint;
 use crate::error;
 use crate::listener_options::{self, Changes, Given};
 use crate::wording;
@@ -299,11 +299,11 @@ fn fields<'py>(
     refusal: &acceptor::Refusal,
     wording: Wording,
 ) -> PyResult<RefusalFields<'py>> {
-    let client = refusal.client.map(|client| address::client_to_python(py, client)).transpose()?;
+    let client = refusal.client.map(|client| endpoint::client_to_python(py, client)).transpose()?;
     let time = refusal.time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
     Ok((
         refusal.outcome.name(),
-        address::peer_to_python(py, &refusal.peer)?,
+        endpoint::peer_to_python(py, &refusal.peer)?,
         client,
         refusal.detail_in(wording),
         PyBytes::new(py, &refusal.first_bytes),

@@ -21,6 +21,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Keyword<'a, 'py> {
 }
 
 impl<'a, 'py> Keyword<'a, 'py> {
+    #[cfg(acceptor)]
     pub(crate) fn into_given(self) -> Option<Borrowed<'a, 'py, PyAny>> {
         self.0
     }
