@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 from argon2 import PasswordHasher
 
-from mqtt.peers import CLIENT, OTHER, WELCOME, connack, connect, dial, log_in, running
+from mqtt.peers import CLIENT, OTHER, WAIT, WELCOME, connack, connect, dial, log_in, running
 from proxyproto_rs import Header
 from proxyproto_rs.mqtt import BrokerConfig, ConfigError
 from proxyproto_rs.mqtt.checking import check
 from proxyproto_rs.mqtt.config import Loaded
+from proxyproto_rs.mqtt.front.front import Front
+from proxyproto_rs.mqtt.policy.password_table import PasswordTable
 
 from .scripted_server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from mqtt.peers import Broker
+    from proxyproto_rs.mqtt.model.connection import Address
+    from proxyproto_rs.mqtt.model.login import Login
 
 
 @pytest.fixture
@@ -127,6 +137,119 @@ async def test_another_users_login_waits_until_the_first_with_its_id_is_known(se
             "the session of this client id belongs to another user",
         )
     assert len(server.connects) == 1
+
+
+@pytest.fixture
+def all_have_come(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when the front has been told of so many logins as `STORM` has."""
+    told, come, event = Front._came, 0, asyncio.Event()
+
+    def counted(front: Front, login: Any) -> None:
+        nonlocal come
+        told(front, login)
+        come += login.connect.client_id.startswith("slow")
+        if come == STORM:
+            event.set()
+
+    monkeypatch.setattr(Front, "_came", counted)
+    return event
+
+
+STORM = 20
+"""Logins that wait for an answer: more than `limits.logins_at_once` has."""
+
+
+@contextlib.asynccontextmanager
+async def storm(broker: Broker, sources: list[Address]) -> AsyncIterator[None]:
+    """While the block runs, `STORM` logins from these addresses wait to be checked."""
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(STORM):
+            how = connect(f"slow-{number}", username="own", password=b"wrong").encode()
+            await stack.enter_async_context(
+                dial(broker.address(), how, source=sources[number % len(sources)])
+            )
+        yield
+
+
+async def of_good_password(login: Login) -> bool:
+    """Answer a good password at once, and keep others waiting."""
+    if login.connect.password != b"secret":
+        await asyncio.Event().wait()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def web_service() -> AsyncIterator[str]:
+    """Answers as `of_good_password` does."""
+    ended = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if (await request.json())["password"] != "secret":
+            await ended.wait()
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/auth", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/auth"
+    finally:
+        ended.set()
+        await runner.cleanup()
+
+
+@contextlib.contextmanager
+def slow_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """While the block runs, a wrong password takes that long to be checked against a file."""
+    end, verify = threading.Event(), PasswordTable.verify
+
+    def slowly(table: PasswordTable, username: str, password: str) -> bool:
+        if password != "secret":
+            assert end.wait(WAIT)
+        return verify(table, username, password)
+
+    monkeypatch.setattr(PasswordTable, "verify", slowly)
+    try:
+        yield
+    finally:
+        end.set()
+
+
+PATIENT: dict[str, Any] = {"mqtt": {"auth_timeout": "1h"}, "auto_block": {"enabled": False}}
+MANY: list[Address] = [(f"198.51.100.{number}", 40000) for number in range(1, STORM + 1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sources"),
+    [("plugin", [CLIENT]), ("http", [CLIENT]), ("http", MANY), ("file", [CLIENT]), ("file", MANY)],
+    ids=["plugin", "http", "http-remembered", "file-one-address", "file-remembered"],
+)
+async def test_logins_that_take_long_keep_out_nobody_else(
+    kind: str,
+    sources: list[Address],
+    server: Server,
+    users: str,
+    all_have_come: asyncio.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        auth: dict[str, Any] = {"plugin": f"{__name__}:of_good_password"}
+        if kind == "file":
+            auth = {"file": users}
+        elif kind == "http":
+            auth = {"http": {"url": await stack.enter_async_context(web_service()), "timeout": "1h"}}
+        broker = await stack.enter_async_context(running(**behind(server), auth=[auth], **PATIENT))
+        how = connect(username="own", password=b"secret")
+        if kind == "file" or sources is MANY:  # it is remembered
+            async with log_in(broker.address(), how, source=OTHER) as client:
+                assert client.connack == WELCOME
+        stack.enter_context(slow_file(monkeypatch))
+        async with storm(broker, sources):
+            await asyncio.wait_for(all_have_come.wait(), WAIT)
+            async with log_in(broker.address(), how, source=OTHER) as client:
+                assert client.connack == WELCOME
 
 
 async def test_a_reload_that_cannot_be_meant_changes_nothing(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from proxyproto_rs.mqtt.config import AuthConfig
 from proxyproto_rs.mqtt.model.connection import Connection
 from proxyproto_rs.mqtt.model.login import Connect
 from proxyproto_rs.mqtt.model.reasons import Refuse
+from proxyproto_rs.mqtt.policy import password_table
 from proxyproto_rs.mqtt.policy.asking import Asking
 
 if TYPE_CHECKING:
@@ -45,8 +47,9 @@ def login(username: str | None = "u", password: bytes | None = b"right", client_
 
 
 @contextlib.asynccontextmanager
-async def asking(*auth: Any) -> AsyncIterator[Asking]:
-    opened = await Asking.open([AuthConfig.model_validate(one) for one in auth], time.monotonic, 1.0)
+async def asking(*auth: Any, patience: float = 1.0, at_once: int = 16) -> AsyncIterator[Asking]:
+    sources = [AuthConfig.model_validate(one) for one in auth]
+    opened = await Asking.open(sources, time.monotonic, patience, at_once)
     assert opened is not None
     try:
         yield opened
@@ -202,3 +205,80 @@ async def test_a_web_service_that_is_not_there_is_an_error() -> None:
         reason, detail = await refused(asked, login())
         assert reason == "auth-error"
         assert detail.startswith(url)
+
+
+class Held:
+    """What a slow function tells, and waits for."""
+
+    now: Held
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.end = asyncio.Event()
+
+
+@pytest.fixture
+async def held() -> Held:
+    Held.now = Held()
+    return Held.now
+
+
+async def waits(_: Login) -> bool | None:
+    Held.now.begun.set()
+    await Held.now.end.wait()
+    return None
+
+
+async def waits_for_one(who: Login) -> bool | None:
+    return await waits(who) if who.username == "slow" else True
+
+
+@pytest.mark.parametrize(
+    ("auth", "each"),
+    [
+        ([{"plugin": f"{__name__}:waits"}], 0.002),
+        ([{"plugin": f"{__name__}:answer_by_name"}, {"plugin": f"{__name__}:waits"}], 0.001),
+    ],
+    ids=["one source", "two share the time"],
+)
+async def test_who_waits_too_long_for_a_turn_is_busy(auth: list[Any], each: float, held: Held) -> None:
+    async with asking(*auth, patience=0.002, at_once=1) as asked:
+        slow = asyncio.create_task(asked.decide(login("slow")))
+        await held.begun.wait()
+        expected = ("busy", f"the password was not checked within {each:g} s")
+        assert await refused(asked, login("other")) == expected
+        held.end.set()
+        with pytest.raises(Refuse, match="nobody knows the user"):
+            await slow
+
+
+async def test_more_are_asked_at_once_after_a_change(held: Held) -> None:
+    async with asking({"plugin": f"{__name__}:waits_for_one"}, at_once=1) as asked:
+        slow = asyncio.create_task(asked.decide(login("slow")))
+        await held.begun.wait()
+        asked.change(8)
+        assert await asked.decide(login("other"))
+        held.end.set()
+        with pytest.raises(Refuse, match="nobody knows the user"):
+            await slow
+
+
+async def test_closing_refuses_who_waits_for_a_turn(held: Held) -> None:
+    async with asking({"plugin": f"{__name__}:waits"}, at_once=1) as asked:
+        slow = asyncio.create_task(asked.decide(login("slow")))
+        await held.begun.wait()
+        other = asyncio.create_task(asked.decide(login("other")))
+        await asyncio.sleep(0)
+        await asked.close()
+        with pytest.raises(Refuse, match="the broker stops"):
+            await other
+        slow.cancel()
+        await asyncio.wait((slow,))
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(password_table, "_REMEMBERED", 3)
+    good = password_table.GoodLogins(60.0)
+    for name in ("a", "b", "c", "a", "d"):
+        good.remember(name, name.encode(), 0.0)
+    assert [name for name in "abcd" if good.knows(name, name.encode(), 1.0)] == ["a", "c", "d"]

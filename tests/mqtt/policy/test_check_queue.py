@@ -11,6 +11,7 @@ import pytest
 
 from proxyproto_rs.mqtt.model.reasons import Refuse
 from proxyproto_rs.mqtt.policy.check_queue import CheckQueue
+from proxyproto_rs.mqtt.policy.turns import Turns
 
 from ..peers import WAIT
 
@@ -126,12 +127,13 @@ async def test_who_goes_leaves_the_queue(queue: CheckQueue) -> None:
 
 
 async def test_who_goes_when_the_turn_has_come_passes_it_on() -> None:
-    class Cancelling(CheckQueue):
+    class Cancelling(Turns):
         def _next(self) -> None:
             super()._next()
             gone.cancel()
 
-    queue = Cancelling("test-checks")
+    queue = CheckQueue("test-checks")
+    queue._turns = Cancelling(1)
     async with held(queue):
         gone, stays = await wait_in(queue, A), await wait_in(queue, B)
     assert await stays == B

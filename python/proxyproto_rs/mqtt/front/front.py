@@ -86,7 +86,6 @@ class Front:
         self._visitors: dict[int, Visitor] = {}
         self._entering = Entering(self.sessions)
         self._asking: Asking | None = None
-        self._logins = asyncio.Semaphore(config.limits.logins_at_once)
         self._events: deque[Any] = deque()
         self._all_gone: asyncio.Event | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -106,7 +105,10 @@ class Front:
             OSError: There is no thread or descriptor.
         """
         self._asking = await Asking.open(
-            self._config.auth, time.monotonic, self._config.mqtt.auth_timeout / _PATIENCE
+            self._config.auth,
+            time.monotonic,
+            self._config.mqtt.auth_timeout / _PATIENCE,
+            self._config.limits.logins_at_once,
         )
         self.gateway = Gateway(self._options(self._config))
         asyncio.get_running_loop().add_reader(self.gateway.fileno(), self._take)
@@ -125,8 +127,8 @@ class Front:
     def change(self, config: BrokerConfig) -> None:
         """Put a new configuration in force, for clients that come from now on. It must have been checked."""
         limits = config.limits
-        if limits.logins_at_once != self._config.limits.logins_at_once:
-            self._logins = asyncio.Semaphore(limits.logins_at_once)
+        if self._asking is not None:
+            self._asking.change(limits.logins_at_once)
         self._config = config
         self.gateway.update(self._options(config))
         for name, door in self._doors.items():
@@ -289,13 +291,12 @@ class Front:
 
     async def _ask(self, visitor: Visitor, asking: Asking) -> None:
         timeout = self._config.mqtt.auth_timeout
+        since = time.monotonic()
         try:
-            async with self._logins:
-                since = time.monotonic()
-                try:
-                    good = await asyncio.wait_for(asking.decide(visitor), timeout)
-                finally:
-                    self._observer.asked(time.monotonic() - since)
+            try:
+                good = await asyncio.wait_for(asking.decide(visitor), timeout)
+            finally:
+                self._observer.asked(time.monotonic() - since)
         except Refuse as refused:
             self._turn_away(visitor, refused)
         except asyncio.TimeoutError:

@@ -12,6 +12,7 @@ from ..config.rules import import_callable
 from ..model.reasons import Refuse
 from .password_checker import PasswordChecker
 from .password_table import GoodLogins
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,29 +37,49 @@ class Source(Protocol):
 
 
 class Asking:
-    """The sources of a configuration. `decide` asks them."""
+    """The sources of a configuration. `decide` asks them.
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    A source that takes its time has a queue, fair by the clients' real addresses. Logins that it remembers do not queue.
+    """
+
+    def __init__(self, sources: Sequence[Source], queues: Sequence[Turns]) -> None:
         self._sources = sources
+        self._queues = queues
 
     @classmethod
     async def open(
-        cls, auth: Sequence[AuthConfig], clock: Callable[[], float], patience: float
+        cls,
+        auth: Sequence[AuthConfig],
+        clock: Callable[[], float],
+        patience: float,
+        at_once: int = 16,
     ) -> Self | None:
         """Open the sources. None if only the servers are asked. Raises PasswordFileError.
 
-        `patience` is how long a slow check may wait for its turn, in seconds.
+        `patience` is how long a login may wait for its turns, in seconds. `at_once` is how many are asked of a web
+        service or of a plugin at the same time.
         """
         if all(source.upstream for source in auth):
             return None
+        queueing = sum(
+            1 for one in auth if one.file is not None or one.http is not None or one.plugin is not None
+        )
+        patience /= max(1, queueing)  # in each queue, so that all together are not longer
         async with contextlib.AsyncExitStack() as undo:
-            sources = []
+            sources, queues = [], []
             for one in auth:
-                source = await _open(one, clock, patience, is_last=one is auth[-1])
+                queue = Turns(at_once, clock=clock)
+                source = await _open(one, clock, patience, queue, is_last=one is auth[-1])
                 undo.push_async_callback(source.close)
                 sources.append(source)
+                queues.append(queue)
             undo.pop_all()
-            return cls(sources)
+            return cls(sources, queues)
+
+    def change(self, at_once: int) -> None:
+        """Let so many logins be asked of a source at the same time, from now on."""
+        for queue in self._queues:
+            queue.resize(at_once)
 
     async def decide(self, login: Login) -> bool:
         """Return whether the login is good here already. False leaves it to the server behind.
@@ -77,18 +98,22 @@ class Asking:
         raise Refuse("bad-credentials", "nobody knows the user")
 
     async def close(self) -> None:
-        """Close all sources."""
+        """Close all sources. Those that wait for their turn are refused."""
+        for queue in self._queues:
+            queue.close()
         for source in self._sources:
             await source.close()
 
 
-async def _open(auth: AuthConfig, clock: Callable[[], float], patience: float, *, is_last: bool) -> Source:
+async def _open(
+    auth: AuthConfig, clock: Callable[[], float], patience: float, queue: Turns, *, is_last: bool
+) -> Source:
     if auth.file is not None:
         return _File(await asyncio.to_thread(PasswordChecker, auth.file), patience, is_last=is_last)
     if auth.http is not None:
-        return await _Http.open(auth.http, clock)
+        return await _Http.open(auth.http, clock, queue, patience)
     if auth.plugin is not None:
-        return _Plugin(auth.plugin)
+        return _Plugin(auth.plugin, queue, patience)
     return _Upstream() if auth.upstream else _Anonymous()
 
 
@@ -122,21 +147,27 @@ class _File:
 class _Http:
     """Asks a web service: POST with a JSON object, answered by 204, or by 200 and `{"result": "allow"|"deny"|"ignore"}`."""
 
-    def __init__(self, config: HttpAuthConfig, session: Any, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: HttpAuthConfig, session: Any, clock: Callable[[], float], queue: Turns, patience: float
+    ) -> None:
         self._config = config
         self._session = session
         self._clock = clock
+        self._queue = queue
+        self._patience = patience
         self._good = GoodLogins(config.remember)
 
     @classmethod
-    async def open(cls, config: HttpAuthConfig, clock: Callable[[], float]) -> _Http:
+    async def open(
+        cls, config: HttpAuthConfig, clock: Callable[[], float], queue: Turns, patience: float
+    ) -> _Http:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=config.timeout)
-        return cls(config, aiohttp.ClientSession(timeout=timeout), clock)
+        return cls(config, aiohttp.ClientSession(timeout=timeout), clock, queue, patience)
 
     async def ask(self, login: Login) -> bool | None:
-        question = {
+        question: dict[str, Any] = {
             "clientId": login.connect.client_id,
             "username": login.username,
             "password": password_text(login),
@@ -146,11 +177,12 @@ class _Http:
             "mqttVersion": login.connect.mqtt_version,
         }
         # Whatever the service may have judged by, but the port, which is new for each connection.
-        who = "\0".join((login.username or "", question["clientId"], question["ipAddress"]))  # type: ignore[arg-type]
+        who = "\0".join((login.username or "", question["clientId"], question["ipAddress"]))
         fingerprint = self._good.fingerprint(who, str(question["password"]), login.connection.listener)
         if self._good.knows(who, fingerprint, self._clock()):
             return True
-        answer = await self._answer(question)
+        async with self._queue.taken(question["ipAddress"], self._patience):
+            answer = await self._answer(question)
         if answer:
             self._good.remember(who, fingerprint, self._clock())
         return answer
@@ -182,11 +214,17 @@ class _Http:
 class _Plugin:
     """Calls a function with the login. It may be a coroutine function, and returns True, False or None."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, queue: Turns, patience: float) -> None:
         self._name = name
         self._call: Any = import_callable(name)
+        self._queue = queue
+        self._patience = patience
 
     async def ask(self, login: Login) -> bool | None:
+        async with self._queue.taken(login.connection.client[0], self._patience):
+            return await self._answer(login)
+
+    async def _answer(self, login: Login) -> bool | None:
         try:
             answer = self._call(login)
             if inspect.isawaitable(answer):

@@ -122,6 +122,9 @@ def _import_crypt() -> Callable[[str, str], str | None] | None:
 _crypt = _import_crypt()
 _hasher = PasswordHasher()
 
+_REMEMBERED = 100_000
+"""A web service is asked about each client id too, of which one user may invent as many as it likes."""
+
 
 class GoodLogins:
     """Remembers good logins for a while, so that a reconnect storm costs one slow check for each user.
@@ -149,5 +152,8 @@ class GoodLogins:
         return hmac.compare_digest(known, fingerprint) and now < until
 
     def remember(self, username: str, fingerprint: bytes, now: float) -> None:
-        """Remember a good login. Only the last one of each user is kept."""
+        """Remember a good login. Only the last one of each user is kept, and 100,000 of them at most."""
+        self._known.pop(username, None)
         self._known[username] = (fingerprint, now + self._seconds)
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
