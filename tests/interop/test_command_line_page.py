@@ -28,6 +28,11 @@ def test_every_verb_is_in_the_table() -> None:
     )
 
 
+def test_decode(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words("decode")) == 1
+    assert capsys.readouterr().out.rstrip() == text(PAGE, "decode")
+
+
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words("explain")) == 0
     assert capsys.readouterr().out.rstrip() == text(PAGE, "explain")

@@ -14,7 +14,7 @@ from proxyproto_rs import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("uvicorn", "broker", "demo", "explain", "completion")
+VERBS = ("uvicorn", "broker", "demo", "decode", "explain", "completion")
 
 _FAILED = 1
 
