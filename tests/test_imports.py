@@ -33,8 +33,9 @@ BROKER_ROOMS = """
 demo
 __init__
 service
-checking
+checking readiness
 listening
+http
 front
 backend collector
 policy telling

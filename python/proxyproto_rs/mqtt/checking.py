@@ -29,9 +29,21 @@ async def check(config: BrokerConfig) -> None:
         except ConfigError as wrong:
             problems += wrong.problems
     problems += await _amqtt(config) if config.backend is None else _password_files(config)
+    problems += _http(config)
     problems += [problem async for problem in _files(config)]
     if problems:
         raise ConfigError(problems)
+
+
+def _http(config: BrokerConfig) -> tuple[Problem, ...]:
+    from .http.server import check
+
+    if config.serves_http:
+        try:
+            check(config.http)
+        except ConfigError as wrong:
+            return tuple(wrong.problems)
+    return ()
 
 
 async def _amqtt(config: BrokerConfig) -> tuple[Problem, ...]:

@@ -11,9 +11,11 @@ from .config import ConfigError, Problem
 from .front.channels import channel_of
 from .front.door import Door
 from .front.tls import server_context
+from .model.connection import address_text
 from .model.networks import parse_address
 from .model.reasons import Refuse
 from .policy.identity import Identity
+from .telling.logs import endpoint
 
 if TYPE_CHECKING:
     import ssl
@@ -61,6 +63,7 @@ class Listening:
         """What is blocked, for addresses from X-Forwarded-For, which only the gateway sees."""
         self.door: Door = Door(config.name, check_address=self._check_address, counts=counts)
         self.listener: Listener | None = None
+        self._address = str(config.bind)
         self._adopt(config, self.prepare(config, gateway))
 
     def bind(self) -> Listener:
@@ -80,6 +83,7 @@ class Listening:
             raise OSError(
                 wrong.errno, f"listeners.{self.config.name}.bind: {self.config.bind}: {text}"
             ) from None
+        self._address = str(endpoint(address_text(self.listener.getsockname())))
         return self.listener
 
     def prepare(self, config: ListenerConfig, gateway: MqttConfig | None) -> Wrapping:
@@ -102,6 +106,10 @@ class Listening:
         """Return the counts of its connections by outcome. They stay available after `close`."""
         assert self.listener is not None
         return self.listener.stats()
+
+    def address(self) -> str:
+        """Return where it listens, as `host:port`. It stays available after `close`."""
+        return self._address
 
     def close(self) -> None:
         """Stop listening."""

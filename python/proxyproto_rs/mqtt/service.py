@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
@@ -27,6 +27,7 @@ from .policy.access import AccessRules
 from .policy.checks import Checks
 from .policy.password_checker import reread_password_files
 from .policy.password_table import PasswordFileError
+from .readiness import Readiness
 from .store.opening import open_store
 from .store.protocol import Store
 from .tables.blocks.auto_block import AutoBlock
@@ -34,11 +35,16 @@ from .tables.blocks.blocked import Blocked
 from .tables.sessions import Sessions
 from .tables.unauthorized import Unauthorized
 from .telling.analytics import Analytics, By, Minute, TopEntry
-from .telling.audit import AuditLog
+from .telling.audit import AuditEvent, AuditLog
 from .telling.block_consequences import BlockConsequences
+from .telling.feed import Feed
+from .telling.last_refusals import LastRefusals
 from .telling.metrics import Metrics
 from .telling.recorder import Recorder
 from .telling.sources import BrokerSources
+
+if TYPE_CHECKING:
+    from .http.server import HttpServer
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -80,6 +86,14 @@ class BrokerService:
         self.listening: dict[str, Listening] = {}
         """The open ports by the listener's name."""
         self.metrics: Metrics = Metrics()
+        self.started_at: int = 0
+        """Milliseconds since 1970."""
+        self.feed: Feed = Feed()
+        """Tells the audit log's events to whoever listens."""
+        self.last_refusals: LastRefusals = LastRefusals()
+        self.http: HttpServer | None = None
+        """The API, if the configuration has the section `http`."""
+        self._ticked = time.monotonic()
         self._source = source
         self._given_store = store
         self._analytics = Analytics()
@@ -101,6 +115,7 @@ class BrokerService:
             OSError: A port is taken, or the audit file cannot be opened. The text names the key.
         """
         refuse_unusable(self.config)
+        self.started_at = int(time.time() * 1000)
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self._stack = stack.pop_all()
@@ -147,6 +162,9 @@ class BrokerService:
             open_port.bind()
         await self._start_front(stack)
         self.sources = self._make_sources()
+        self._readiness = Readiness(
+            self.listening, self.sources, store, has_servers=config.backend is not None
+        )
         self._keep_running(stack, "unauthorized clients", self.unauthorized.run())
         self._keep_running(stack, "blocked clients", self.blocked.run())
         self._keep_running(stack, "housekeeping", self._keep_house())
@@ -158,6 +176,7 @@ class BrokerService:
                 self.front.open(open_port.listener, open_port.door)
             else:
                 await self.front.open(open_port.listener, open_port.door)
+        await self._start_http(stack)
 
     # Operators call these.
 
@@ -177,6 +196,22 @@ class BrokerService:
         """Return the last 24 hours, minute by minute."""
         self._sample()
         return self._analytics.history()
+
+    def addresses(self) -> Mapping[str, str]:
+        """Return where each listener listens, as `host:port`."""
+        return {name: open_port.address() for name, open_port in self.listening.items()}
+
+    def lag(self) -> float:
+        """Return by how many seconds the event loop is late, or its housekeeping."""
+        return max(0.0, time.monotonic() - self._ticked - _HOUSEKEEPING)
+
+    async def not_ready(self) -> tuple[str, ...]:
+        """Return what keeps the broker from serving clients as it should; nothing if it is ready."""
+        return await self._readiness.missing()
+
+    def audited(self, event: AuditEvent, **fields: Any) -> None:
+        """Write a line into the audit log."""
+        self._audit.write(event, **fields)
 
     async def reload(self, loaded: Loaded | None = None) -> tuple[str, ...]:
         """Put a new configuration in force, all of it or nothing. Return the names of the changed sections.
@@ -219,6 +254,7 @@ class BrokerService:
             name: self.listening[name].prepare(listener, gateway) for name, listener in new.listeners.items()
         }
         rules = AccessRules(new.access)
+        http = None if self.http is None else self.http.prepare(new)
         audit = self._open_audit(new) if new.audit != old.audit else None
         # Nothing below can fail.
         for use in use_passwords:
@@ -231,6 +267,8 @@ class BrokerService:
             # The old log may have to write its queue first. Nobody waits for that.
             asyncio.get_running_loop().run_in_executor(None, replaced.close)
         self._audit.reopen()
+        if self.http is not None and http is not None:
+            self.http.change(http)
         self._checks.rules = rules
         if isinstance(self.front, Front):
             self.front.change(new)
@@ -281,7 +319,7 @@ class BrokerService:
 
     def _open_audit(self, config: BrokerConfig) -> AuditLog:
         try:
-            return AuditLog(config.audit.file, node=self.node_id)
+            return AuditLog(config.audit.file, node=self.node_id, feed=self.feed)
         except OSError as wrong:
             text = wrong.strerror or str(wrong)
             raise OSError(wrong.errno, f"audit.file: {config.audit.file}: {text}") from None
@@ -295,7 +333,18 @@ class BrokerService:
             audit=self._audit,
             metrics=self.metrics,
             analytics=self._analytics,
+            last_refusals=self.last_refusals,
         )
+
+    async def _start_http(self, stack: contextlib.AsyncExitStack) -> None:
+        self.http = None
+        if not self.config.serves_http:
+            return
+        from .http.server import HttpServer
+
+        self.http = HttpServer(self, self.config)
+        stack.push_async_callback(self.http.close)
+        await self.http.start(self.config)
 
     def _make_front(self, config: BrokerConfig) -> Front | Gate:
         checks = (self._checks.connect,)
@@ -352,8 +401,10 @@ class BrokerService:
 
     async def _keep_house(self) -> None:
         turn = 0
+        self._ticked = time.monotonic()
         while True:
             await asyncio.sleep(_HOUSEKEEPING)
+            self._ticked = time.monotonic()
             turn += 1
             self._recorder.flush()
             if turn % _SAMPLE_EVERY == 0:

@@ -16,7 +16,7 @@ from proxyproto_rs.mqtt.config.reload import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-BASE: dict[str, Any] = {"listeners": {"tcp": {"bind": 1883}, "ws": {}}}
+BASE: dict[str, Any] = {"listeners": {"tcp": {"bind": 1883}, "ws": {}}, "http": {}}
 
 FIXED = [
     ({"node_id": "b"}, ("node_id",)),
@@ -35,6 +35,8 @@ FIXED = [
     ({"listeners": {"tcp": {"bind": 1883}, "ws": {}, "more": {"type": "tcp", "bind": 5}}},
      ("listeners", "more")),
     ({"http": {"bind": 1}}, ("http", "bind")),
+    ({"http": {"proxy_protocol": "required"}}, ("http", "proxy_protocol")),
+    ({"http": None}, ("http",)),
 ]  # fmt: skip
 
 LIVE: list[tuple[dict[str, Any], tuple[str, ...]]] = [

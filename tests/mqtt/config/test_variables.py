@@ -124,6 +124,7 @@ def test_what_variables_set(tmp_path: Path) -> None:
     assert ssl.tls.key_password.get_secret_value() == "geheim"
     assert ws.ws is not None
     assert ws.ws.forwarded is None
+    assert config.serves_http
     assert str(config.http.bind) == "127.0.0.2:9000"
     assert (config.unauthorized.enabled, config.unauthorized.ttl) == (False, 60.0)
     assert config.blocked.cleanup_ttl == 300.0

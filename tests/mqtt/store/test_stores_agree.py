@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Few values, so that calls meet; and those on which two databases could differ: case, order, wildcards, nothing.
 # PostgreSQL keeps neither NUL nor half a surrogate pair: see test_postgresql.py.
 IDS = st.sampled_from(["", "a", "A", "b", "É", "é", "a%", "a_", "\\", "z\U0001f600", "z\uffff", " a"])
-ADDRESSES = st.sampled_from(["203.0.113.7", "203.0.113.70", "2001:db8::7"])
+ADDRESSES = st.sampled_from(["203.0.113.7", "203.0.113.70", "2001:db8::7", "/run/mqtt.sock", ""])
 TIMES = st.integers(0, 12)
 CLIENTS = st.builds(
     UnauthorizedClient,
@@ -49,7 +49,7 @@ QUERIES = st.builds(
     text_search=st.none() | IDS,
     client_id=st.none() | IDS,
     username=st.none() | IDS,
-    ip_address=st.none() | ADDRESSES,
+    ip_address=st.none() | ADDRESSES | st.sampled_from(["203.0.113.0/29", "203.0.0.0/16", "2001:db8::/32"]),
     reason_code=st.none() | st.just("blocked"),
     password_provided_list=st.sampled_from([(), (True,), (False, True)]),
     start_time=st.none() | TIMES,

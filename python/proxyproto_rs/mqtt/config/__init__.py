@@ -2,6 +2,7 @@
 
 from .broker import BrokerConfig, Loaded, load
 from .errors import ConfigError, Problem
+from .http import HttpConfig
 from .listener import ForwardedConfig, ListenerConfig, ProxyConfig, TlsConfig, WebSocketConfig
 from .sections import (
     AccessRule,
@@ -9,7 +10,6 @@ from .sections import (
     AuditConfig,
     AutoBlockConfig,
     BlockedConfig,
-    HttpConfig,
     IdentityConfig,
     LimitsConfig,
     LogConfig,

@@ -8,14 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import Self
 
 from .errors import ConfigError, Path, Problem
+from .http import HttpConfig
 from .inheritance import resolve, written_at
 from .listener import ListenerConfig, ProxyConfig, TlsConfig
 from .loading import read, validate
-from .rules import Behind, check
+from .rules import Behind, Served, check
 from .section import Section
 from .sections import (
     AccessRule,
@@ -23,7 +32,6 @@ from .sections import (
     AuditConfig,
     AutoBlockConfig,
     BlockedConfig,
-    HttpConfig,
     IdentityConfig,
     LimitsConfig,
     LogConfig,
@@ -73,6 +81,17 @@ class BrokerConfig(Section):
     def loaded_from(self) -> LoadedFrom | None:
         """Where `load` has read it, for a reload. None if it was made in code."""
         return self._loaded_from
+
+    @property
+    def serves_http(self) -> bool:
+        """Whether the section `http` is there, even if it is empty. Without it nothing is served."""
+        return "http" in self.model_fields_set
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `http` out where it is not there, so that what is made of a dump serves no HTTP either."""
+        tree: dict[str, Any] = dump(self)
+        return tree if self.serves_http else {key: value for key, value in tree.items() if key != "http"}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy it, as pydantic does; a copy with other values does not come from a file."""
@@ -193,6 +212,7 @@ def refuse_unusable(config: BrokerConfig) -> None:
             enumerate(config.access),
             config.listeners,
             behind=Behind(config.backend, config.auth, config.mqtt),
+            http=Served(config.http if config.serves_http else None, config.proxy),
         )
     )
     if findings:

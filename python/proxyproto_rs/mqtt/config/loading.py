@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import ConfigError, Problem
+from .http import HttpConfig
 from .inheritance import resolve
-from .listener import ListenerConfig
+from .listener import ListenerConfig, ProxyConfig
 from .messages import text_of
-from .rules import ANONYMOUS, Behind, Finding, check
+from .rules import ANONYMOUS, Behind, Finding, Served, check
 from .sections import AccessRule, AmqttConfig, MqttConfig
 from .source import Source, read_yaml
 from .upstream import AuthConfig, BackendConfig, as_list
@@ -35,10 +36,6 @@ def read(
     overlay.apply()
     if allow_anonymous:
         overlay.warnings += _let_everybody_in(source.tree)
-    if source.tree.get("http") is not None:
-        overlay.warnings.append(
-            "http: this version serves no HTTP; the section is validated and nothing else"
-        )
     return overlay
 
 
@@ -102,6 +99,10 @@ def _check_parts(source: Source) -> list[Finding]:
             [(position, rule) for position, rule in enumerate(access) if rule is not None],
             names,
             behind=_behind(resolved),
+            http=Served(
+                None if resolved.get("http") is None else _valid(HttpConfig, resolved["http"]),
+                _valid(ProxyConfig, resolved.get("proxy") or {}),
+            ),
         )
     )
 

@@ -19,7 +19,7 @@ _FIXED_IN_LISTENER = (
     ("proxy", "backlog"),
     ("proxy", "reuse_port"),
 )
-_HTTP_LIVE = ("token", "token_file", "read_token")
+_HTTP_LIVE = ("token", "token_file", "read_token", "hosts", "metrics_auth")
 
 
 def refuse_what_needs_a_restart(old: BrokerConfig, new: Loaded) -> None:
@@ -49,6 +49,13 @@ def needs_restart(old: BrokerConfig, new: BrokerConfig) -> Iterator[tuple[Path, 
                 path = ("listeners", name, *part)
                 if _value(old, path) != _value(new, path):
                     yield path, _changed(old, new, path)
+    yield from _http_needs_restart(old, new)
+
+
+def _http_needs_restart(old: BrokerConfig, new: BrokerConfig) -> Iterator[tuple[Path, str]]:
+    if old.serves_http != new.serves_http:
+        yield ("http",), f"is {'new' if new.serves_http else 'gone'}: this needs a restart"
+        return
     for key in type(old.http).model_fields:
         if key not in _HTTP_LIVE and getattr(old.http, key) != getattr(new.http, key):
             yield ("http", key), _changed(old, new, ("http", key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import SecretStr
 
@@ -12,7 +12,7 @@ from .errors import MASK, Path, dotted, is_secret, without_credentials
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .broker import Loaded
+    from .broker import BrokerConfig, Loaded
 
 
 def report(loaded: Loaded) -> str:
@@ -31,6 +31,22 @@ def effective(loaded: Loaded) -> Iterator[tuple[Path, Any]]:
     for listener in tree["listeners"].values():
         del listener["name"]
     yield from _leaves((), tree)
+
+
+def masked(config: BrokerConfig) -> dict[str, Any]:
+    """Return everything in force as a tree of plain values, with secrets masked."""
+    tree = config.model_dump()
+    for listener in tree["listeners"].values():
+        del listener["name"]
+    return cast("dict[str, Any]", _masked_tree((), tree))
+
+
+def _masked_tree(path: Path, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked_tree((*path, key), inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked_tree((*path, index), item) for index, item in enumerate(value)]
+    return _masked(path, value)
 
 
 def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from proxyproto_rs._core import Gateway
 
+from ..model.networks import parse_address
 from ..model.patterns import compile_globs
 from .errors import Path
 from .gateway import gateway_options
@@ -17,7 +18,8 @@ from .sections import LimitsConfig
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .listener import ListenerConfig
+    from .http import HttpConfig
+    from .listener import ListenerConfig, ProxyConfig
     from .sections import AccessRule, AmqttConfig, MqttConfig
     from .upstream import AuthConfig, BackendConfig, UpstreamConfig
 
@@ -49,6 +51,14 @@ class Behind:
         return None if self.backend is None else self.backend.upstream
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The section `http`, and the proxies of all listeners. None if there is none, or it is not valid."""
+
+    http: HttpConfig | None
+    proxy: ProxyConfig | None
+
+
 def check(
     listeners: Iterable[ListenerConfig],
     amqtt: AmqttConfig | None,
@@ -56,6 +66,7 @@ def check(
     names: Iterable[str],
     *,
     behind: Behind,
+    http: Served,
 ) -> Iterator[Finding]:
     """Yield every broken rule.
 
@@ -75,6 +86,8 @@ def check(
         yield from _of_the_gateway(listeners)
         yield from _without_servers(behind)
     yield from _access(access, sorted(names))
+    if http.http is not None:
+        yield from _http(http.http, http.proxy)
 
 
 def _belief(listener: ListenerConfig) -> Iterator[Finding]:
@@ -163,6 +176,41 @@ def _access(access: Iterable[tuple[int, AccessRule]], names: list[str]) -> Itera
             pattern = compile_globs((glob,))
             if not any(pattern.fullmatch(name) for name in names):
                 yield Finding((*path, index), f"names no listener (got {json.dumps(glob)}; {there_are})")
+
+
+def _http(http: HttpConfig, proxy: ProxyConfig | None) -> Iterator[Finding]:
+    if http.tls is None and not is_loopback(http.bind.host):
+        yield Finding(
+            ("http", "tls"),
+            f"must be set to serve {http.bind}, which is not loopback: the token would go over the network"
+            " for everybody to read",
+        )
+    if http.tls is not None:
+        for key in ("certfile", "keyfile"):
+            if getattr(http.tls, key) is None:
+                yield Finding(("http", "tls", key), "must be set")
+    if http.token is not None and http.token_file is not None:
+        yield Finding(("http", "token_file"), "stands beside token: keep one")
+    for key in ("token", "read_token"):
+        token = getattr(http, key)
+        if token is not None and not is_usable_token(token.get_secret_value()):
+            yield Finding(("http", key), "must be printable ASCII without a space, as a header carries it")
+    if http.proxy_protocol == "optional" and proxy is not None and proxy.trusted is None:
+        yield Finding(
+            ("proxy", "trusted"),
+            "must be set with http.proxy_protocol: optional; otherwise anybody can claim to be anybody",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a socket that is bound to this host can be reached from this machine only."""
+    address = parse_address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def is_usable_token(token: str) -> bool:
+    """Whether a header can carry the token."""
+    return bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
 def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Finding]:

@@ -10,16 +10,13 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from ..model.patterns import compile_pattern
 from .section import Section
 from .values import (
-    BindAddress,
     Bool,
     Count,
     Duration,
-    Mode,
     Networks,
     Positive,
     Rates,
     Size,
-    parse_bind,
     parse_float,
 )
 
@@ -131,19 +128,6 @@ class LogConfig(Section):
 
     format: Literal["text", "json"] = "text"
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-
-
-class HttpConfig(Section):
-    """Where operators' tools reach the broker."""
-
-    bind: BindAddress = parse_bind("127.0.0.1:8083")
-    token: Secret | None = None
-    token_file: str | None = None
-    read_token: Secret | None = None
-    hosts: tuple[str, ...] = ()
-    tls: dict[str, Any] | None = None
-    proxy_protocol: Mode = "off"
-    metrics_auth: Bool = False
 
 
 class AmqttConfig(Section):

@@ -39,7 +39,7 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     if config.strict_x509 is not None:
         strict = context.verify_flags | ssl.VERIFY_X509_STRICT
         context.verify_flags = strict if config.strict_x509 else strict & ~ssl.VERIFY_X509_STRICT
-    _load_certificate(context, config)
+    load_certificate(context, config)
     if config.cafile is not None:
         try:
             context.load_verify_locations(cafile=config.cafile)
@@ -114,7 +114,8 @@ class ProxyTls:
         return {"subject": ((("commonName", self._info.cn),),)} if self._info.cn is not None else {}
 
 
-def _load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
+def load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
+    """Load the certificate and its key, for handshakes from now on. Raises ValueError, as `server_context` does."""
     if config.certfile is None:
         raise ValueError("certfile: is needed")
     password = _password(config)

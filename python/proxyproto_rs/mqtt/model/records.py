@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from .networks import network_text, parse_network
+from .networks import IPNetwork, network_text, parse_network
 from .paging import Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
 from .patterns import compile_pattern
 
@@ -46,7 +46,10 @@ class UnauthorizedClient:
 
 @dataclass(frozen=True, kw_only=True)
 class UnauthorizedQuery(Paging):
-    """Which unauthorized clients to list. Texts match anywhere in the field, as in TBMQ."""
+    """Which unauthorized clients to list. Texts match anywhere in the field, as in TBMQ.
+
+    `ip_address` is a network if it is written like 192.0.2.0/24.
+    """
 
     client_id: str | None = None
     ip_address: str | None = None
@@ -61,6 +64,19 @@ class UnauthorizedQuery(Paging):
         "ts", "client_id", "ip_address", "username", "reason", "first_ts", "attempts", "reason_code",
         "listener", "password_provided", "tls_used",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            _ = self.network
+        except ValueError as wrong:
+            raise ValueError(f"ip_address {wrong}") from None
+
+    @property
+    def network(self) -> IPNetwork | None:
+        """The network that `ip_address` names; None if it is a part of an address, or of the path of a UNIX socket."""
+        text = self.ip_address or ""
+        return parse_network(text) if "/" in text[1:] and text[0] != "/" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

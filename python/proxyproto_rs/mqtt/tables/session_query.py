@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ..model.networks import IPNetwork, parse_address, parse_network
+from ..model.networks import covers, parse_address, parse_network
 from ..model.paging import Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
 from ..model.session_record import SessionRecord
 
@@ -104,13 +104,8 @@ def _tests(query: SessionQuery) -> Iterable[Callable[[SessionRecord], bool]]:
 def _address_test(wanted: str) -> Callable[[SessionRecord], bool]:
     if "/" not in wanted:
         return lambda record: wanted.lower() in record.connection.client[0].lower()
-    network = parse_network(wanted)
-    return lambda record: _inside(record.connection.client[0], network)
-
-
-def _inside(host: str, network: IPNetwork) -> bool:
-    address = parse_address(host)
-    return address is not None and address in network
+    is_inside = covers(parse_network(wanted))
+    return lambda record: is_inside(record.connection.client[0])
 
 
 def _state(record: SessionRecord) -> str:

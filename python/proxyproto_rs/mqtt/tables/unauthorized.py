@@ -128,13 +128,13 @@ class Unauthorized:
         await self.flush()
         return await self._store.find_unauthorized(query)
 
-    async def delete(self, client_id: str, ip: str | None = None, *, by: str = "api") -> int:
-        """Delete the rows of a client id, from one address or from all. Return how many. Raises StoreError.
+    async def delete(self, client_id: str | None, ip: str | None = None, *, by: str = "api") -> int:
+        """Delete the rows of a client id, of an address, or of both. Return how many. Raises StoreError.
 
         `by` is for the audit log.
         """
         await self.flush()
-        for key in [key for key in self._attempts if key[0] == client_id and ip in (None, key[1])]:
+        for key in [key for key in self._attempts if client_id in (None, key[0]) and ip in (None, key[1])]:
             del self._attempts[key]
         count = await self._store.delete_unauthorized(client_id, ip)
         self.operated("unauthorized.delete", by=by, client_id=client_id, ip=ip, count=count)

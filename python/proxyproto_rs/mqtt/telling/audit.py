@@ -18,6 +18,8 @@ from .timestamps import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .feed import Feed
+
 AuditEvent = Literal[
     "broker.started",
     "broker.stopping",
@@ -49,7 +51,7 @@ _logger = logging.getLogger("proxyproto_rs.mqtt.audit")
 
 
 class AuditLog:
-    """Appends events to a file. With `path` None it is off, and `write` does nothing.
+    """Appends events to a file, and tells them to whoever listens to `feed`. With `path` None there is no file.
 
     The constructor raises OSError if the file cannot be opened. Later no method raises because of the file:
     lines that cannot be written are dropped and counted in `dropped`.
@@ -62,8 +64,10 @@ class AuditLog:
         node: str = "",
         clock: Callable[[], float] = time.time,
         capacity: int = _QUEUE,
+        feed: Feed | None = None,
     ) -> None:
         self.dropped: int = 0
+        self._feed = feed
         self._path = path
         self._node = node
         self._clock = clock
@@ -97,10 +101,8 @@ class AuditLog:
         **extra: Any,
     ) -> None:
         """Queue one line. `extra` holds the event's own fields, named as in JSON (`bytesIn`, `count`, `by`)."""
-        if self._thread is None:
-            return
-        if len(self._lines) >= self._capacity:
-            self.dropped += 1
+        is_heard = self._feed is not None and len(self._feed) > 0
+        if self._thread is None and not is_heard:
             return
         line = {
             "ts": self._clock(),
@@ -118,6 +120,14 @@ class AuditLog:
             "tls": tls,
             **extra,
         }
+        if self._feed is not None and is_heard:
+            # Here, and not in the thread, because those who listen do so in the event loop. Without one it costs nothing.
+            self._feed.publish(event, _encoded(line.copy()))
+        if self._thread is None:
+            return
+        if len(self._lines) >= self._capacity:
+            self.dropped += 1
+            return
         self._lines.append(line)
         if not self._has_lines.is_set():
             self._has_lines.set()

@@ -14,6 +14,7 @@ from ..model.reasons import REASONS, counts_for_block
 from ..model.records import UnauthorizedClient
 from . import logs
 from .folding import Fold, OncePer
+from .last_refusals import LastRefusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -50,6 +51,7 @@ class Recorder:
         audit: AuditLog,
         metrics: Metrics,
         analytics: Analytics,
+        last_refusals: LastRefusals | None = None,
         node_id: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -60,6 +62,7 @@ class Recorder:
         self._auto_block = auto_block
         self._metrics = metrics
         self._analytics = analytics
+        self._last_refusals = last_refusals or LastRefusals()
         self._node_id = node_id
         self._clock = clock
         self._refusals: Fold[Refused] = Fold(_FOLD_SECONDS, _CAPACITY)
@@ -207,6 +210,7 @@ class Recorder:
                 self._metrics.block_hits[block.type] += refusal.count
         if reason == "closed-early" and peer[0] in trusted:
             return
+        self._last_refusals.add(listener, reason, refusal)
         self._analytics.refused(address, reason, refusal.time, refusal.count)
         known = REASONS.get(reason)
         if known is not None and known.recorded:

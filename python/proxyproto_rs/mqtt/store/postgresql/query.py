@@ -29,7 +29,10 @@ def where(query: UnauthorizedQuery) -> tuple[str, list[Any]]:
         clauses.append("(" + " OR ".join(f"{column} ILIKE {wanted}" for column in _SEARCHED) + ")")
     for column in _SUBSTRINGS:
         if part := getattr(query, column):
-            clauses.append(f"{column} ILIKE {place(_pattern(part))}")
+            network = query.network if column == "ip_address" else None
+            clauses.append(
+                f"{column} ILIKE {place(_pattern(part))}" if network is None else _inside(place(str(network)))
+            )
     for column in _EXACT:
         if whole := getattr(query, column):
             clauses.append(f"{column} = {place(text(whole))}")
@@ -48,6 +51,12 @@ def order(query: UnauthorizedQuery) -> str:
     # In SQLite no value is the least value. PostgreSQL must be told so.
     nulls = "NULLS FIRST" if query.sort_order == "ASC" else "NULLS LAST"
     return f" ORDER BY {query.sort_column} {query.sort_order} {nulls}, client_id, ip_address"
+
+
+def _inside(network: str) -> str:
+    # A client of a UNIX socket has a path, which is no inet.
+    is_address = "ip_address ~ '^[0-9]+[.][0-9.]+$|^[0-9a-f]*:[0-9a-f:.]*$'"
+    return f"CASE WHEN {is_address} THEN ip_address::inet <<= {network}::text::cidr ELSE false END"
 
 
 def _pattern(part: str) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ...model.networks import covers, parse_network
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...model.records import UnauthorizedQuery
 
 _SUBSTRINGS = ("client_id", "ip_address", "username", "reason")
@@ -23,8 +28,9 @@ def where(query: UnauthorizedQuery) -> tuple[str, list[Any]]:
         values += [_pattern(query.text_search)] * len(_SEARCHED)
     for column in _SUBSTRINGS:
         if text := getattr(query, column):
-            clauses.append(_contains(column))
-            values.append(_pattern(text))
+            network = query.network if column == "ip_address" else None
+            clauses.append(_contains(column) if network is None else "is_inside(ip_address, ?)")
+            values.append(_pattern(text) if network is None else str(network))
     for column in _EXACT:
         if text := getattr(query, column):
             clauses.append(f"{column} = ?")
@@ -46,6 +52,16 @@ def order(query: UnauthorizedQuery) -> str:
     """Return the ORDER BY clause. The primary key breaks ties, so that pages do not overlap."""
     # Paging has checked the column and the direction against its own lists, so they are not a stranger's text.
     return f" ORDER BY {query.sort_column} {query.sort_order}, client_id, ip_address"
+
+
+def is_inside(address: str, network: str) -> bool:
+    """Whether an address is in a network: the function of that name in the WHERE clause."""
+    return _covers(network)(address)
+
+
+@lru_cache(maxsize=16)
+def _covers(network: str) -> Callable[[str], bool]:
+    return covers(parse_network(network))
 
 
 def _contains(column: str) -> str:

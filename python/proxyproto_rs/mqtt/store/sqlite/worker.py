@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..protocol import StoreError
 from . import schema
 from .file import make_file, not_opened
+from .query import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +132,7 @@ def _connect(path: str) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")  # a power failure may lose the last rows, never the file
         schema.create(db)
+        db.create_function("is_inside", 2, is_inside, deterministic=True)
     except BaseException:
         db.close()
         raise

@@ -1,0 +1,1 @@
+"""What operators' tools and browsers reach: health, metrics, the API, and the page."""

@@ -1,0 +1,28 @@
+"""`GET /metrics`, for Prometheus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from ..collector import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .broker import Broker
+    from .guard import Guard
+
+
+def handler(broker: Broker, guard: Guard) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the handler of the path."""
+    numbers = registry(broker.sources)
+
+    async def scrape(request: web.Request) -> web.Response:
+        guard.access(request, "metrics")
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(numbers), headers={"Content-Type": content_type})
+
+    return scrape

@@ -1,0 +1,161 @@
+"""Sessions: TBMQ's calls, and ending many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+from ..model.paging import MAX_PAGE_SIZE
+from ..tables.session_query import SessionQuery
+from .answers import Done, PageOf, Session, SessionCounts, SessionDetail
+from .call import Call, Route
+from .errors import ApiError
+from .queries import ClientId, SessionOf, SessionParameters, query_of
+
+_AT_MOST = 10_000
+"""How many sessions one request ends."""
+
+
+class SessionsOrOne(SessionParameters):  # type: ignore[valid-type,misc]  # the base is made at run time
+    """A list, or the one session of `clientId`."""
+
+    client_id: str | None = None
+
+
+async def find(call: Call) -> Any:
+    """List sessions, or show the one that is named."""
+    parameters = call.parameters
+    if getattr(parameters, "client_id", None) is not None:
+        return await show(call)
+    page = await call.broker.sessions.find(query_of(SessionQuery, parameters))
+    return {
+        "data": [record.to_json() for record in page.data],
+        "totalPages": page.total_pages,
+        "totalElements": page.total_elements,
+        "hasNext": page.has_next,
+    }
+
+
+async def show(call: Call) -> Any:
+    """Show one session with its subscriptions."""
+    view = await call.broker.sessions.get(call.parameters.client_id)
+    if view is None:
+        raise _no_session(call.parameters.client_id)
+    return view.to_json()
+
+
+async def counts(call: Call) -> Any:
+    """Count the sessions."""
+    sessions = call.broker.sessions
+    connected = sessions.connected
+    return {
+        "connectedCount": connected,
+        "disconnectedCount": max(0, len(sessions) - connected),
+        "totalCount": max(len(sessions), connected),
+    }
+
+
+async def disconnect(call: Call) -> Any:
+    """End a client's connection."""
+    client_id, session_id = call.parameters.client_id, call.parameters.session_id
+    if not await call.broker.sessions.disconnect(client_id, session_id, by=call.by):
+        raise ApiError(
+            404, f"client {client_id[:100]!r} is not connected" + (" with that session" if session_id else "")
+        )
+    return {"count": 1}
+
+
+async def disconnect_all(call: Call) -> Any:
+    """End the connections of all sessions that match the filters."""
+    parameters, sessions = call.parameters, call.broker.sessions
+    filters = parameters.model_fields_set - {"page", "page_size", "sort_property", "sort_order"}
+    if not filters:
+        raise ApiError(400, "name a filter: without one this would end every connection")
+    query = dataclasses.replace(
+        query_of(SessionQuery, parameters), connected_status_list=("CONNECTED",), page_size=MAX_PAGE_SIZE
+    )
+    found: list[tuple[str, str]] = []
+    for page in range(_AT_MOST // MAX_PAGE_SIZE):
+        rows = await sessions.find(dataclasses.replace(query, page=page))
+        found += [(record.client_id, record.session_id) for record in rows.data]
+        if not rows.has_next:
+            break
+    ended = await asyncio.gather(
+        *(sessions.disconnect(client_id, session_id, by=call.by) for client_id, session_id in found)
+    )
+    return {"count": sum(ended)}
+
+
+async def remove(call: Call) -> Any:
+    """Forget a session that is kept."""
+    client_id, session_id = call.parameters.client_id, call.parameters.session_id
+    sessions = call.broker.sessions
+    if session_id is not None:
+        view = await sessions.get(client_id)
+        if view is None or view.record.session_id != session_id:
+            raise _no_session(client_id)
+    try:
+        removed = await sessions.remove(client_id, by=call.by)
+    except ValueError as wrong:
+        raise ApiError(409, str(wrong)) from None
+    if not removed:
+        raise _no_session(client_id)
+    return {"count": 1}
+
+
+def _no_session(client_id: str) -> ApiError:
+    return ApiError(404, f"there is no session of client {client_id[:100]!r}")
+
+
+ROUTES = (
+    Route("GET", "/api/v2/client-session", find, PageOf[Session], "List sessions", SessionParameters),
+    Route(
+        "GET",
+        "/api/client-session",
+        find,
+        PageOf[Session] | SessionDetail,
+        "List sessions, or show the one of `clientId`",
+        SessionsOrOne,
+        statuses=(404,),
+    ),
+    Route(
+        "GET",
+        "/api/client-session/by-client-id",
+        show,
+        SessionDetail,
+        "Show a session",
+        ClientId,
+        statuses=(404,),
+    ),
+    Route("GET", "/api/client-session/info", counts, SessionCounts, "Count the sessions"),
+    Route(
+        "DELETE",
+        "/api/client-session/disconnect",
+        disconnect,
+        Done,
+        "End a client's connection",
+        SessionOf,
+        needs="write",
+        statuses=(404,),
+    ),
+    Route(
+        "DELETE",
+        "/api/v2/client-session/disconnect",
+        disconnect_all,
+        Done,
+        f"End the connections of all sessions that match, at most {_AT_MOST}",
+        SessionParameters,
+        needs="write",
+    ),
+    Route(
+        "DELETE",
+        "/api/client-session/remove",
+        remove,
+        Done,
+        "Forget a session that is kept",
+        SessionOf,
+        needs="write",
+        statuses=(404, 409),
+    ),
+)
