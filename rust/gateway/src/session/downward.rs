@@ -21,6 +21,8 @@ pub(super) struct Down {
     is_torn: bool,
     /// The client does not take what waits for it.
     stuck: Option<Stuck>,
+    /// The client sends no more, and since then neither side has moved the session on.
+    pub(super) quiet_since: Option<Instant>,
     /// Boxed: most sessions end without.
     pub(super) words: Option<Box<LastWords>>,
 }
@@ -44,11 +46,18 @@ struct Stuck {
 
 impl Down {
     pub(super) fn new(framing: Framing, behind: Vec<u8>) -> Self {
-        Self { framing, behind, is_over: false, is_torn: false, stuck: None, words: None }
+        Self { framing, behind, is_over: false, is_torn: false, stuck: None, quiet_since: None, words: None }
     }
 
     fn words(&mut self) -> &mut LastWords {
         self.words.get_or_insert_default()
+    }
+
+    /// Something goes on.
+    pub(super) fn not_quiet(&mut self) {
+        if self.quiet_since.is_some() {
+            self.quiet_since = Some(Instant::now());
+        }
     }
 
     pub(super) fn stuck_since(&self) -> Option<Instant> {
@@ -82,6 +91,7 @@ impl Relay {
                 Poll::Pending => return,
                 Poll::Ready(Ok(Got::End)) => self.server_is_gone(None),
                 Poll::Ready(Ok(got)) => {
+                    self.down.not_quiet();
                     let bytes = got.bytes(&scratch.received, &scratch.decoded);
                     self.pass_down(cx, bytes, &mut scratch.encoded);
                 }

@@ -185,10 +185,14 @@ impl Relay {
         self.set_deadline(GOODBYE);
     }
 
-    /// The client sends no more. It may still read.
+    /// The client sends no more. It may still read, for as long as something comes: a server that was told the end and
+    /// does not close would hold the session for ever, because a client without keep-alive is never too silent.
     pub(super) fn client_closes(&mut self) {
         self.note(Cause::ConnectionLost, "");
         self.up.stop_behind();
+        let now = Instant::now();
+        self.down.quiet_since = Some(now);
+        self.clock.at_most(now + self.options.mqtt.send_timeout);
     }
 
     /// The client cannot be reached any more.
@@ -286,6 +290,13 @@ impl Relay {
         if let Some(paused_until) = self.up.paused_until {
             is_due(paused_until);
         }
+        // A client that does not take what has come, or must wait itself, is dealt with above.
+        let has_reason = self.down.stuck_since().is_some() || self.up.paused_until.is_some();
+        let is_quiet = self
+            .down
+            .quiet_since
+            .map(|since| if has_reason { now } else { since })
+            .is_some_and(|since| is_due(since + self.options.mqtt.send_timeout));
         if let Some(next) = next.filter(|next| *next > now) {
             self.clock.at_most(next);
         }
@@ -298,6 +309,8 @@ impl Relay {
             self.end(Reason::KeepAlive.into(), "");
         } else if is_stuck {
             self.look_at_stuck_client(now);
+        } else if is_quiet {
+            self.end(Cause::ConnectionLost, "");
         }
     }
 }

@@ -153,6 +153,7 @@ impl Relay {
         };
         let (passing, rest) = bytes.split_at_checked(scanned.passes).unwrap_or((bytes, &[]));
         self.count(Direction::In, passing.len(), &counts);
+        self.down.not_quiet();
         if self.server.send(cx, passing, encoded).is_err() {
             return self.server_takes_no_more();
         }
