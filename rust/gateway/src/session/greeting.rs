@@ -125,6 +125,7 @@ fn cause_of(stage: Stage) -> Cause {
     }
 }
 
-fn refused_by(fault: ChannelFault, stage: Stage) -> Box<TurnedAway> {
+/// The channel did not take what has come.
+pub(super) fn refused_by(fault: ChannelFault, stage: Stage) -> Box<TurnedAway> {
     TurnedAway::new(fault.cause.unwrap_or(cause_of(stage)), fault.detail)
 }

@@ -7,11 +7,14 @@ use std::task::{Context, Poll};
 use proxyproto_mqtt::{Connect, Reason};
 use tokio::time::timeout;
 
+use super::greeting::refused_by;
 use super::registration::Registration;
 use super::way::{TurnedAway, Visitor};
 use crate::cause::Cause;
+use crate::channel::Stage;
 use crate::events::{Admission, Event, Login};
 use crate::registry::Decision;
+use crate::wire::WireError;
 
 impl Visitor {
     /// Tells of the login, and waits for the decision.
@@ -61,7 +64,8 @@ impl Visitor {
                 // Through a channel nothing more can be said to it.
                 Poll::Ready(Ok(false)) if self.client.channel().is_some() => return Err(gone()),
                 Poll::Ready(Ok(false)) => self.is_half_closed = true,
-                Poll::Ready(Err(_)) => return Err(gone()),
+                Poll::Ready(Err(WireError::Io(_))) => return Err(gone()),
+                Poll::Ready(Err(WireError::Channel(fault))) => return Err(refused_by(fault, Stage::Open)),
             }
         }
         Ok(())

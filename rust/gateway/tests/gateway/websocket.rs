@@ -167,6 +167,24 @@ async fn a_rule_that_is_broken_before_the_session_is_told_alike() {
 }
 
 #[tokio::test]
+async fn a_rule_that_is_broken_while_a_login_waits_is_told_alike() {
+    let server = Server::new().await;
+    let rig = rig(&server, |_| ());
+    for (wrong, why, detail) in [
+        (frame(OpCode::Data(Data::Text), true, b"hi"), "malformed-packet", "MQTT needs binary messages"),
+        (b"\x82\x00".to_vec(), "closed-early", "a frame that is not masked"),
+    ] {
+        let mut client = upgraded(&rig, V1).await;
+        client.send(&binary(&connect(Version::Mqtt311, "dev"))).await;
+        let token = rig.login().await.token;
+        client.send(&wrong).await;
+        let refused = rig.refused().await;
+        assert_eq!((refused.cause, &*refused.detail, refused.token), (cause(why), detail, Some(token)));
+        assert_eq!(client.read_all().await[..1], [0x88]);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_login_is_answered_in_a_message() {
     let server = Server::new().await;
     let rig = rig(&server, |_| ());
