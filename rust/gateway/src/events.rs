@@ -125,7 +125,7 @@ pub struct Refused {
     pub cause: Cause,
     /// What exactly, for people.
     pub detail: String,
-    /// The server that has refused it, where one has.
+    /// The server that has refused it or failed, where one has; the last that was asked.
     pub server: Option<ServerName>,
     /// The code of that server's CONNACK.
     pub server_code: Option<u8>,

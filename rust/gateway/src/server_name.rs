@@ -1,5 +1,6 @@
 //! A server as events tell of it.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// A server's name and address, as events tell them.
@@ -10,6 +11,16 @@ pub struct ServerName {
     pub configured: Arc<str>,
     /// The address: `10.0.1.5:1883`.
     pub address: Arc<str>,
+}
+
+impl fmt::Display for ServerName {
+    /// `mqtt.internal:1883 (10.0.1.5:1883)`, or the address where that is what is configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.configured == self.address {
+            return f.write_str(&self.address);
+        }
+        write!(f, "{} ({})", self.configured, self.address)
+    }
 }
 
 /// A server has gone down, or up again.

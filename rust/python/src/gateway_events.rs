@@ -286,7 +286,7 @@ impl Refused {
         &self.told.detail
     }
 
-    /// The address of the server that has refused it.
+    /// The address of the server that has refused it or failed; the last that was asked.
     #[getter]
     fn server_address(&self) -> Option<&str> {
         self.told.server.as_ref().map(|server| &*server.address)

@@ -18,7 +18,7 @@ use crate::events::{Admission, Replace};
 use crate::listening::Direction;
 use crate::options::UpstreamOptions;
 use crate::upstream::link::{self, Link};
-use crate::upstream::{Place, Target, connect, header_of_client, no_answer};
+use crate::upstream::{Place, Target, connect, header_of_client, listed, no_answer};
 use crate::wire::{Wire, WireError};
 
 /// A client that a server has let in.
@@ -90,7 +90,7 @@ impl Visitor {
             client_id => client_id.to_owned(),
         };
         let mut tried: Vec<Arc<Target>> = Vec::new();
-        let mut trouble = None;
+        let mut troubles: Vec<String> = Vec::new();
         loop {
             let mut place = pool.place(options, key.as_bytes(), &tried);
             if place.is_none() {
@@ -99,8 +99,11 @@ impl Visitor {
                 place = pool.place(options, key.as_bytes(), &tried);
             }
             let Some(place) = place else {
-                let detail = trouble.unwrap_or_else(|| pool.why_none());
-                return Err(TurnedAway::new(Reason::UpstreamUnavailable, detail));
+                let detail = match troubles.len() {
+                    0 => pool.why_none(),
+                    _ => listed(troubles.into_iter()),
+                };
+                return Err(unavailable(tried.last(), detail));
             };
             let began = Instant::now();
             match self.attempt(&place, options, header, connect).await {
@@ -111,7 +114,7 @@ impl Visitor {
                 Err(Failed::Over(turned_away)) => return Err(turned_away),
                 Err(Failed::Next(error)) => {
                     place.target().count_failure();
-                    trouble = Some(format!("{}: {error}", place.target().address));
+                    troubles.push(format!("{}: {error}", place.target().address));
                     tried.push(Arc::clone(place.target()));
                 }
             }
@@ -181,7 +184,7 @@ impl Visitor {
             self.unless_gone(answered).await?.map_err(|unread| match unread {
                 Unread::Gone(error) => {
                     let detail = format!("{}: {error}, during the authentication", place.target().address);
-                    TurnedAway::new(Reason::UpstreamUnavailable, detail)
+                    unavailable(Some(place.target()), detail)
                 }
                 Unread::Wrong(detail) => broker_error(place, &detail),
             })
@@ -303,9 +306,18 @@ fn refused(reason: Reason, connack: &Connack, place: &Place) -> Box<TurnedAway> 
     };
     Box::new(TurnedAway {
         answer: Answer::Packet(connack.raw().into()),
-        server: Some((place.target().name.clone(), connack.code())),
+        server: Some(place.target().name.clone()),
+        server_code: Some(connack.code()),
         reason_string: words.map(str::to_owned),
         ..*TurnedAway::new(reason, detail)
+    })
+}
+
+/// No server has answered; this is the last that was asked.
+fn unavailable(asked: Option<&Arc<Target>>, detail: String) -> Box<TurnedAway> {
+    Box::new(TurnedAway {
+        server: asked.map(|target| target.name.clone()),
+        ..*TurnedAway::new(Reason::UpstreamUnavailable, detail)
     })
 }
 
@@ -314,6 +326,7 @@ fn broker_error(place: &Place, detail: &str) -> Box<TurnedAway> {
     let detail = format!("{}: {detail}", place.target().address);
     Box::new(TurnedAway {
         answer: Answer::Of(Reason::UpstreamUnavailable),
+        server: Some(place.target().name.clone()),
         ..*TurnedAway::new(Cause::BrokerError, detail)
     })
 }

@@ -152,8 +152,8 @@ impl Visitor {
 
     /// Answers a client that gets no session, tells of it, and lets it read the answer.
     async fn turn_away(mut self, turned_away: Box<TurnedAway>) {
-        let TurnedAway { cause, detail, answer, server, reason_string, client_id, version, is_bridge_probe } =
-            *turned_away;
+        let TurnedAway { cause, detail, answer, version, .. } = *turned_away;
+        let TurnedAway { server, server_code, reason_string, client_id, is_bridge_probe, .. } = *turned_away;
         let version = self.connect.as_ref().map(|connect| connect.version()).or(version);
         let reason = match answer {
             Answer::Packet(_) => None,
@@ -179,7 +179,6 @@ impl Visitor {
         }
         .await;
         let token = self.registration.as_ref().map(Registration::token);
-        let (server, server_code) = server.unzip();
         let told = Event::Refused(Refused {
             client_id,
             server,
@@ -227,8 +226,10 @@ pub(super) struct TurnedAway {
     pub(super) cause: Cause,
     pub(super) detail: String,
     pub(super) answer: Answer,
-    /// The server that has refused it, and the code of its CONNACK.
-    pub(super) server: Option<(ServerName, u8)>,
+    /// The server that has refused or failed it.
+    pub(super) server: Option<ServerName>,
+    /// The code of its CONNACK.
+    pub(super) server_code: Option<u8>,
     pub(super) reason_string: Option<String>,
     /// What could be read of a CONNECT that is not valid.
     pub(super) client_id: String,
@@ -254,6 +255,7 @@ impl TurnedAway {
             detail: detail.into(),
             answer: Answer::OfCause,
             server: None,
+            server_code: None,
             reason_string: None,
             client_id: String::new(),
             version: None,

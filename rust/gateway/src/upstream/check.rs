@@ -47,8 +47,9 @@ async fn keep_looking(pool: Arc<Pool>, target: Arc<Target>, tell: Arc<dyn Fn(Ser
             // It says nothing of the server.
             Err(WireError::Io(error)) if is_want(&error) => target.skip_check(number),
             looked => {
-                if target.end_check(number, looked.is_ok(), &options.check) {
-                    let detail = looked.err().map(|error| error.to_string()).unwrap_or_default();
+                let looked = looked.map_err(|error| error.to_string());
+                let detail = looked.as_ref().err().cloned().unwrap_or_default();
+                if target.end_check(number, looked, &options.check) {
                     tell(ServerChange { server: target.name.clone(), is_up: target.is_up(), detail });
                 }
             }

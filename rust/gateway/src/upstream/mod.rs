@@ -10,7 +10,7 @@ pub(crate) use header_out::of_client as header_of_client;
 mod health;
 pub(crate) mod link;
 mod pool;
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, listed};
 mod resolve;
 pub(crate) use resolve::{keep_resolved, system};
 mod target;

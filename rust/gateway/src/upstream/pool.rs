@@ -128,19 +128,36 @@ impl Pool {
     pub(crate) fn why_none(&self) -> String {
         let targets = self.targets();
         if targets.is_empty() {
-            return "no name of a server has an address".into();
+            let options = self.options();
+            let names = listed(options.servers.iter().map(ToString::to_string));
+            return format!("no name of a server has an address: {names}");
         }
-        let up = targets.iter().filter(|target| target.is_up()).count();
-        match up {
-            0 => format!("all {} servers are down", targets.len()),
-            up => format!("none of {up} servers that are up has room"),
+        let (up, down): (Vec<_>, Vec<_>) = targets.iter().partition(|target| target.is_up());
+        let down =
+            listed(down.iter().map(|target| format!("{} is down ({})", target.name, target.trouble())));
+        if up.is_empty() {
+            return down;
         }
+        let most = self.options().max_connections.unwrap_or(usize::MAX);
+        let full =
+            listed(up.iter().map(|target| format!("{} is full (max_connections {most})", target.name)));
+        if down.is_empty() { full } else { format!("{full}; {down}") }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The first few of these, and how many more there are.
+pub(crate) fn listed(texts: impl ExactSizeIterator<Item = String>) -> String {
+    let more = texts.len().saturating_sub(MOST_NAMED);
+    let named = texts.take(MOST_NAMED).collect::<Vec<_>>().join("; ");
+    if more == 0 { named } else { format!("{named}; and {more} more") }
+}
+
+/// How many servers one line names. The name of one may have any number of addresses.
+const MOST_NAMED: usize = 8;
 
 impl State {
     /// Makes the targets those of the options and of what names are resolved to. One that stays keeps what is known of it.
@@ -216,7 +233,7 @@ mod tests {
         pool.update(Arc::new(options(&["broker:2"])));
         assert_eq!(addresses(&pool), ["10.0.0.3:2", "10.0.0.4:2"]);
         pool.resolved(&name, ips(&[]));
-        assert_eq!(pool.why_none(), "no name of a server has an address");
+        assert_eq!(pool.why_none(), "no name of a server has an address: broker:2");
     }
 
     #[test]
@@ -236,7 +253,10 @@ mod tests {
         let second = pool.place(&options, b"", &[]).unwrap();
         assert!(!Arc::ptr_eq(first.target(), second.target()));
         assert!(pool.place(&options, b"", &[]).is_none());
-        assert_eq!(pool.why_none(), "none of 2 servers that are up has room");
+        assert_eq!(
+            pool.why_none(),
+            "10.0.0.1:1 is full (max_connections 1); 10.0.0.2:1 is full (max_connections 1)"
+        );
         drop(first);
         assert!(pool.place(&options, b"", &[]).is_some());
         assert!(pool.place(&options, b"", &[Arc::clone(&pool.targets()[0])]).is_none());
@@ -244,10 +264,17 @@ mod tests {
         let check = &options.check;
         for target in pool.targets().iter() {
             for number in 0..check.fall {
-                target.end_check(number.into(), false, check);
+                target.end_check(number.into(), Err("no answer".into()), check);
             }
         }
         assert!(pool.place(&options, b"", &[]).is_none());
-        assert_eq!(pool.why_none(), "all 2 servers are down");
+        assert_eq!(pool.why_none(), "10.0.0.1:1 is down (no answer); 10.0.0.2:1 is down (no answer)");
+    }
+
+    #[test]
+    fn a_line_names_a_few_servers() {
+        let names = |count: usize| listed((0..count).map(|number| number.to_string()));
+        assert_eq!(names(8), "0; 1; 2; 3; 4; 5; 6; 7");
+        assert_eq!(names(1000), "0; 1; 2; 3; 4; 5; 6; 7; and 992 more");
     }
 }

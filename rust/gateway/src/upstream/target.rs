@@ -48,6 +48,8 @@ pub(crate) struct Target {
     /// Somebody wants to know whether the server is there.
     wanted: Notify,
     is_removed: AtomicBool,
+    /// What was wrong at the last check; empty where nothing was.
+    trouble: Mutex<String>,
 }
 
 /// What has been counted of a target.
@@ -76,6 +78,7 @@ impl Target {
             done: watch::Sender::new((0, true)),
             wanted: Notify::new(),
             is_removed: AtomicBool::new(false),
+            trouble: Mutex::default(),
         }
     }
 
@@ -143,13 +146,20 @@ impl Target {
         self.begun.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// A check is done; says whether the server goes up or down.
-    pub(crate) fn end_check(&self, number: u64, is_alive: bool, check: &Check) -> bool {
+    /// A check is done, with what is wrong; says whether the server goes up or down.
+    pub(crate) fn end_check(&self, number: u64, looked: Result<(), String>, check: &Check) -> bool {
+        let is_alive = looked.is_ok();
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = looked.err().unwrap_or_default();
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let has_changed = health.record(is_alive, check);
         self.is_up.store(health.is_up(), Ordering::Relaxed);
         self.done.send_replace((number, is_alive));
         has_changed
+    }
+
+    /// What was wrong at the last check; empty where nothing was.
+    pub(crate) fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A check is done that says nothing of the server: it could not be made.

@@ -119,6 +119,7 @@ async fn a_server_that_answers_something_else_is_at_fault() {
         let refused = rig.refused().await;
         assert_eq!(refused.cause, cause("broker-error"), "{}", refused.detail);
         assert!(refused.detail.starts_with(&server.name()), "{}", refused.detail);
+        assert_eq!((refused.server.unwrap().address.to_string(), refused.server_code), (server.name(), None));
     }
 }
 
@@ -136,7 +137,8 @@ async fn servers_go_down_and_come_up_again() {
     let mut client = rig.client(&connect(V, "dev")).await;
     rig.admit().await;
     client.expect(&connack(V, 3)).await;
-    assert_eq!(rig.refused().await.detail, "all 1 servers are down");
+    let refused = rig.refused().await;
+    assert_eq!(refused.detail, format!("{name} is down (Connection refused (os error 111))"));
 
     let server = Server::at(&name).await;
     assert!(rig.server_change().await.is_up);
@@ -233,7 +235,10 @@ async fn a_server_that_resets_before_its_answer_is_left_for_the_next() {
     client.expect(&connack(V, 3)).await;
     let refused = rig.refused().await;
     assert_eq!(refused.cause, cause("upstream-unavailable"));
-    assert!(refused.detail.starts_with(&second.name()), "{}", refused.detail);
+    let reset = "Connection reset by peer (os error 104)";
+    let both = [&first, &second].map(|server| format!("{}: {reset}", server.name())).join("; ");
+    assert_eq!(refused.detail, both);
+    assert_eq!((refused.server.unwrap().address.to_string(), refused.server_code), (second.name(), None));
 }
 
 #[tokio::test]
@@ -244,7 +249,7 @@ async fn each_server_takes_so_many_clients_and_no_more() {
     let mut second = rig.client(&connect(V, "dev")).await;
     rig.admit().await;
     second.expect(&connack(V, 3)).await;
-    assert_eq!(rig.refused().await.detail, "none of 1 servers that are up has room");
+    assert_eq!(rig.refused().await.detail, format!("{} is full (max_connections 1)", server.name()));
     drop(first);
     rig.ended().await;
     rig.session(&server, V).await;
