@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from proxyproto_rs import ListenerStats, Refusal
 
     from .config import ListenerConfig, MqttConfig
-    from .model.login import Login
     from .policy.checks import Checks
     from .tables.blocks.blocked import Blocked
     from .telling.metrics import ListenerCounts
@@ -151,12 +150,11 @@ class Listening:
     def _refused(self, refusal: Refusal) -> None:
         self._on_refused(self.config.name, self.door.trusted, refusal)
 
-    def _check_address(self, client: Login) -> None:
-        """Check a client from X-Forwarded-For, whose address no acceptor has checked."""
-        address = client.connection.client[0]
+    def _check_address(self, address: str) -> None:
+        """Check the address of a client from X-Forwarded-For, which no acceptor has checked."""
         if self.forbids(address):
             raise Refuse("denied", f"{address} is in deny, or not in allow")
-        self._checks.address(client)
+        self._checks.address(address)
 
 
 def wrapping_of(

@@ -27,7 +27,7 @@ class Door:
     identity: Identity = field(default_factory=lambda: Identity(IdentityConfig()))
     trusted: Container[str] = ()
     """Peers that may close without a byte, as in a health check, and leave no trace."""
-    check_address: Check | None = None
+    check_address: Callable[[str], None] | None = None
     """Checks an address from X-Forwarded-For, which the acceptor has not checked. Raises Refuse."""
     unauthenticated: int = 0
     counts: ListenerCounts = field(default_factory=ListenerCounts)

@@ -231,6 +231,8 @@ class Front:
             refused = visitor.refusal  # in our words
         connection = connection_of_arrival(event.arrival) if visitor is None else visitor.connection
         door = self._doors[connection.listener]
+        if visitor is None and connection.address_source == "forwarded":
+            refused = _in_our_words(door, connection.client[0], refused)
         self._observer.refused(
             RefusedClient(
                 connection=connection,
@@ -343,6 +345,19 @@ _ANSWERED_AS = {"denied": "access-denied"}
 
 _NO_BYTE = ("after 0 bytes", "closed before the upgrade request was whole")
 """What the gateway says of a client that has gone without a byte."""
+
+
+def _in_our_words(door: Door, address: str, refused: Refuse) -> Refuse:
+    """Say which block or list keeps an address from X-Forwarded-For out, and count the hit of the block.
+
+    The gateway knows that it is kept out, and not by what.
+    """
+    if refused.reason in ("blocked", "denied") and door.check_address is not None:
+        try:
+            door.check_address(address)
+        except Refuse as ours:
+            return ours
+    return refused
 
 
 def _upstream(config: BrokerConfig) -> UpstreamConfig:

@@ -312,7 +312,7 @@ class Gate:
 
     def _check_forwarded(self, client: Client) -> None:
         if client.connection.address_source == "forwarded" and client.door.check_address is not None:
-            client.door.check_address(client)
+            client.door.check_address(client.connection.client[0])
 
     def _denied(self, client_id: str, action: Any, topic: str) -> None:
         record = self.sessions.record(client_id)

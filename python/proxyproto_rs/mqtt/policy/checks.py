@@ -23,9 +23,9 @@ class Checks:
         self._blocked = blocked
         self._block_hits = block_hits
 
-    def address(self, client: Login) -> None:
+    def address(self, address: str) -> None:
         """Check an address that no acceptor has checked, one from X-Forwarded-For. Raises Refuse."""
-        self._refuse(self._blocked.match_address(client.connection.client[0]))
+        self._refuse(self._blocked.match_address(address))
 
     def connect(self, client: Login) -> None:
         """Check who the client says it is, and where it comes from. Raises Refuse."""

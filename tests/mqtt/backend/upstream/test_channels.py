@@ -18,6 +18,7 @@ from proxyproto_rs.mqtt import BlockedClient
 from proxyproto_rs.mqtt.config import Loaded
 
 from .mosquitto import mosquitto
+from .scripted import scripted
 from .test_mosquitto import behind, only_session
 
 if TYPE_CHECKING:
@@ -181,6 +182,26 @@ async def test_a_forwarded_address_is_the_clients_and_is_checked(
                     pass
         rows = {(row.reason_code, row.ip_address) for row in await broker.rows(2)}
         assert rows == {("blocked", "203.0.113.9"), ("denied", "198.51.100.1")}
+        (row,) = (row for row in await broker.rows(2) if row.reason_code == "blocked")
+        assert row.reason == "by IP_ADDRESS 203.0.113.9"
+        assert broker.service.metrics.block_hits == {"IP_ADDRESS": 1}
+        block = broker.service.blocked.covers("", None, "203.0.113.9")
+        assert block is not None
+        assert block.hits == 1
+
+
+async def test_a_frame_that_breaks_a_rule_while_a_login_waits_has_its_row(certificates: Certificates) -> None:
+    async with (
+        scripted() as silent,
+        running(**behind(silent.address), **listener("ws", certificates, proxy_protocol="off")) as broker,
+        upgraded(broker, header=b"") as ws,
+    ):
+        await ws.send(connect().encode())
+        await silent.accept()
+        await ws.send("text")
+        (row,) = await broker.rows()
+        assert (row.reason_code, row.reason) == ("malformed-packet", "MQTT needs binary messages")
+        assert (row.client_id, row.username) == ("dev", "user")
 
 
 async def test_new_certificates_are_for_new_clients(
