@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -103,9 +104,13 @@ async def _serve(proxy: Proxy, seconds: float | None, upstream: Literal["mosquit
     from proxyproto_rs.mqtt.demo import scene
     from proxyproto_rs.mqtt.demo.clients import CLIENTS
 
-    async with scene.serving(proxy, proxy_protocol="required", upstream=upstream) as (_, ports):
+    token = secrets.token_urlsafe(16)
+    serving = scene.serving(proxy, proxy_protocol="required", upstream=upstream, token=token)
+    async with serving as (service, ports):
         print(f"Serving; user demo, password {scene.PASSWORD}. Each port is a proxy for one client address:")
         for client in CLIENTS:
             print(f"  127.0.0.1:{ports[client.client_id]}  as {client.address[0]}")
+        assert service.http is not None
+        print(f"The operator's page is {service.http.url} and its token {token}")
         sys.stdout.flush()
         await asyncio.sleep(seconds if seconds is not None else float("inf"))

@@ -343,6 +343,7 @@ class BrokerService:
         from .http.server import HttpServer
 
         self.http = HttpServer(self, self.config)
+        self.feed.keeps = True
         stack.push_async_callback(self.http.close)
         await self.http.start(self.config)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mqtt.peers import OTHER, PINGREQ, PINGRESP, connack, connect, dial, log_in, running
+from mqtt.peers import CLIENT, OTHER, PINGREQ, PINGRESP, connack, connect, dial, log_in, running
+from proxyproto_rs.mqtt import BlockedClient
 
 from .asking import READ_TOKEN, TOKEN, serving
 
@@ -335,3 +336,51 @@ async def test_every_answer_is_kept_by_nobody_and_runs_no_foreign_script() -> No
 async def test_without_the_section_nothing_is_served() -> None:
     async with running() as broker:
         assert broker.service.http is None
+
+
+async def test_everything_of_one_address() -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("dev-1")):
+        async with log_in(broker.address(), connect("guess", password=b"x")) as refused:
+            assert refused.connack == connack(5)
+        await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value="198.51.0.0/16"))
+        seen = await api.get("/api/address", ipAddress=f"::ffff:{CLIENT[0]}")
+        assert (seen["ipAddress"], seen["network"]) == (CLIENT[0], "192.0.2.0/24")
+        assert [row["clientId"] for row in seen["sessions"]["data"]] == ["dev-1"]
+        assert [row["clientId"] for row in seen["refused"]["data"]] == ["guess"]
+        assert [event["event"] for event in seen["events"]] == ["client.refused", "client.connected"]
+        other = await api.get("/api/address", ipAddress=OTHER[0])
+        assert [block["value"] for block in other["blocks"]] == ["198.51.0.0/16"]
+        assert other["events"] == []
+        assert (await api.get("/api/address", ipAddress="2001:db8::7"))["network"] == "2001:db8::/64"
+        await api.fails(400, "GET", "/api/address", ipAddress="192.0.2.0/24")
+
+
+async def test_rows_that_are_blocked_already_are_marked() -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("dev-1"), source=OTHER):
+        async with log_in(broker.address(), connect("guess", password=b"x")):
+            pass
+        await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value=CLIENT[0]))
+        (row,) = (await api.get("/api/unauthorized/client/v2"))["data"]
+        assert row["isBlocked"] is True
+        (row,) = (await api.get("/api/v2/client-session"))["data"]
+        assert row["isBlocked"] is False
+
+
+PAGE = {
+    "/": "text/html",
+    "/favicon.ico": "image/svg+xml",
+    "/page/main.js": "text/javascript",
+    "/page/style.css": "text/css",
+}
+
+
+async def test_the_page_needs_no_token_and_is_code_only() -> None:
+    async with serving() as (_, api):
+        for path, kind in PAGE.items():
+            answer = await api.ask("GET", path, token=None)
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].startswith(kind)
+            tag = {"If-None-Match": answer.headers["ETag"]}
+            assert (await api.ask("GET", path, token=None, headers=tag)).status == 304
+        for path in ("/page/../server.py", "/page/%2e%2e/server.py", "/page/nothing.js"):
+            assert (await api.ask("GET", path, token=None)).status == 404

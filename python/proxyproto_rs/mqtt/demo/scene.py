@@ -68,12 +68,18 @@ async def run(
 
 @contextlib.asynccontextmanager
 async def serving(
-    proxy: Proxy, *, proxy_protocol: Literal["required", "off"], upstream: Literal["mosquitto"] | None = None
+    proxy: Proxy,
+    *,
+    proxy_protocol: Literal["required", "off"],
+    upstream: Literal["mosquitto"] | None = None,
+    token: str | None = None,
 ) -> AsyncIterator[tuple[BrokerService, dict[str, int]]]:
-    """Run the broker, and the proxy with a port for each client."""
+    """Run the broker, and the proxy with a port for each client. With a token the page is served too."""
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxyproto-rs-")))
         behind = await _behind(stack, folder, upstream)
+        if token is not None:
+            behind["http"] = {"bind": "127.0.0.1:0", "token": token}
         service = await stack.enter_async_context(BrokerService(_config(behind, proxy_protocol)))
         # The block works in the acceptor, so the blocked client never reaches MQTT.
         await service.blocked.add(BlockedClient(type="IP_ADDRESS", value="203.0.113.9", description="demo"))

@@ -87,6 +87,7 @@ class Session(Answer):
     packets_out: int
     last_seen: Ms
     tls: Tls | None
+    is_blocked: Annotated[bool, Field(description="Whether a block covers it already.")]
 
 
 class Topic(Answer):
@@ -128,6 +129,7 @@ class UnauthorizedRow(Answer):
     address_source: AddressSource
     port: int
     node_id: str
+    is_blocked: Annotated[bool, Field(description="Whether a block covers it already.")]
 
 
 class Block(Answer):
@@ -266,6 +268,19 @@ class Overview(Answer):
     event_listeners: int
     dropped: dict[str, int]
     not_ready: list[str]
+
+
+class Address(Answer):
+    """Everything of one address: at most 100 of each kind, the newest first."""
+
+    ip_address: str
+    network: Annotated[str, Field(description="The /24 or /64 that it belongs to.")]
+    sessions: PageOf[Session]
+    refused: PageOf[UnauthorizedRow]
+    blocks: list[Block]
+    events: Annotated[
+        list[dict[str, Any]], Field(description="The last lines of the audit log, as far as they are kept.")
+    ]
 
 
 class Node(Answer):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ..store.protocol import StoreError, StoreUnavailable
 from ..telling.faults import Faults
-from . import blocks, events, metrics, overview, sessions, unauthorized
+from . import address, blocks, events, metrics, overview, sessions, unauthorized
 from .call import Call, Result, Route
 from .errors import ApiError, error_body
 from .guard import Guard, by_of
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
     from .broker import Broker
 
-ROUTES: tuple[Route, ...] = (*overview.ROUTES, *sessions.ROUTES, *unauthorized.ROUTES, *blocks.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *overview.ROUTES,
+    *sessions.ROUTES,
+    *unauthorized.ROUTES,
+    *blocks.ROUTES,
+    *address.ROUTES,
+)
 
 MAX_BODY = 65536
 """Bytes of a request's body. The largest block takes about 2,000."""

@@ -113,7 +113,7 @@ class TopParameters(Parameters):
 
 
 class AddressParameters(Parameters):
-    """One address or network."""
+    """One address."""
 
     ip_address: str
 

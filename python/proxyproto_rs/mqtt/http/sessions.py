@@ -7,8 +7,10 @@ import dataclasses
 from typing import Any
 
 from ..model.paging import MAX_PAGE_SIZE
+from ..model.session_record import SessionRecord
 from ..tables.session_query import SessionQuery
 from .answers import Done, PageOf, Session, SessionCounts, SessionDetail
+from .broker import Broker
 from .call import Call, Route
 from .errors import ApiError
 from .queries import ClientId, SessionOf, SessionParameters, query_of
@@ -28,13 +30,22 @@ async def find(call: Call) -> Any:
     parameters = call.parameters
     if getattr(parameters, "client_id", None) is not None:
         return await show(call)
-    page = await call.broker.sessions.find(query_of(SessionQuery, parameters))
+    return await page_of(call.broker, query_of(SessionQuery, parameters))
+
+
+async def page_of(broker: Broker, query: SessionQuery) -> dict[str, Any]:
+    """Return a page of sessions, each with whether it is blocked."""
+    page = await broker.sessions.find(query)
     return {
-        "data": [record.to_json() for record in page.data],
+        "data": [{**record.to_json(), "isBlocked": _is_blocked(broker, record)} for record in page.data],
         "totalPages": page.total_pages,
         "totalElements": page.total_elements,
         "hasNext": page.has_next,
     }
+
+
+def _is_blocked(broker: Broker, record: SessionRecord) -> bool:
+    return broker.blocked.covers(record.client_id, record.username, record.connection.client[0]) is not None
 
 
 async def show(call: Call) -> Any:
@@ -42,7 +53,7 @@ async def show(call: Call) -> Any:
     view = await call.broker.sessions.get(call.parameters.client_id)
     if view is None:
         raise _no_session(call.parameters.client_id)
-    return view.to_json()
+    return {**view.to_json(), "isBlocked": _is_blocked(call.broker, view.record)}
 
 
 async def counts(call: Call) -> Any:

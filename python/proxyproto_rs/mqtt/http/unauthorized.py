@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..model.paging import to_json
-from ..model.records import UnauthorizedQuery
+from ..model.records import UnauthorizedClient, UnauthorizedQuery
 from .answers import Done, PageOf, UnauthorizedRow
+from .broker import Broker
 from .call import Call, Route
 from .errors import ApiError
 from .queries import ClientId, UnauthorizedOf, UnauthorizedParameters, query_of
@@ -20,8 +21,18 @@ async def find_or_show(call: Call) -> Any:
 
 async def find(call: Call) -> Any:
     """List refused clients."""
-    page = await call.broker.unauthorized.find(query_of(UnauthorizedQuery, call.parameters))
-    return to_json(page)
+    return await page_of(call.broker, query_of(UnauthorizedQuery, call.parameters))
+
+
+async def page_of(broker: Broker, query: UnauthorizedQuery) -> dict[str, Any]:
+    """Return a page of refused clients, each with whether it is blocked."""
+    page = await broker.unauthorized.find(query)
+    return {**to_json(page), "data": [_row(broker, row) for row in page.data]}
+
+
+def _row(broker: Broker, row: UnauthorizedClient) -> dict[str, Any]:
+    block = broker.blocked.covers(row.client_id, row.username, row.ip_address)
+    return {**to_json(row), "isBlocked": block is not None}
 
 
 async def show(call: Call) -> Any:
@@ -32,7 +43,7 @@ async def show(call: Call) -> Any:
     row = next((row for row in page.data if row.client_id == client_id), None)
     if row is None:
         raise ApiError(404, f"there is no refused client {client_id[:100]!r}")
-    return to_json(row)
+    return _row(call.broker, row)
 
 
 async def delete(call: Call) -> Any:

@@ -94,7 +94,7 @@ class Analytics:
             raise ValueError(f"prefix must be 32 or 24 (got {prefix})")
         counts: dict[str, float] = {}
         for address, count in self._counts(by, now, live):
-            key = _grouped(address, prefix)
+            key = grouped(address, prefix)
             counts[key] = counts.get(key, 0.0) + count
         ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         return tuple(TopEntry(address, round(count, 3)) for address, count in ranked[: max(0, limit)])
@@ -122,7 +122,8 @@ class Analytics:
         return self._minutes[-1]
 
 
-def _grouped(address: str, prefix: int) -> str:
+def grouped(address: str, prefix: int) -> str:
+    """Return the network of an address that `prefix` 24 stands for, or the address itself for 32."""
     parsed = parse_address(address)
     if parsed is None:
         return address

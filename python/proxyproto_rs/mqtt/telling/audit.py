@@ -101,7 +101,7 @@ class AuditLog:
         **extra: Any,
     ) -> None:
         """Queue one line. `extra` holds the event's own fields, named as in JSON (`bytesIn`, `count`, `by`)."""
-        is_heard = self._feed is not None and len(self._feed) > 0
+        is_heard = self._feed is not None and self._feed.is_wanted
         if self._thread is None and not is_heard:
             return
         line = {
@@ -121,8 +121,11 @@ class AuditLog:
             **extra,
         }
         if self._feed is not None and is_heard:
-            # Here, and not in the thread, because those who listen do so in the event loop. Without one it costs nothing.
-            self._feed.publish(event, _encoded(line.copy()))
+            # A copy, because the thread changes the line when it encodes it.
+            self._feed.keep(line.copy())
+            if len(self._feed):
+                # Here, and not in the thread, because those who listen do so in the event loop.
+                self._feed.publish(event, encoded(line.copy()))
         if self._thread is None:
             return
         if len(self._lines) >= self._capacity:
@@ -167,7 +170,7 @@ class AuditLog:
                 if is_reopening:
                     file = self._reopened(file)
                 else:
-                    self._put(file, [_encoded(line) for line in lines if line is not None])
+                    self._put(file, [encoded(line) for line in lines if line is not None])
         if file is not None:
             os.close(file)
 
@@ -221,7 +224,8 @@ def _open(path: str | os.PathLike[str]) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
-def _encoded(line: dict[str, Any]) -> str:
+def encoded(line: dict[str, Any]) -> str:
+    """Return a line as JSON. It changes the line, so call it once for each."""
     line["ts"] = rfc3339(line["ts"])
     line["client"] = _endpoint(line["client"])
     line["proxy"] = _endpoint(line["proxy"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Any
 
 LISTENERS = 1000
 """How many may listen at the same time."""
+KEPT = 5000
+"""How many of the last events are kept, where somebody may ask for them."""
 WAITING = 256
 """How many events wait for one listener. They are shared by all, so each costs a reference."""
 
@@ -56,7 +59,31 @@ class Feed:
     def __init__(self) -> None:
         self.dropped: int = 0
         """Events that a listener has missed, over all listeners."""
+        self.keeps: bool = False
+        """Whether the last events are kept, for `of_address`."""
         self._subscriptions: set[Subscription] = set()
+        self._kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody may see an event."""
+        return self.keeps or bool(self._subscriptions)
+
+    def keep(self, line: dict[str, Any]) -> None:
+        """Keep an event, as a line of the audit log before it is encoded."""
+        if self.keeps:
+            self._kept.append(line)
+
+    def of_address(self, address: str, most: int) -> list[dict[str, Any]]:
+        """Return the last events whose client has this address, the newest first."""
+        found: list[dict[str, Any]] = []
+        for line in reversed(self._kept):
+            client = line["client"]
+            if client is not None and client[0] == address:
+                found.append(line)
+                if len(found) == most:
+                    break
+        return found
 
     def __len__(self) -> int:
         return len(self._subscriptions)

@@ -204,6 +204,14 @@ class Blocked:
         """Like `match`, but for a client that did not just try to connect: it counts no hit."""
         return self._index.match(client_id, username, address, self._now())
 
+    def covering(self, address: str) -> tuple[BlockedClient, ...]:
+        """Return the blocks of networks that hold an address, expired or not, each with its present status."""
+        now, ttl = self._now(), int(self.config.cleanup_ttl * 1000)
+        return tuple(
+            dataclasses.replace(block, status=block.status_at(now, ttl))
+            for block in self._index.covering(address)
+        )
+
     def count_by_type(self) -> dict[BlockType, int]:
         """Return how many blocks of each type are active."""
         counts: dict[BlockType, int] = dict.fromkeys(BLOCK_TYPES, 0)

@@ -61,6 +61,11 @@ class BlockIndex:
             del self._texts[block.type, block.value]
         return block
 
+    def covering(self, text: str) -> list[BlockedClient]:
+        """Return the blocks of networks that hold an address."""
+        address = parse_address(text)
+        return [] if address is None else [self._blocks[key] for key in self._covering(address)]
+
     def match_address(self, text: str, now_ms: int) -> BlockedClient | None:
         """Return an active block that covers the address, by network or by pattern."""
         # Parsing takes 8 us, and every login comes here.

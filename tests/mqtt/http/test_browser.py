@@ -1,0 +1,291 @@
+"""The page in a real browser: what an operator sees and does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from mqtt.peers import CLIENT, OTHER, PINGREQ, PINGRESP, connack, connect, dial, log_in
+from proxyproto_rs.mqtt import BlockedClient
+
+from .asking import READ_TOKEN, TOKEN, serving
+from .many import fill
+
+playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from playwright.async_api import Browser, Page
+
+    from mqtt.peers import Broker
+
+    from .asking import Api
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium"
+)
+
+expect = playwright.expect
+
+
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """A page that has not changed for so long has failed, even on a machine that does other things too."""
+    expect.set_options(timeout=15_000)
+
+
+@contextlib.asynccontextmanager
+async def browser() -> AsyncIterator[Browser]:
+    async with playwright.async_playwright() as started:
+        chromium = await started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        await chromium.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    url: str, *, view: str = "", token: str | None = TOKEN, width: int = 1280, wrong: tuple[int, ...] = ()
+) -> AsyncIterator[Page]:
+    """The page, logged in. It may ask nobody else, and say nothing on the console; `wrong` are statuses to expect."""
+    async with browser() as chromium:
+        page = await chromium.new_page(viewport={"width": width, "height": 800})
+        said: list[str] = []
+        asked: list[str] = []
+        page.on(
+            "console",
+            lambda message: said.append(message.text) if message.type in ("error", "warning") else None,
+        )
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        await page.goto(url + view)
+        if token is not None:
+            await page.get_by_label("Token").fill(token)
+            await page.get_by_role("button", name="Go on").click()
+            await expect(page.get_by_role("navigation", name="Views")).to_be_visible()
+        yield page
+        assert [text for text in said if not any(f"status of {status}" in text for status in wrong)] == []
+        assert [other for other in asked if not other.startswith((url, "blob:"))] == []
+
+
+@contextlib.asynccontextmanager
+async def scene(view: str = "", **options: Any) -> AsyncIterator[tuple[Broker, Api, Page]]:
+    async with serving() as (broker, api), opened(api.url, view=view, **options) as page:
+        yield broker, api, page
+
+
+def cell(page: Page, text: str) -> Any:
+    return page.get_by_role("cell", name=text, exact=True)
+
+
+async def test_a_wrong_token_is_told_and_a_right_one_lets_in() -> None:
+    async with scene(token=None, wrong=(401,)) as (_, _, page):
+        await page.get_by_label("Token").fill("guess")
+        await page.get_by_role("button", name="Go on").click()
+        await expect(page.get_by_role("alert")).to_have_text("the token is wrong")
+        await page.get_by_label("Token").fill(TOKEN)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        await page.get_by_role("button", name="Forget the token").click()
+        await expect(page.get_by_label("Token")).to_be_focused()
+        await page.reload()
+        await expect(page.get_by_label("Token")).to_be_visible()
+
+
+async def test_a_new_client_appears_without_a_reload_and_a_link_shows_the_same() -> None:
+    async with scene("#/sessions") as (broker, api, page):
+        await expect(page.get_by_text("Nothing found")).to_be_visible()
+        async with (
+            log_in(broker.address(), connect("dev-1")),
+            log_in(broker.address(), connect("dev-2"), source=OTHER),
+        ):
+            await expect(cell(page, "dev-1")).to_be_visible()
+            await expect(cell(page, "dev-2")).to_be_visible()
+            await page.get_by_label("Address or network").fill("198.51.100.0/24")
+            await page.keyboard.press("Enter")
+            await expect(cell(page, "dev-1")).to_have_count(0)
+            await expect(cell(page, "dev-2")).to_be_visible()
+            assert "ip=198.51.100.0%2F24" in page.url
+            async with opened(api.url, view="#" + page.url.partition("#")[2]) as other:
+                await expect(cell(other, "dev-2")).to_be_visible()
+                await expect(other.get_by_text("1–1 of 1")).to_be_visible()
+                await expect(other.get_by_label("Address or network")).to_have_value("198.51.100.0/24")
+
+
+async def test_blocking_an_address_shows_first_whom_it_would_end() -> None:
+    async with scene() as (broker, _, page), log_in(broker.address(), connect("dev-1")) as client:
+        await page.goto(page.url.partition("#")[0] + f"#/address?ip={CLIENT[0]}")
+        await page.get_by_role("button", name="Block this address").click()
+        dialog = page.get_by_role("dialog", name="Block")
+        await expect(dialog.get_by_text("1 session, 1 user")).to_be_visible()
+        await expect(dialog.get_by_text("dev-1")).to_be_visible()
+        assert await client.ask(PINGREQ) == PINGRESP, "looking changes nothing"
+        await dialog.get_by_role("button", name="Block all of 192.0.2.0/24").click()
+        await expect(dialog.get_by_role("textbox", name="Value")).to_have_value("192.0.2.0/24")
+        await dialog.get_by_role("textbox", name="Value").fill(CLIENT[0])
+        await dialog.get_by_label("Why").fill("noisy")
+        await dialog.locator("[name=until]").select_option("1 day")
+        await dialog.get_by_role("button", name="Block", exact=True).click()
+        await expect(page.get_by_role("button", name="Unblock")).to_be_visible()
+        assert await client.end() == b""
+        async with dial(broker.address(), connect("dev-1").encode()) as refused:
+            assert await refused.end() == b""
+        block = broker.service.blocked.get(f"IP_ADDRESS:{CLIENT[0]}")
+        assert block is not None
+        assert block.description == "noisy"
+        assert 86_000_000 < block.expiration_time - int(time.time() * 1000) <= 86_400_000
+        await page.get_by_role("button", name="Unblock").click()
+        await expect(page.get_by_role("button", name="Block this address")).to_be_visible()
+        async with log_in(broker.address(), connect("dev-1")) as again:
+            assert await again.ask(PINGREQ) == PINGRESP
+
+
+async def test_a_block_that_would_shut_out_the_proxy_cannot_be_made() -> None:
+    async with scene("#/blocked") as (_, _, page):
+        await page.get_by_role("button", name="Block …").click()
+        dialog = page.get_by_role("dialog", name="Block")
+        await dialog.get_by_role("textbox", name="Value").fill("127.0.0.1")
+        await expect(dialog.get_by_text("would block the trusted proxy 127.0.0.0/8")).to_be_visible()
+        await expect(dialog.get_by_role("button", name="Block", exact=True)).to_be_disabled()
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_have_count(0)
+
+
+async def test_several_clients_are_disconnected() -> None:
+    async with (
+        scene("#/sessions") as (broker, _, page),
+        log_in(broker.address(), connect("dev-1")) as one,
+        log_in(broker.address(), connect("dev-2")) as two,
+        log_in(broker.address(), connect("dev-3")) as three,
+    ):
+        for name in ("dev-1", "dev-2"):
+            await page.get_by_label(f"Select {name}").check()
+        await page.get_by_role("button", name="Disconnect").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
+        await expect(page.get_by_text("2 clients disconnected.")).to_be_visible()
+        assert (await one.end(), await two.end()) == (b"", b"")
+        assert await three.ask(PINGREQ) == PINGRESP
+        await expect(page.get_by_text("1–1 of 1")).to_be_visible()
+
+
+async def test_what_strangers_write_stays_text() -> None:
+    evil = "<img src=x onerror=\"document.title='owned'\">\u202egnp.exe\u0007"
+    async with (
+        scene("#/sessions") as (broker, _, page),
+        log_in(broker.address(), connect(evil.replace("\u0007", "") + "x" * 5000)),
+    ):
+        row = page.get_by_text("<img src=x onerror=")
+        await expect(row).to_be_visible()
+        text = await row.inner_text()
+        assert "\\u{202e}gnp.exe" in text
+        assert text.endswith("…")
+        assert len(text) < 200
+        assert await page.locator("main img").count() == 0
+        assert "owned" not in await page.title()
+
+
+async def test_a_token_that_may_only_read_gets_no_buttons() -> None:
+    async with (
+        scene("#/sessions", token=READ_TOKEN) as (broker, _, page),
+        log_in(broker.address(), connect("dev-1")),
+    ):
+        await expect(cell(page, "dev-1")).to_be_visible()
+        await expect(page.get_by_text("read only")).to_be_visible()
+        await expect(page.get_by_role("checkbox", name="Select")).to_have_count(0)
+        for view in ("blocked", f"address?ip={CLIENT[0]}"):
+            await page.goto(page.url.partition("#")[0] + f"#/{view}")
+            await expect(page.get_by_role("button", name=re.compile("Block"))).to_have_count(0)
+
+
+async def test_refusals_their_rows_and_their_remedy() -> None:
+    async with scene("#/refused") as (broker, _, page):
+        async with log_in(broker.address(), connect("guess", password=b"x"), source=OTHER) as client:
+            assert client.connack == connack(5)
+        async with dial(broker.address(), b"\x10\x0c\0\x04MQTT", header=b"") as client:
+            assert await client.end() == b""
+        await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value=OTHER[0]))
+        await expect(page.get_by_role("row").filter(has_text="guess").get_by_text("blocked")).to_be_visible()
+        await page.locator("[name=reason]").select_option("missing-header")
+        await expect(page.get_by_text("1–1 of 1")).to_be_visible()
+        await page.get_by_role("link", name="Listeners").click()
+        await expect(page.get_by_text("in HAProxy add")).to_be_visible()
+        await expect(page.get_by_text("10 0c 00 04 4d 51 54 54")).to_be_visible()
+
+
+async def test_rows_can_be_taken_home(tmp_path: Path) -> None:
+    async with (
+        scene("#/sessions") as (broker, _, page),
+        log_in(broker.address(), connect("=cmd|'/c calc'!A1")),
+    ):
+        await expect(page.get_by_text("1–1 of 1")).to_be_visible()
+        for kind in ("CSV", "JSON"):
+            async with page.expect_download() as downloading:
+                await page.get_by_role("button", name=kind).click()
+            await (await downloading.value).save_as(tmp_path / kind)
+        assert json.loads((tmp_path / "JSON").read_text())[0]["clientIpAdr"] == CLIENT[0]
+        assert "\r\n'=cmd|" in (tmp_path / "CSV").read_bytes().decode(), "no spreadsheet runs it"
+
+
+async def test_a_hundred_thousand_sessions() -> None:
+    async with scene("#/sessions") as (broker, _, page):
+        fill(broker.service, 100_000)
+        await expect(page.get_by_text("of 100,000")).to_be_visible()
+        await page.get_by_role("link", name="Next page").click()
+        await expect(page.get_by_text("51–100 of 100,000")).to_be_visible()
+        await page.get_by_label("Address or network").fill("10.0.3.0/24")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("of 256")).to_be_visible()
+        await page.get_by_role("button", name="Client").click()
+        await expect(cell(page, "dev-999")).to_be_visible()
+
+
+VIEWS = ["overview", "sessions", "refused", "blocked", "listeners", "nodes", f"address?ip={OTHER[0]}"]
+
+
+async def test_every_view_is_accessible_and_fits_a_telephone() -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.async_playwright", reason="axe-playwright-python is not installed"
+    )
+    async with scene() as (broker, _, page), log_in(broker.address(), connect("dev-1")):
+        async with log_in(broker.address(), connect("guess", password=b"x"), source=OTHER):
+            pass
+        await broker.service.blocked.add(
+            BlockedClient(type="IP_ADDRESS", value=OTHER[0], description="guesses")
+        )
+        looks: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 1280), ("light", 400)]
+        for scheme, width in looks:
+            await page.emulate_media(color_scheme=scheme)
+            await page.set_viewport_size({"width": width, "height": 800})
+            for view in VIEWS:
+                await page.goto(page.url.partition("#")[0] + f"#/{view}")
+                heading = view.partition("ip=")[2] or view.capitalize()
+                await expect(page.get_by_role("heading", level=1, name=re.compile(heading))).to_be_visible()
+                found = await axe.Axe().run(page)
+                serious = [
+                    one for one in found.response["violations"] if one["impact"] in ("serious", "critical")
+                ]
+                assert serious == [], (view, scheme, width)
+                wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, (view, width)
+
+
+async def test_the_keyboard_is_enough() -> None:
+    async with scene() as (_, _, page):
+        await page.keyboard.press("Tab")
+        for _ in range(12):
+            name = await page.evaluate("document.activeElement.textContent")
+            if name == "Sessions":
+                break
+            await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+        await expect(page.get_by_role("link", name="Sessions")).to_have_attribute("aria-current", "page")
