@@ -76,3 +76,8 @@ def reset(writer: asyncio.StreamWriter) -> None:
     """End a connection with a reset, whatever has been read of it."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+async def never(_: Any) -> bool:
+    """Decide about no login: a plugin of `auth`."""
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
