@@ -20,7 +20,7 @@ use crate::options::{ListenerOptions, Options};
 use crate::registry::{Decision, Ending};
 use crate::shared::Shared;
 use crate::stats::{ListenerStats, ServerStats, Stats};
-use crate::upstream::{keep_checked, keep_resolved, system};
+use crate::upstream::{Lookup, keep_checked, keep_resolved, system};
 use crate::worker::Workers;
 
 /// A front for MQTT brokers. Dropping it closes it.
@@ -43,6 +43,11 @@ impl Gateway {
     /// `InvalidInput` with an [`OptionError`] inside if the options cannot be meant, else what the system says when there
     /// is no thread, descriptor or memory.
     pub fn start(options: Options) -> io::Result<Self> {
+        Self::start_with(options, system())
+    }
+
+    /// As [`start`](Self::start), with another resolver than the system's.
+    fn start_with(options: Options, lookup: Lookup) -> io::Result<Self> {
         options.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let workers = Workers::start(options.workers)?;
         let shared = Arc::new(Shared::new(options)?);
@@ -51,7 +56,7 @@ impl Gateway {
             let tell = Arc::new(move |change| {
                 telling.events.offer(Event::Server(change));
             });
-            runtime.spawn(keep_resolved(Arc::clone(&shared.pool), system()));
+            runtime.spawn(keep_resolved(Arc::clone(&shared.pool), lookup));
             runtime.spawn(keep_checked(Arc::clone(&shared.pool), runtime.clone(), tell));
         }
         let process = std::process::id();
@@ -227,3 +232,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 const CLOSE_PAUSE: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,6 @@ pub(crate) mod link;
 mod pool;
 pub(crate) use pool::{Pool, listed};
 mod resolve;
-pub(crate) use resolve::{keep_resolved, system};
+pub(crate) use resolve::{Lookup, keep_resolved, system};
 mod target;
 pub(crate) use target::{Place, Target};
