@@ -1,4 +1,4 @@
-//! Events that wait to be taken, and the one file descriptor that wakes whoever takes them.
+//! The queue of events, and the one file descriptor that wakes the thread that takes them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,15 +10,16 @@ use tokio::sync::Notify;
 
 use crate::events::Event;
 
-/// The queue's two ends: the workers put in, any thread takes out.
+/// The queue. Workers put events in; any thread takes them out.
 ///
-/// The wake fd is readable exactly while there is something to take, and both change under one lock.
+/// The wake fd is readable exactly while there is something to take. Both change under one lock, from when somebody has
+/// asked for the fd: who waits in [`Queue::next`] saves two system calls an event.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
     /// Wakes the task that waits in [`Queue::next`].
     pushed: Notify,
-    /// From how many waiting events on the queue counts as full.
+    /// The queue is full when so many events wait.
     full: usize,
 }
 
@@ -28,6 +29,8 @@ struct State {
     /// Events that nobody was told, because the queue was full.
     dropped: u64,
     is_closed: bool,
+    /// Somebody has a duplicate of `wake`.
+    is_watched: bool,
     is_readable: bool,
     wake: OwnedFd,
 }
@@ -35,17 +38,28 @@ struct State {
 impl Queue {
     pub(crate) fn new(full: usize) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let state = State { events: VecDeque::new(), dropped: 0, is_closed: false, is_readable: false, wake };
+        let state = State {
+            events: VecDeque::new(),
+            dropped: 0,
+            is_closed: false,
+            is_watched: false,
+            is_readable: false,
+            wake,
+        };
         Ok(Self { state: Mutex::new(state), pushed: Notify::new(), full })
     }
 
     /// A duplicate of the wake fd: readable while there is something to take, and for ever once closed.
     pub(crate) fn wake_fd(&self) -> io::Result<OwnedFd> {
-        self.lock().wake.try_clone()
+        let mut state = self.lock();
+        let wake = state.wake.try_clone()?;
+        state.is_watched = true;
+        state.show();
+        Ok(wake)
     }
 
-    /// Tells what follows from something that was told before. It is never dropped: there are no more of these than logins
-    /// that were told.
+    /// Adds an event about a login that an earlier event has announced. It is never dropped. The number of these events is
+    /// bounded by the number of announced logins.
     pub(crate) fn push(&self, event: Event) {
         let mut state = self.lock();
         state.events.push_back(event);
@@ -54,7 +68,8 @@ impl Queue {
         self.pushed.notify_one();
     }
 
-    /// Tells of something new, which strangers may cause as often as they like. Returns false if the queue is full.
+    /// Adds an event about something new. Strangers can cause any number of these, so a full queue drops it and returns
+    /// false.
     pub(crate) fn offer(&self, event: Event) -> bool {
         let mut state = self.lock();
         if state.events.len() >= self.full {
@@ -66,7 +81,7 @@ impl Queue {
         true
     }
 
-    /// Takes all that is there.
+    /// Takes all waiting events.
     pub(crate) fn take(&self) -> Vec<Event> {
         let mut state = self.lock();
         let events = std::mem::take(&mut state.events);
@@ -97,13 +112,13 @@ impl Queue {
         }
     }
 
-    /// How many wait, and how many were dropped.
+    /// The number of waiting events, and of dropped ones.
     pub(crate) fn counts(&self) -> (usize, u64) {
         let state = self.lock();
         (state.events.len(), state.dropped)
     }
 
-    /// Wakes every waiter for good. What is there can still be taken.
+    /// Wakes every waiter for good. Waiting events can still be taken.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
@@ -112,17 +127,17 @@ impl Queue {
         self.pushed.notify_one();
     }
 
-    // A panic while the lock is held would be a bug here; the queue is still a queue.
+    // No code panics while it holds the lock. If some did, the queue would still be consistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Makes the wake fd readable, or not, as the rest says.
+    /// Makes the wake fd readable while events wait or the queue is closed, and unreadable otherwise.
     fn show(&mut self) {
         let should_be = !self.events.is_empty() || self.is_closed;
-        if should_be == self.is_readable {
+        if !self.is_watched || should_be == self.is_readable {
             return;
         }
         // Neither can fail: the counter goes from 0 to 1 and back, under the lock.
@@ -166,6 +181,13 @@ mod tests {
         assert_eq!(queue.take().len(), 2);
         assert!(!is_readable(&queue) && queue.take().is_empty());
         queue.close();
+        assert!(is_readable(&queue));
+    }
+
+    #[test]
+    fn who_asks_late_for_the_wake_fd_sees_what_has_waited() {
+        let queue = Queue::new(8).unwrap();
+        queue.push(event("1"));
         assert!(is_readable(&queue));
     }
 

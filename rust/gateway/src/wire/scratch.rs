@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 
-/// How much is read at once.
-pub(crate) const CHUNK: usize = 64 * 1024;
+/// How much is read at once. On loopback, where a segment carries 65,483 bytes, 64 KiB go out as one full segment and one of
+/// 53 bytes. That cost 0.41 ms of CPU a MB; 60 KiB at a time cost 0.31, 32 KiB 0.35, 16 KiB 0.46 (`benches/run gateway`).
+pub(crate) const CHUNK: usize = 60 * 1024;
 
 /// What is read, and what becomes of it.
 pub(crate) struct Scratch {
