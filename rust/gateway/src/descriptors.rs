@@ -1,11 +1,11 @@
-//! How many connections the descriptors of this process are enough for.
+//! The number of connections that the descriptors of this process allow.
 
 use rustix::process::{Resource, getrlimit};
 
-/// How many connections there may be: each takes a descriptor for the client and one for the server.
+/// The largest number of connections. Each takes one descriptor for the client and one for the server.
 ///
-/// Without this, strangers who say nothing take all of the usual 1,024: then no client reaches a server, and the servers
-/// cannot be checked.
+/// Without this limit, silent strangers could take all of the usual 1,024 descriptors. Then no client would reach a server,
+/// and no check of a server would work.
 pub(crate) fn most_connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     of_limit(limit)
@@ -15,7 +15,7 @@ fn of_limit(limit: Option<usize>) -> usize {
     limit.map_or(usize::MAX, |limit| (limit.saturating_sub(SPARE) / 2).max(1))
 }
 
-/// For the workers, the checks, and what else the process does.
+/// Descriptors for the workers, the checks, and the rest of the process.
 const SPARE: usize = 64;
 
 #[cfg(test)]

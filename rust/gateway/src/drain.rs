@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::registry::Ending;
 use crate::shared::Shared;
 
-/// Ends all sessions, spread evenly over this time. Those that begin meanwhile end with the last.
+/// Ends all sessions, spread evenly over this time. Sessions that begin meanwhile end with the last one.
 pub(crate) async fn drain(shared: Arc<Shared>, over: Duration) {
     let start = Instant::now();
     let handles = shared.table.all();

@@ -1,4 +1,4 @@
-//! One listener as its sessions see it: its options, who is not logged in yet, and what has gone over all of them.
+//! One listener as its sessions see it: its options, the number of clients without a login, and the traffic counters.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +13,7 @@ pub(crate) struct Listening {
     pub(crate) name: Arc<str>,
     options: RwLock<Arc<ListenerOptions>>,
     unauthenticated: AtomicUsize,
-    /// What each worker has counted; only its thread writes there.
+    /// The counters of each worker. Only the worker's own thread writes them.
     shards: Box<[Shard]>,
 }
 
@@ -35,12 +35,12 @@ impl Listening {
         *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
     }
 
-    /// How many are without their CONNACK.
+    /// How many connections have no CONNACK yet.
     pub(crate) fn unauthenticated(&self) -> usize {
         self.unauthenticated.load(Ordering::Relaxed)
     }
 
-    /// Counts one more that is without its CONNACK, or says how many there are already.
+    /// Counts one more connection without a CONNACK. If there are too many, the error says how many.
     pub(crate) fn begin(self: &Arc<Self>) -> Result<Guest, usize> {
         let most = match self.options().max_unauthenticated {
             0 => usize::MAX,
@@ -51,12 +51,12 @@ impl Listening {
         Ok(Guest { listening: Arc::clone(self) })
     }
 
-    /// What the sessions on this worker count.
+    /// The counters for the sessions on this worker.
     pub(crate) fn shard(&self, worker: usize) -> Option<&Shard> {
         self.shards.get(worker)
     }
 
-    /// What all workers have counted.
+    /// The sums over all workers.
     pub(crate) fn counts(&self) -> ListenerCounts {
         let mut counts = ListenerCounts::default();
         for shard in &self.shards {
@@ -66,7 +66,7 @@ impl Listening {
     }
 }
 
-/// A connection that is not logged in yet. Dropping it says that it is, or has gone.
+/// A connection that has not logged in yet. Drop this when it logs in or ends.
 #[derive(Debug)]
 pub(crate) struct Guest {
     listening: Arc<Listening>,
@@ -78,23 +78,23 @@ impl Drop for Guest {
     }
 }
 
-/// What has gone over the sessions of a listener, by type of packet.
+/// The traffic of a listener's sessions, by packet type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerCounts {
-    /// Packets of clients; the index is the number of the type.
+    /// Packets from clients, indexed by the number of their type.
     pub packets_in: [u64; 16],
-    /// Packets for clients; the index is the number of the type.
+    /// Packets to clients, indexed by the number of their type.
     pub packets_out: [u64; 16],
-    /// Bytes of clients.
+    /// Bytes from clients.
     pub bytes_in: u64,
-    /// Bytes for clients.
+    /// Bytes to clients.
     pub bytes_out: u64,
-    /// How often the rate of publishing has delayed a client.
+    /// How often the publish limit has delayed a client.
     pub publish_delays: u64,
 }
 
-/// The counts of one worker, on cache lines of their own.
+/// The counters of one worker. They share no cache line with another worker's.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Shard {
@@ -103,12 +103,12 @@ pub(crate) struct Shard {
     publish_delays: AtomicU64,
 }
 
-/// Where packets go.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// Of the client.
+    /// From the client.
     In,
-    /// For the client.
+    /// To the client.
     Out,
 }
 
@@ -168,7 +168,7 @@ impl Shard {
     }
 }
 
-/// Only one thread writes, so no other count is lost; `fetch_add` would cost a locked instruction.
+/// Only one thread writes, so a load and a store lose no count. `fetch_add` would cost a locked instruction.
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
 }

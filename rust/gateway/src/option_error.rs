@@ -1,11 +1,11 @@
-//! Why options cannot be meant.
+//! The error for an option that makes no sense.
 
 use std::fmt;
 
-/// An option that cannot be meant.
+/// An option that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionError {
-    /// Where it stands: `upstream.servers`.
+    /// The name of the option, such as `upstream.servers`.
     pub option: &'static str,
     /// What is wrong with it.
     pub problem: String,

@@ -1,4 +1,4 @@
-//! What a gateway is told to do, and whether that can be meant.
+//! The options of a gateway, and their checks.
 
 mod listener;
 pub use listener::ListenerOptions;
@@ -11,24 +11,24 @@ pub use upstream::{Balance, Check, CheckKind, HeaderOut, UpstreamOptions};
 
 use crate::option_error::OptionError;
 
-/// Everything about a gateway but its listeners.
+/// All options of a gateway, except those of its listeners.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// How many threads serve the connections; 0 means one for each core. It cannot change later.
+    /// The number of threads that serve connections; 0 means one for each core. It cannot change later.
     pub workers: usize,
-    /// What holds for the clients.
+    /// Deadlines, sizes and rates of the clients.
     pub mqtt: MqttOptions,
     /// The servers behind the gateway.
     pub upstream: UpstreamOptions,
 }
 
 impl Options {
-    /// Whether the options make sense. Whatever takes options checks them so.
+    /// Checks the options. [`Gateway::start`](crate::Gateway::start) and [`update`](crate::Gateway::update) call it too.
     ///
     /// # Errors
     ///
-    /// [`OptionError`] names the first option that does not.
+    /// [`OptionError`] names the first option that makes no sense.
     pub fn check(&self) -> Result<(), OptionError> {
         self.mqtt.check()?;
         self.upstream.check()

@@ -21,9 +21,9 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     /// When the gateway started, by either clock.
     pub(crate) started: (Instant, SystemTime),
-    /// How many connections the process has descriptors for.
+    /// The process has descriptors for so many connections.
     pub(crate) most_connections: usize,
-    /// No connection is taken any more.
+    /// The gateway is closing, and takes no more connections.
     pub(crate) is_closing: AtomicBool,
     options: RwLock<Arc<Options>>,
     last_token: AtomicU64,
@@ -58,6 +58,6 @@ impl Shared {
     }
 }
 
-/// So many waiting events make the queue full. A full queue takes nothing new, only what follows on earlier events. A
-/// taker that is away for a second under 16,000 logins a second misses none.
+/// The queue is full when so many events wait. A full queue takes no new logins, only events about earlier ones. A taker
+/// that is busy for a second misses none of 16,000 logins a second.
 const FULL: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! What the rest of the gateway holds of a session: it can be told something, and its traffic can be read.
+//! The handle of a session: the rest of the gateway uses it to send the session a message, or to read its traffic.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use crate::cause::Cause;
 use crate::events::{Admission, Token, Traffic};
 use crate::listening::Direction;
 
-/// A session as others see it.
+/// The handle of a session.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) token: Token,
@@ -18,7 +18,7 @@ pub(crate) struct Handle {
     has_mail: AtomicBool,
 }
 
-/// What the session has been told and has not read yet.
+/// Messages that the session has not read yet.
 #[derive(Debug, Default)]
 struct Mail {
     decision: Option<Box<Decision>>,
@@ -60,14 +60,14 @@ impl Handle {
         });
     }
 
-    /// Lets the session's task be woken by what it is told.
+    /// Sets the task that a message wakes.
     pub(crate) fn register(&self, waker: &Waker) {
         self.mail().waker = Some(waker.clone());
     }
 
-    /// Why the session shall end, if somebody has said so since.
+    /// Takes the order to end the session, if there is one.
     pub(crate) fn take_ending(&self) -> Option<Ending> {
-        // Cheap: a relay asks with every packet.
+        // The relay asks for every packet, so this is cheap.
         if !self.has_mail.load(Ordering::Acquire) {
             return None;
         }
@@ -76,7 +76,7 @@ impl Handle {
         mail.end.take().map(|ending| *ending)
     }
 
-    /// The answer to the login, once it is there.
+    /// Takes the answer to the login, if it has come.
     pub(crate) fn take_decision(&self) -> Option<Decision> {
         self.mail().decision.take().map(|decision| *decision)
     }
@@ -134,7 +134,7 @@ impl Meter {
     }
 }
 
-/// Cheaper than `fetch_add`, which is for many writers.
+/// Only one thread writes, so this is enough. `fetch_add` costs more.
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Who is logging in or has a session, and what others may say to it.
+//! The registry of logins and sessions, and the messages that others may send them.
 
 mod handle;
 pub(crate) use handle::{Decision, Ending, Handle};

@@ -1,4 +1,4 @@
-//! Who is logging in or has a session: by token, and who logged in last under a client id.
+//! All logins and sessions, found by their token; and the newest token of each client id.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -44,7 +44,7 @@ impl Table {
         self.shards.iter().map(|shard| lock(&shard.handles).len()).sum()
     }
 
-    /// All of now.
+    /// All handles, as they are at this moment.
     pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
         self.shards
             .iter()
@@ -52,19 +52,19 @@ impl Table {
             .collect()
     }
 
-    /// `token` goes upstream under this client id, the last to do so.
+    /// Notes that the login with this token goes upstream under this client id. It is the newest one now.
     pub(crate) fn enter(&self, client_id: &str, token: Token) -> Entry {
         let hash = self.hasher.hash_one(client_id);
         self.ids(hash).insert(hash, token);
         Entry { hash, token }
     }
 
-    /// Whether another has gone upstream under the same client id since.
+    /// Whether another login has gone upstream under the same client id since.
     pub(crate) fn is_replaced(&self, entry: Entry) -> bool {
         self.ids(entry.hash).get(&entry.hash) != Some(&entry.token)
     }
 
-    /// The session is over.
+    /// Gives up the client id, unless a newer login has it.
     pub(crate) fn leave(&self, entry: Entry) {
         let mut ids = self.ids(entry.hash);
         if ids.get(&entry.hash) == Some(&entry.token) {
@@ -86,7 +86,7 @@ impl Table {
     }
 }
 
-/// A session's place among those of its client id.
+/// A session's claim on its client id.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     hash: u64,
@@ -97,7 +97,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// So many that the workers seldom wait for each other.
+/// With 16 shards the workers seldom wait for each other.
 const SHARDS: u64 = 16;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! One timer for all deadlines of a session. It is set earlier when a deadline begins, and later only when it fires:
-//! packets are more frequent than timeouts.
+//! One timer for all deadlines of a session. A new deadline can make it fire earlier. It is set to a later time only when it
+//! has fired, because packets are more frequent than timeouts.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,16 +10,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A timer that may fire too early, and never too late.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// Boxed: a timer must not move, and a session without deadlines has none.
+    /// Boxed, because a timer must not move and a session without deadlines has none.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// When it fires; `None`: not at all.
+    /// When the timer fires; `None` means never.
     fires: Option<Instant>,
-    /// It has been set, and nobody is registered yet to be woken by it.
+    /// The timer has been set, and no task is registered with it yet.
     is_new: bool,
 }
 
 impl Clock {
-    /// There is something to do at `when`, at the latest.
+    /// Makes the timer fire at `when` or earlier.
     pub(crate) fn at_most(&mut self, when: Instant) {
         if self.fires.is_some_and(|fires| fires <= when) {
             return;
@@ -32,14 +32,14 @@ impl Clock {
         }
     }
 
-    /// Ready when it has fired. Set again what is still to come.
+    /// Ready when the timer has fired. The caller must then set the remaining deadlines again.
     pub(crate) fn poll_fired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (Some(sleep), Some(_)) = (&mut self.sleep, self.fires) else { return Poll::Pending };
         if !self.is_new && !sleep.is_elapsed() {
             return Poll::Pending;
         }
         self.is_new = false;
-        // Out of budget, it would not register us, and not be asked again.
+        // Within tokio's budget, a task that has used it up would not be registered, and never be woken.
         let fired = Pin::new(&mut unconstrained(sleep.as_mut())).poll(cx);
         if fired.is_ready() {
             self.fires = None;

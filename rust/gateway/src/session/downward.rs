@@ -1,4 +1,4 @@
-//! From the server to the client, and the client's farewell.
+//! From the server to the client, up to the farewell.
 
 use std::task::{Context, Poll};
 
@@ -10,29 +10,29 @@ use crate::cause::Cause;
 use crate::listening::{Direction, PacketCounts};
 use crate::wire::{CHUNK, Got, Scratch, WireError};
 
-/// The state of the direction.
+/// The state of this direction.
 pub(super) struct Down {
     framing: Framing,
-    /// What the server has sent behind its CONNACK.
+    /// Bytes that the server has sent behind its CONNACK.
     behind: Vec<u8>,
-    /// The server has closed, or is not heard any more.
+    /// The server has closed, or the relay listens to it no more.
     is_over: bool,
-    /// A part of a packet has gone on whose rest does not, so nothing can come behind it.
+    /// The client has got a part of a packet and will not get the rest. So nothing can follow it.
     is_torn: bool,
-    /// The client does not take what waits for it.
+    /// Set while the client does not take the bytes that wait for it.
     stuck: Option<Stuck>,
     /// The client sends no more, and since then neither side has moved the session on.
     pub(super) quiet_since: Option<Instant>,
-    /// Boxed: most sessions end without.
+    /// Boxed, because most sessions end without it.
     pub(super) words: Option<Box<LastWords>>,
 }
 
-/// What is known of the end.
+/// What the server or its connection has said at the end.
 #[derive(Debug, Default)]
 pub(super) struct LastWords {
-    /// What a connection has broken with.
+    /// The error that has broken a connection.
     pub(super) trouble: String,
-    /// What the server has said in its DISCONNECT.
+    /// The code of the server's DISCONNECT.
     pub(super) server_code: Option<u8>,
     pub(super) reason_string: Option<String>,
 }
@@ -40,7 +40,7 @@ pub(super) struct LastWords {
 #[derive(Clone, Copy, Debug)]
 struct Stuck {
     since: Instant,
-    /// How many bytes waited then, in the kernel too.
+    /// The number of bytes that waited then, with those in the kernel.
     waiting: usize,
 }
 
@@ -66,7 +66,7 @@ impl Down {
 }
 
 impl Relay {
-    /// Takes from the server what is there, for as long as the client takes it.
+    /// Reads from the server and sends to the client, for as long as the client takes it.
     pub(super) fn pump_down(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) {
         while !self.is_client_lost {
             match self.client.poll_flush(cx) {
@@ -100,7 +100,7 @@ impl Relay {
         }
     }
 
-    /// Passes on what may go on; while a farewell is due, no more than the rest of a packet.
+    /// Passes valid bytes on. While a farewell is due, only the rest of the current packet goes on.
     fn pass_down(&mut self, cx: &mut Context<'_>, bytes: &[u8], encoded: &mut Vec<u8>) {
         let mut counts = PacketCounts::default();
         let was_whole = self.down.framing.at_boundary();
@@ -119,7 +119,7 @@ impl Relay {
         }
         if let Some(fault) = scanned.fault {
             self.down.is_over = true;
-            // A part of the wrong packet may have gone on in an earlier piece.
+            // An earlier piece may have carried a part of the invalid packet to the client.
             self.down.is_torn = !was_whole && counts.sum() == 0;
             let cause = match fault.reason {
                 Reason::PacketTooLarge => fault.reason.into(),
@@ -129,21 +129,21 @@ impl Relay {
         }
     }
 
-    /// Says to the client that nothing more comes, behind the last packet.
+    /// Tells the client, behind the last packet, that nothing more comes.
     fn say_farewell(&mut self, cx: &mut Context<'_>, reason: Option<Reason>, encoded: &mut Vec<u8>) {
         let packet = reason.and_then(|reason| Disconnect::end(reason, self.version));
         if let Some(packet) = packet.filter(|_| !self.down.is_torn) {
             let mut counts = PacketCounts::default();
             counts.count(PacketType::Disconnect);
             self.count(Direction::Out, packet.raw().len(), &counts);
-            // If it cannot be sent, the next flush says so.
+            // The next flush reports an error.
             let _ = self.client.send(cx, packet.raw(), encoded);
         }
         let _ = self.client.say_goodbye(cx);
         self.farewell = Some(Farewell::Said);
     }
 
-    /// The server sends no more.
+    /// The server sends no more: the client gets the remaining bytes and the farewell.
     fn server_is_gone(&mut self, error: Option<WireError>) {
         self.down.is_over = true;
         self.down.is_torn = !self.down.framing.at_boundary();
@@ -152,11 +152,11 @@ impl Relay {
         }
         self.up.stop();
         self.farewell.get_or_insert(Farewell::Due(None));
-        // For the client, which may not have taken all.
+        // Until then the client may take what is left.
         self.set_deadline(self.options.mqtt.send_timeout);
     }
 
-    /// The client does not take what it is sent. What it has sent itself is still to be read: a DISCONNECT, perhaps.
+    /// Stops sending to a client that takes no more. Its own bytes are still read, because a DISCONNECT may be among them.
     fn client_takes_no_more(&mut self, error: &WireError) {
         self.is_client_lost = true;
         self.down.words().trouble = error.to_string();
@@ -165,7 +165,7 @@ impl Relay {
 
     fn read_disconnect(&mut self, whole: &[u8], size: u32) {
         let start = usize::try_from(size).ok().and_then(|size| whole.len().checked_sub(size));
-        // It may have begun in an earlier piece; then its code is not known.
+        // If the packet began in an earlier piece, its code is not known.
         let packet = start.and_then(|start| whole.get(start..)).unwrap_or_default();
         if let Ok(packet) = Disconnect::decode(packet, self.version, Sender::Server) {
             let words = self.down.words();
@@ -182,7 +182,8 @@ impl Relay {
         }
     }
 
-    /// A client that has left bytes waiting for `send_timeout`: is it slow, or does it read too little?
+    /// Decides about a client that has left bytes waiting for `send_timeout`: it is ended if it has taken nothing, or if too
+    /// many bytes wait.
     pub(super) fn look_at_stuck_client(&mut self, now: Instant) {
         let Some(stuck) = self.down.stuck else { return };
         let waiting = self.waiting();
@@ -203,13 +204,13 @@ impl Relay {
     }
 }
 
-/// What has been found in a piece of the stream.
+/// The result of scanning a piece of the stream.
 struct Scanned {
-    /// How many bytes go on.
+    /// The number of bytes that go on.
     passes: usize,
-    /// The size of the last packet that has ended there.
+    /// The size of the last packet that ends in the piece.
     last: u32,
-    /// What is wrong behind the bytes that go on.
+    /// The fault behind the bytes that go on.
     fault: Option<Fault>,
 }
 
@@ -225,7 +226,7 @@ impl Down {
         Scanned { passes, last, fault: fault.err() }
     }
 
-    /// As [`scan`](Self::scan), of no more than the packet that has begun.
+    /// Like [`scan`](Self::scan), but stops at the end of the current packet.
     fn scan_rest(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
         let mut passes = 0;
         let mut last = 0;

@@ -1,5 +1,5 @@
-//! The step upstream: a server is chosen, gets the CONNECT, and answers. Until the client is sent something, another may be
-//! asked in its place.
+//! The step upstream: the gateway chooses a server, sends it the CONNECT, and reads the answer. It can ask another server
+//! until it has sent something to the client.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::wire::{Wire, WireError};
 /// A client that a server has let in.
 pub(super) struct Entered {
     pub(super) server: Wire,
-    /// What the server has sent behind its CONNACK.
+    /// Bytes that the server has sent behind its CONNACK.
     pub(super) behind: Vec<u8>,
     /// The CONNACK for the client.
     pub(super) connack: Connack,
     pub(super) client_id: String,
-    /// In seconds; 0 is none.
+    /// In seconds; 0 means none.
     pub(super) keep_alive: u16,
     pub(super) place: Place,
     pub(super) id_place: IdPlace,
@@ -38,7 +38,7 @@ pub(super) struct Entered {
 
 /// Why one server has not answered.
 enum Failed {
-    /// Another may be asked.
+    /// The gateway may ask another server.
     Next(WireError),
     Over(Box<TurnedAway>),
 }
@@ -157,8 +157,8 @@ impl Visitor {
         }
     }
 
-    /// One step of an authentication: the server's AUTH to the client, the client's to the server, and what the server
-    /// answers. From here on no other server can be asked.
+    /// Carries out one step of an authentication: the server's AUTH goes to the client, the client's to the server, and the
+    /// server answers. From then on no other server can be asked.
     async fn carry_auth(
         &mut self,
         place: &Place,
@@ -227,7 +227,7 @@ impl Visitor {
     }
 }
 
-/// A packet of the server before the session.
+/// A packet that the server sends before the session begins.
 enum Letter {
     Connack(Vec<u8>),
     Auth(Vec<u8>),
@@ -236,7 +236,7 @@ enum Letter {
 /// Why there is none.
 enum Unread {
     Gone(WireError),
-    /// It is none that belongs here.
+    /// The packet does not belong here.
     Wrong(String),
 }
 
@@ -286,7 +286,7 @@ fn changed(received: &Connect, admission: &Admission) -> Result<Connect, EncodeE
     received.change().client_id(client_id).username(username).password(password).encode()
 }
 
-/// The CONNACK that goes to the client. It learns the size of packets that we take, and the id that was chosen for it.
+/// The CONNACK for the client. It says how large packets may be, and which id was chosen for the client.
 fn for_client(connack: &Connack, assigned: Option<&str>, max_packet_size: u32) -> Connack {
     let size = connack.maximum_packet_size().unwrap_or(u32::MAX).min(max_packet_size);
     let mut properties = vec![Property { id: Property::MAXIMUM_PACKET_SIZE, value: Value::Four(size) }];
@@ -321,7 +321,7 @@ fn unavailable(asked: Option<&Arc<Target>>, detail: String) -> Box<TurnedAway> {
     })
 }
 
-/// The server has broken the rules. The client learns that it is no fault of its own.
+/// The server has broken the rules of MQTT. The answer tells the client that the fault is not its own.
 fn broker_error(place: &Place, detail: &str) -> Box<TurnedAway> {
     let detail = format!("{}: {detail}", place.target().address);
     Box::new(TurnedAway {

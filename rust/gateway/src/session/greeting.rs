@@ -1,4 +1,4 @@
-//! The steps until the CONNECT is there: the channel's handshake, and the first packet.
+//! The first steps: the handshake of the channel, and the CONNECT.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::listening::Direction;
 use crate::wire::WireError;
 
 impl Visitor {
-    /// Lets the channel shake hands; each of its layers has a deadline of its own.
+    /// Carries out the handshake of the channel. Each layer has its own deadline.
     pub(super) async fn open_channel(&mut self) -> Result<(), Box<TurnedAway>> {
         if self.client.stage() == Stage::Open {
             return Ok(());
         }
         let opened = self.shake_hands().await;
-        // Nobody else holds it yet.
+        // No other reference to the arrival exists yet.
         if let (Some(channel), Some(arrival)) = (self.client.channel(), Arc::get_mut(&mut self.arrival)) {
             arrival.facts = channel.facts();
         }
@@ -57,7 +57,7 @@ impl Visitor {
         }
     }
 
-    /// The peer has closed before the end of the handshake.
+    /// Says why the handshake failed when the peer has closed before its end.
     fn cut_off(&mut self) -> Box<TurnedAway> {
         let stage = self.client.stage();
         match self.client.channel() {
@@ -97,7 +97,7 @@ impl Visitor {
             Err(refusal) => {
                 let is_header =
                     matches!(refusal.detail, Detail::NotConnect(start) if start.is_proxy_header());
-                // Behind a header it is the client's own, and malformed.
+                // Behind a header that was read, this one comes from the client and is no CONNECT.
                 let cause = match self.arrival.header {
                     None if is_header => Cause::UnexpectedHeader,
                     _ => refusal.reason.into(),

@@ -1,4 +1,4 @@
-//! The step in which others decide: the login is told, and its answer awaited.
+//! The step in which the owner decides: the gateway sends the login as an event and waits for the answer.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::registry::Decision;
 use crate::wire::WireError;
 
 impl Visitor {
-    /// Tells of the login, and waits for the decision.
+    /// Sends the login as an event, and waits for the decision.
     pub(super) async fn ask(&mut self, connect: &Arc<Connect>) -> Result<Admission, Box<TurnedAway>> {
         let registration = Registration::new(&self.shared, &self.arrival, connect);
         let login = Login {
@@ -47,7 +47,7 @@ impl Visitor {
         }
     }
 
-    /// Sees whether the visitor has gone, or somebody wants it ended; and keeps what it sends meanwhile.
+    /// Checks whether the visitor has gone or must end, and keeps the bytes that it sends meanwhile.
     pub(super) fn poll_visitor(&mut self, cx: &mut Context<'_>) -> Result<(), Box<TurnedAway>> {
         if let Some(registration) = &self.registration {
             registration.handle.register(cx.waker());
@@ -61,7 +61,7 @@ impl Visitor {
             match self.client.poll_receive_into(cx, &mut self.received, room) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(true)) => {}
-                // Through a channel nothing more can be said to it.
+                // A half-closed channel can carry no answer.
                 Poll::Ready(Ok(false)) if self.client.channel().is_some() => return Err(gone()),
                 Poll::Ready(Ok(false)) => self.is_half_closed = true,
                 Poll::Ready(Err(WireError::Io(_))) => return Err(gone()),
@@ -71,7 +71,7 @@ impl Visitor {
         Ok(())
     }
 
-    /// What `work` comes to, unless the visitor goes or is ended before.
+    /// Waits for `work`, unless the visitor goes or must end before.
     pub(super) async fn unless_gone<T>(
         &mut self,
         work: impl Future<Output = T>,

@@ -28,12 +28,12 @@ impl Pace {
         (!rates.is_empty()).then(|| Self { buckets: rates.iter().map(bucket).collect() })
     }
 
-    /// How long until the next PUBLISH may go on; zero means now.
+    /// The time until the next PUBLISH may go on; zero means now.
     pub(crate) fn delay(&mut self, now: Instant) -> Duration {
         self.buckets.iter_mut().map(|bucket| bucket.delay(now)).max().unwrap_or_default()
     }
 
-    /// A PUBLISH goes on, be it too early.
+    /// Takes the tokens for a PUBLISH that goes on, even if it is too early.
     pub(crate) fn spend(&mut self, now: Instant) {
         for bucket in &mut self.buckets {
             bucket.fill(now);
@@ -51,7 +51,7 @@ impl Bucket {
 
     fn delay(&mut self, now: Instant) -> Duration {
         self.fill(now);
-        // What was computed from a delay may be short of a token by a rounding error.
+        // After a computed delay, a rounding error may leave slightly less than one token.
         let missing = 1.0 - self.tokens - 1e-9;
         if missing <= 0.0 {
             return Duration::ZERO;

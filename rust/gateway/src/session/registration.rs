@@ -1,4 +1,4 @@
-//! A login or a session among all others, from the event that tells of it to the one that tells of its end.
+//! The registration of a login or session: it lasts from the first event about it to the last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::listening::Direction;
 use crate::registry::{Ending, Entry, Handle};
 use crate::shared::Shared;
 
-/// A login, and then its session. If it is dropped without a last event, because the workers have been stopped, it tells one.
+/// A registered login, and later its session. Its drop sends the last event if nobody else has, as when the workers stop.
 pub(crate) struct Registration {
     pub(crate) shared: Arc<Shared>,
     pub(crate) handle: Arc<Handle>,
@@ -27,7 +27,7 @@ enum Stage {
 }
 
 impl Registration {
-    /// A login that is about to be told.
+    /// Registers a login. The caller sends its event next.
     pub(crate) fn new(shared: &Arc<Shared>, arrival: &Arc<Arrival>, connect: &Arc<Connect>) -> Self {
         let handle = Arc::new(Handle::new(shared.next_token()));
         handle.meter.seen(shared.started.0.elapsed());
@@ -41,17 +41,17 @@ impl Registration {
         self.handle.token
     }
 
-    /// A server has let the client in.
+    /// Makes the login a session, because a server has let the client in.
     pub(crate) fn welcome(&mut self) {
         self.stage = Stage::Session { since: Instant::now() };
     }
 
-    /// The login was refused, which another tells.
+    /// Ends the registration of a refused login. The caller sends the event.
     pub(crate) fn forget(mut self) {
         self.stage = Stage::Told;
     }
 
-    /// The session is over.
+    /// Ends the registration of a session, and sends its last event.
     pub(crate) fn end(mut self, ending: Ending, server_code: Option<u8>, reason_string: Option<String>) {
         if let Stage::Session { since } = std::mem::replace(&mut self.stage, Stage::Told) {
             self.leave();
@@ -99,7 +99,7 @@ impl Drop for Registration {
     }
 }
 
-/// A session's place among those of its client id. Dropping it gives it back.
+/// The session's claim on its client id. Dropping it gives the claim up.
 pub(crate) struct IdPlace {
     shared: Arc<Shared>,
     entry: Entry,
@@ -110,7 +110,7 @@ impl IdPlace {
         Self { shared: Arc::clone(shared), entry: shared.table.enter(client_id, token) }
     }
 
-    /// Whether another has gone upstream under the same client id since.
+    /// Whether another session has gone upstream under the same client id since.
     pub(crate) fn is_replaced(&self) -> bool {
         self.shared.table.is_replaced(self.entry)
     }

@@ -1,14 +1,15 @@
 //! The relay: both directions of one session in one task, until it is over.
 //!
-//! Bytes go on as they come. Nothing is kept but what the other side does not take, and then nothing more is read. The
-//! buffers are those of the thread, so an idle session holds none.
+//! The relay forwards bytes as they come. It keeps only what the other side does not take, and then it reads no more. It
+//! uses the buffers of the thread, so an idle session holds none.
 //!
-//! The end has one reason, the first. It comes in one of three ways:
+//! A session ends for one reason: the first that occurs. It ends in one of three ways:
 //!
-//! - The client says goodbye or closes: the server gets the rest and then the end, and is heard until it closes too.
-//! - The server closes: the client gets the rest.
-//! - We end it: nothing of the client goes on; the packet that is on its way to the client does, and behind it the
-//!   DISCONNECT.
+//! - The client sends a DISCONNECT or closes. The server gets the remaining bytes and then the end of the stream. The relay
+//!   listens to it until it closes too.
+//! - The server closes. The client gets the remaining bytes.
+//! - The gateway ends the session. Nothing more of the client goes to the server. The client gets the rest of the packet
+//!   that is on its way, and then the DISCONNECT.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,7 +28,7 @@ use crate::options::Options;
 use crate::registry::{Ending, Handle};
 use crate::wire::{Wire, WireError, with_scratch};
 
-/// A session that both sides have agreed on.
+/// A session that the server has accepted.
 pub(crate) struct Relay {
     pub(super) handle: Arc<Handle>,
     pub(super) listening: Arc<Listening>,
@@ -38,34 +39,34 @@ pub(crate) struct Relay {
     pub(super) up: Up,
     pub(super) down: Down,
     pub(super) version: Version,
-    /// `None`: the client may be silent for ever.
+    /// `None` means that the client may be silent for ever.
     pub(super) keep_alive: Option<Duration>,
     pub(super) clock: Clock,
     /// When the gateway started.
     pub(super) start: Instant,
     pub(super) last_seen: Instant,
-    /// Why it ends.
+    /// Why the session ends; `None` while it goes on.
     end: Option<Ending>,
-    /// We end it. Behind the packet that is on its way, the client gets this.
+    /// Set once the gateway ends the session: the client gets this behind the packet that is on its way.
     pub(super) farewell: Option<Farewell>,
-    /// When it is over, whatever is left.
+    /// At this time the session is over, whatever is left to send.
     deadline: Option<Instant>,
-    /// The client can be sent nothing more, or there is nothing to say to it.
+    /// Nothing more can be sent to the client.
     pub(super) is_client_lost: bool,
-    /// Its task is known to the handle.
+    /// The handle knows the task.
     is_registered: bool,
 }
 
-/// What comes behind the last packet for the client.
+/// The farewell behind the last packet for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
-    /// The DISCONNECT for this reason, if it has one, is to be sent.
+    /// The DISCONNECT for this reason must be sent, if the reason has one.
     Due(Option<Reason>),
-    /// It has been sent, as far as the client takes it.
+    /// The relay has sent it, as far as the client takes it.
     Said,
 }
 
-/// What a relay begins with.
+/// The parts of a new relay.
 pub(crate) struct Beginning {
     pub(crate) handle: Arc<Handle>,
     pub(crate) listening: Arc<Listening>,
@@ -73,9 +74,9 @@ pub(crate) struct Beginning {
     pub(crate) options: Arc<Options>,
     pub(crate) client: Wire,
     pub(crate) server: Wire,
-    /// What the client has sent behind its CONNECT.
+    /// Bytes that the client has sent behind its CONNECT.
     pub(crate) early: Vec<u8>,
-    /// What the server has sent behind its CONNACK.
+    /// Bytes that the server has sent behind its CONNACK.
     pub(crate) behind: Vec<u8>,
     pub(crate) version: Version,
     /// In seconds; 0 is none.
@@ -87,12 +88,12 @@ pub(crate) struct Beginning {
 /// A session that is over.
 pub(crate) struct Over {
     pub(crate) ending: Ending,
-    /// The server has closed it, and nobody knows yet why.
+    /// The server has closed the session, and the reason is not known yet.
     pub(crate) is_closed_by_server: bool,
-    /// What the server has said in its DISCONNECT.
+    /// The code of the server's DISCONNECT.
     pub(crate) server_code: Option<u8>,
     pub(crate) reason_string: Option<String>,
-    /// The client, where it may still have something to read.
+    /// The client's connection, if the client may still have something to read.
     pub(crate) client: Option<Wire>,
 }
 
@@ -144,7 +145,7 @@ impl Relay {
         loop {
             with_scratch(|scratch| {
                 self.pump_up(cx, scratch);
-                // What it ends with may be for the client, so this comes second.
+                // This comes second, because `pump_up` may end the session and leave a farewell for the client.
                 self.pump_down(cx, scratch);
             });
             if self.is_over() {
@@ -167,13 +168,13 @@ impl Relay {
         self.farewell = Some(Farewell::Due(cause.reason()));
         self.set_deadline(GRACE);
         if cause == Cause::SlowConsumer {
-            // It does not read, and the kernel would keep its bytes for minutes.
+            // The client does not read, and the kernel would keep its bytes for minutes.
             self.client.socket().forget_unsent();
             self.is_client_lost = true;
         }
     }
 
-    /// Notes why the session ends; the first reason counts.
+    /// Notes why the session ends. Later reasons are ignored.
     pub(super) fn note(&mut self, cause: Cause, detail: impl Into<String>) {
         self.end.get_or_insert_with(|| Ending { cause, detail: detail.into() });
     }
@@ -200,7 +201,7 @@ impl Relay {
         self.note(Cause::ConnectionLost, error.to_string());
         self.up.stop_behind();
         self.is_client_lost = true;
-        // For the server, which may not have taken all that the client has sent.
+        // Until then the server may take what the client has sent.
         self.set_deadline(GRACE);
     }
 
@@ -251,7 +252,7 @@ impl Relay {
         let ending = end.unwrap_or_else(|| {
             let cause = match (is_client_lost, trouble.is_empty()) {
                 (true, _) => Cause::ConnectionLost,
-                // Nobody else has ended it.
+                // Neither the client nor the gateway has ended it.
                 (false, true) => Cause::UpstreamClosed,
                 (false, false) => Cause::UpstreamLost,
             };
@@ -266,7 +267,7 @@ impl Relay {
         }
     }
 
-    /// The clock has fired: ends what is due, and sets the clock for what is not.
+    /// Ends the session if a deadline has passed, and sets the clock for the next one.
     fn look_at_deadlines(&mut self) {
         let now = Instant::now();
         let mut next = self.deadline;
@@ -315,10 +316,10 @@ impl Relay {
     }
 }
 
-/// How long the rest may take to go out, of a session that we end or whose client is lost.
+/// How long the remaining bytes may take to go out when the gateway ends a session or the client is lost.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// How long both sides may take to close after the client's DISCONNECT.
+/// How long the two sides may take to close after the client's DISCONNECT.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From the client to the server: what the client may send goes on, what it must not ends the session.
+//! From the client to the server. Valid packets go on; an invalid one ends the session.
 
 use std::task::{Context, Poll};
 
@@ -11,31 +11,31 @@ use crate::cause::Cause;
 use crate::listening::{Direction, PacketCounts};
 use crate::wire::{CHUNK, Got, Scratch, WireError};
 
-/// The state of the direction.
+/// The state of this direction.
 pub(super) struct Up {
     framing: Framing,
-    /// Whether packets are checked when they are whole, before they go on.
+    /// Whether each packet must be whole and checked before it goes on.
     is_strict: bool,
     pace: Option<Box<Pace>>,
-    /// What has been read and waits to go on.
+    /// Bytes that have been read and wait to go on.
     held: Vec<u8>,
-    /// It waits for the rest of its packet, which must be whole before it goes on.
+    /// `held` is part of a packet that must be whole before it goes on.
     holds_partial: bool,
     state: State,
-    /// When the packet has begun that is not whole yet.
+    /// When the incomplete packet began.
     pub(super) partial_since: Option<Instant>,
-    /// Until when a PUBLISH waits, because the client publishes too fast.
+    /// A PUBLISH waits until then, because the client publishes too fast.
     pub(super) paused_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// Nothing more is read. Behind what is on its way, the server gets the end.
+    /// The relay reads no more. The server gets the remaining bytes and then the end.
     Closing,
-    /// As far as it takes it, the server has got the goodbye of its channel.
+    /// The server's channel has said goodbye, as far as the server takes it.
     Closed,
-    /// The server has got the end, or shall not.
+    /// The server has got the end of the stream, or will not get it.
     Over,
 }
 
@@ -53,7 +53,7 @@ impl Up {
         }
     }
 
-    /// Nothing more goes on.
+    /// Stops the direction at once.
     pub(super) fn stop(&mut self) {
         self.state = State::Over;
         self.held = Vec::new();
@@ -61,7 +61,7 @@ impl Up {
         self.paused_until = None;
     }
 
-    /// Nothing more is read; what has been read goes on, and then the end.
+    /// Reads no more. The bytes that have been read go on, and then the end.
     pub(super) fn stop_behind(&mut self) {
         if self.state == State::Open {
             self.state = State::Closing;
@@ -73,25 +73,25 @@ impl Up {
         self.state == State::Over
     }
 
-    /// Whether something that has been read waits to go on, for whatever but more bytes.
+    /// Whether bytes wait to go on for another reason than missing bytes.
     pub(super) fn is_held(&self) -> bool {
         !self.held.is_empty() && !self.holds_partial
     }
 
-    /// What has come of a packet that must be whole before it goes on.
+    /// Takes the part of a packet that must be whole before it goes on.
     fn take_partial(&mut self) -> Vec<u8> {
         if std::mem::take(&mut self.holds_partial) { std::mem::take(&mut self.held) } else { Vec::new() }
     }
 }
 
 impl Relay {
-    /// Takes from the client what is there, for as long as the server takes it.
+    /// Reads from the client and sends to the server, for as long as the server takes it.
     pub(super) fn pump_up(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) {
         while !self.up.is_over() {
             match self.server.poll_flush(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
-                // What the server has sent before is still to be read, and says more than this error.
+                // The server may have sent a packet before. It says more than this error, so it is read first.
                 Poll::Ready(Err(_)) => return self.server_takes_no_more(),
             }
             if self.up.is_held() {
@@ -105,7 +105,7 @@ impl Relay {
             match self.up.state {
                 State::Open => {}
                 State::Closing => {
-                    // What the server does not take is sent before the end.
+                    // The end follows when the server has taken this.
                     let _ = self.server.say_goodbye(cx);
                     self.up.state = State::Closed;
                     continue;
@@ -133,7 +133,7 @@ impl Relay {
         }
     }
 
-    /// Passes on what may go on, holds what must wait, and ends the session for what must not come.
+    /// Passes valid bytes on, holds those that must wait, and ends the session for an invalid packet.
     fn pass_up(&mut self, cx: &mut Context<'_>, bytes: &[u8], encoded: &mut Vec<u8>) {
         // Appended in place: a large packet that comes in small pieces is copied once.
         let mut joined = self.up.take_partial();
@@ -177,7 +177,7 @@ impl Relay {
         }
     }
 
-    /// As [`Up::scan`], but it stops in front of a PUBLISH that has to wait.
+    /// Like [`Up::scan`], but stops in front of a PUBLISH that has to wait.
     fn scan_paced(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
         let mut passes = 0;
         let mut whole = 0;
@@ -197,7 +197,7 @@ impl Relay {
         Scanned { passes, waits: false, fault: None }
     }
 
-    /// As [`scan_paced`](Self::scan_paced), of whole packets, which it checks to their last byte.
+    /// Like [`scan_paced`](Self::scan_paced), but takes whole packets only, and checks them to their last byte.
     fn scan_strict(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
         let strict = Strict::new(self.version, self.options.mqtt.max_packet_size);
         let mut passes = 0;
@@ -217,8 +217,8 @@ impl Relay {
         Scanned { passes, waits: false, fault: None }
     }
 
-    /// Whether a PUBLISH may go on now, and then counts it. A pause lasts half the keep-alive at most: longer, and the
-    /// server would take the client for dead.
+    /// Whether a PUBLISH may go on now. If so, it is counted. A pause lasts half the keep-alive at most, because after a
+    /// longer one the server would take the client for dead.
     fn may_publish(&mut self) -> bool {
         let now = Instant::now();
         let Some(pace) = &mut self.up.pace else { return true };
@@ -239,8 +239,8 @@ impl Relay {
         false
     }
 
-    /// Holds what has been read behind a PUBLISH that waits. A PINGREQ does not wait with it: the client would take the
-    /// server for dead.
+    /// Holds the bytes behind a PUBLISH that waits. A PINGREQ goes on all the same, because the client would take the server
+    /// for dead.
     fn hold(&mut self, cx: &mut Context<'_>, bytes: &[u8], encoded: &mut Vec<u8>) {
         let mut counts = PacketCounts::default();
         let mut framing = self.up.framing.clone();
@@ -253,7 +253,7 @@ impl Relay {
             }
             let piece = next_piece(&framing, rest);
             if framing.scan(piece, |_| ()).is_err() {
-                // It is found again when its turn comes.
+                // The fault is found again when these bytes go on.
                 break;
             }
             self.up.held.extend_from_slice(piece);
@@ -267,20 +267,20 @@ impl Relay {
         }
     }
 
-    /// The server does not take what the client sends. What it has sent itself is still to be read.
+    /// Stops sending to a server that takes no more. Its own bytes are still read.
     fn server_takes_no_more(&mut self) {
         self.up.stop();
         self.set_deadline(super::relay::GRACE);
     }
 }
 
-/// What has been found in a piece of the stream.
+/// The result of scanning a piece of the stream.
 struct Scanned {
-    /// How many bytes go on.
+    /// The number of bytes that go on.
     passes: usize,
     /// Behind them is a PUBLISH that has to wait.
     waits: bool,
-    /// What is wrong behind the bytes that go on.
+    /// The fault behind the bytes that go on.
     fault: Option<Fault>,
 }
 
@@ -293,7 +293,7 @@ impl Up {
     }
 }
 
-/// The next bytes that cannot reach beyond the end of a packet.
+/// The next bytes that surely belong to one packet.
 fn next_piece<'a>(framing: &Framing, rest: &'a [u8]) -> &'a [u8] {
     let needed = usize::try_from(framing.needed()).unwrap_or(usize::MAX).max(1);
     rest.get(..needed).unwrap_or(rest)
@@ -303,7 +303,7 @@ fn is_publish(packet: &[u8]) -> bool {
     packet.first().and_then(|first| PacketType::of(*first)) == Some(PacketType::Publish)
 }
 
-/// How much is read at once of a client whose PUBLISH packets may have to wait.
+/// The size of a read from a client whose PUBLISH packets may have to wait.
 const PACED_CHUNK: usize = 16 * 1024;
 
 const PINGREQ: &[u8] = b"\xc0\0";

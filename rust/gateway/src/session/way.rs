@@ -1,4 +1,4 @@
-//! The way of one connection: its steps, one a line, and what follows from how they end.
+//! The way of one connection through its steps, and what follows when a step fails.
 
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
@@ -31,14 +31,14 @@ pub(crate) struct Arrived {
     pub(crate) arrival: Arrival,
     pub(crate) guest: Guest,
     pub(crate) listening: Arc<Listening>,
-    /// Held to the end.
+    /// Held until the connection ends.
     pub(crate) permit: Permit,
     pub(crate) seat: Seat,
 }
 
 /// Serves a connection to its end, on the worker that runs this.
 ///
-/// A task never gives memory back, so what only its beginning and its end need is boxed.
+/// A task never gives memory back. So the parts that only the beginning and the end need are boxed.
 pub(crate) fn serve(arrived: Arrived, shared: Arc<Shared>) -> impl Future<Output = ()> {
     let Arrived { fd, is_tcp, arrival, guest, listening, permit, seat } = arrived;
     let worker = seat.worker;
@@ -52,7 +52,7 @@ pub(crate) fn serve(arrived: Arrived, shared: Arc<Shared>) -> impl Future<Output
                 None
             }
         };
-        // Only now: who does not read its answer counts until it has gone.
+        // Not earlier: a client that does not read its answer counts until it has gone.
         drop(guest);
         session
     });
@@ -73,7 +73,7 @@ pub(super) struct Visitor {
     pub(super) worker: usize,
     pub(super) client: Wire,
     pub(super) arrival: Arc<Arrival>,
-    /// What has been read and not been used yet.
+    /// Bytes that have been read and not used yet.
     pub(super) received: Vec<u8>,
     /// The client sends no more. It may still read.
     pub(super) is_half_closed: bool,
@@ -90,7 +90,7 @@ impl Visitor {
         shared: Arc<Shared>,
     ) -> Self {
         let options = shared.options();
-        // Without these the connection works too.
+        // The connection works without these options too.
         let _ = socket.tune(options.mqtt.keepalive);
         let channel =
             listening.options().channel.as_ref().map(|factory| factory.open(Remote::Client(&arrival)));
@@ -132,7 +132,7 @@ impl Visitor {
             session_present: connack.session_present(),
             reason_string: connack.reason_string().map(str::to_owned),
         }));
-        // What it does not take now, or why not, the relay sees.
+        // The relay sends what the client does not take now, and sees any error.
         let _ = self.client.send_now(connack.raw()).await;
         let relay = Box::new(Relay::new(Beginning {
             handle: Arc::clone(&registration.handle),
@@ -161,7 +161,7 @@ impl Visitor {
             Answer::OfCause => cause.reason(),
         };
         let connack = reason.and_then(|reason| Connack::refuse(reason, version.unwrap_or(Version::Mqtt311)));
-        // Through a channel that is not open, none goes.
+        // A channel that is not open carries no packet.
         let is_open = self.client.stage() == Stage::Open;
         let packet = match (&answer, &connack) {
             _ if !is_open => None,
@@ -199,7 +199,7 @@ impl Visitor {
         }
     }
 
-    /// The token of the login; 0, which nobody has, before it is told.
+    /// The token of the login. Before the login is registered this is 0, which no login has.
     pub(super) fn token(&self) -> Token {
         self.registration.as_ref().map_or(Token::new(0), Registration::token)
     }
@@ -231,24 +231,24 @@ pub(super) struct TurnedAway {
     /// The code of its CONNACK.
     pub(super) server_code: Option<u8>,
     pub(super) reason_string: Option<String>,
-    /// What could be read of a CONNECT that is not valid.
+    /// The client id of an invalid CONNECT, if it could be read.
     pub(super) client_id: String,
     pub(super) version: Option<Version>,
     pub(super) is_bridge_probe: bool,
 }
 
-/// What the client is told.
+/// The answer to the client.
 pub(super) enum Answer {
-    /// What the table of reasons says for the cause.
+    /// The answer that the table of reasons has for the cause.
     OfCause,
-    /// What the table says for this one.
+    /// The answer that the table has for this reason.
     Of(Reason),
     /// This packet.
     Packet(Box<[u8]>),
 }
 
 impl TurnedAway {
-    /// Boxed, for it is large, and mostly there is none.
+    /// Boxed, because it is large and rare.
     pub(super) fn new(cause: impl Into<Cause>, detail: impl Into<String>) -> Box<Self> {
         Box::new(Self {
             cause: cause.into(),
@@ -270,7 +270,7 @@ impl From<Ending> for Box<TurnedAway> {
     }
 }
 
-/// A session, with all that it holds until its end.
+/// A session, and everything that it holds until its end.
 struct Session {
     relay: Box<Relay>,
     registration: Registration,
@@ -279,7 +279,7 @@ struct Session {
 }
 
 impl Session {
-    /// Tells of the end of a session that is over, and lets the client read what it was sent last.
+    /// Sends the event about the end, and lets the client read the last bytes.
     async fn end(self) {
         let Self { relay, registration, place, id_place } = self;
         let over = relay.into_over();
@@ -301,7 +301,8 @@ impl Session {
     }
 }
 
-/// Why a server has closed a session: for another of the same client id, or because it has gone, or of its own accord.
+/// Finds out why a server has closed a session: another session has taken the client id over, the server has gone, or the
+/// server wanted to.
 async fn why_closed(
     cause: Cause,
     server_code: Option<u8>,
@@ -315,7 +316,7 @@ async fn why_closed(
     if cause == Cause::UpstreamLost {
         return cause;
     }
-    // A process that was killed closes its connections like one that wants to.
+    // The connections of a killed process close like any others, so ask whether the server is still there.
     let limit = registration.shared.pool.options().connect_timeout;
     match timeout(limit, place.target().is_there()).await {
         Ok(true) => Cause::UpstreamClosed,

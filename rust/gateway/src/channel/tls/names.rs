@@ -11,9 +11,9 @@ use webpki::EndEntityCert;
 /// The certificates of a listener.
 #[derive(Debug)]
 pub(super) struct Certificates {
-    /// For every name that no other one is for.
+    /// Serves every name that none of `named` covers.
     pub(super) default: Option<Arc<CertifiedKey>>,
-    /// Each for the names that it holds.
+    /// Each serves the names that it contains.
     pub(super) named: Vec<Arc<CertifiedKey>>,
 }
 
@@ -23,7 +23,8 @@ impl Certificates {
         self.default.is_some() || name.is_none_or(|name| self.named.iter().any(|key| is_for(key, name)))
     }
 
-    /// Of those for the name, the first whose key the client can check.
+    /// Chooses among the certificates for this name. The first whose signatures the client can check wins; if it can check
+    /// none, the first.
     pub(super) fn choose(
         &self,
         name: Option<&str>,
@@ -45,7 +46,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// The host names in a certificate.
+/// The host names that a certificate contains.
 pub(super) fn names_of(key: &CertifiedKey) -> Vec<String> {
     let certificate = key.cert.first().and_then(|certificate| EndEntityCert::try_from(certificate).ok());
     certificate
@@ -53,7 +54,7 @@ pub(super) fn names_of(key: &CertifiedKey) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// Parses the certificate each time, which takes about a microsecond of a handshake's 250.
+/// Whether the certificate covers this name. It is parsed each time, which takes about 1 of a handshake's 250 us.
 fn is_for(key: &CertifiedKey, name: &str) -> bool {
     let certificate = key.cert.first().and_then(|certificate| EndEntityCert::try_from(certificate).ok());
     match (certificate, DnsName::try_from(name)) {

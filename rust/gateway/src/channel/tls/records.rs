@@ -1,6 +1,6 @@
 //! The records of TLS, in and out of rustls.
 //!
-//! It is rustls' way without buffers of its own, which would keep 4 KiB and more of each idle session.
+//! This uses the unbuffered connections of rustls. The buffered ones keep 4 KiB or more for each idle session.
 
 use std::mem;
 
@@ -44,13 +44,13 @@ impl Side for UnbufferedClientConnection {
     }
 }
 
-/// A connection, and what has come of it that is not whole.
+/// A TLS connection, and the incomplete input that waits for its rest.
 pub(super) struct Records<S> {
     side: S,
-    /// The beginning of a record, or of a message of the handshake that goes over several. At most 64 KiB, which rustls
-    /// sees to. Empty, it holds no memory.
+    /// The beginning of an incomplete record, or of a handshake message that spans several records. rustls lets it grow to
+    /// 64 KiB at most. It holds no memory while it is empty.
     rest: Vec<u8>,
-    /// Nothing goes through it any more.
+    /// The connection has ended. It takes and gives nothing more.
     is_over: bool,
 }
 
@@ -63,7 +63,7 @@ impl<S: Side> Records<S> {
         self.side.state()
     }
 
-    /// Takes all of `received`. After an error, `answer` has the alert.
+    /// Takes all of `received`. After an error, `answer` contains the alert.
     pub(super) fn decode(
         &mut self,
         received: &mut [u8],
@@ -223,7 +223,7 @@ impl TooSmall for EncryptError {
     }
 }
 
-/// The most plain text in a record.
+/// The largest plain text of one record.
 const MAX_FRAGMENT: usize = 16 * 1024;
 /// Header, explicit nonce, content type and tag of a record.
 const MAX_OVERHEAD: usize = 5 + 8 + 1 + 16;
