@@ -14,7 +14,10 @@ from proxyproto_rs import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("uvicorn", "broker", "demo", "decode", "explain", "completion")
+VERBS = (
+    *("uvicorn", "broker", "demo", "decode", "explain", "completion"),
+    *("sessions", "refused", "blocks", "top", "listeners"),
+)
 
 _FAILED = 1
 

@@ -1,0 +1,108 @@
+"""`proxyproto-rs blocks`: whom a broker keeps out, and changing that."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from . import operating
+from .colours import printable
+from .operating import Api, connect, duration, moment, reported
+
+HELP = "list the blocks of a broker, add or remove one"
+EXAMPLES = """\
+proxyproto-rs blocks --config broker.yaml
+proxyproto-rs blocks add 203.0.113.0/24 --dry-run
+proxyproto-rs blocks add 203.0.113.7 --for 1h --why 'guesses passwords'
+proxyproto-rs blocks add --type client dev-7
+proxyproto-rs blocks add --type regex 'bot-.*' --of client
+proxyproto-rs blocks remove 203.0.113.7
+"""
+EXTRA = "mqtt"
+
+_TYPES = {"ip": "IP_ADDRESS", "client": "CLIENT_ID", "user": "USERNAME", "regex": "REGEX"}
+_TARGETS = {"client": "BY_CLIENT_ID", "user": "BY_USERNAME", "ip": "BY_IP_ADDRESS"}
+_COLUMNS: list[operating.Column] = [
+    ("type", lambda row: row["type"]),
+    ("value", lambda row: row["value"]),
+    ("of", lambda row: row["regexMatchTarget"]),
+    ("status", lambda row: row["status"].lower()),
+    ("until", lambda row: moment(row["expirationTime"]) or "for ever"),
+    ("hits", lambda row: row["hits"]),
+    ("by", lambda row: row["createdBy"]),
+    ("why", lambda row: row["description"]),
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options to its parser."""
+    operating.add_arguments(parser)
+    operating.add_limit(parser)
+    parser.add_argument("--value", metavar="TEXT", help="a part of what is blocked")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    add = actions.add_parser("add", help="block an address, a network, a client id, a user or a pattern")
+    remove = actions.add_parser("remove", help="remove a block")
+    for action in (add, remove):
+        action.add_argument("what", metavar="VALUE", help="what to block, or what is blocked")
+        action.add_argument("--type", choices=_TYPES, default="ip", help="what VALUE is; default %(default)s")
+        operating.add_to_action(action)
+        action.add_argument("--of", choices=_TARGETS, help="what a pattern must match")
+    add.add_argument(
+        "--for", dest="seconds", type=duration, metavar="TIME", help="10m, 24h, 3d; default: for ever"
+    )
+    add.add_argument("--why", metavar="TEXT", help="a note for whoever sees the block")
+    add.add_argument("--dry-run", action="store_true", help="only say whom it would end")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the verb; return 0 if there are such blocks, or if it is done."""
+    with reported("blocks"):
+        api = connect(arguments)
+        if arguments.action == "add":
+            return _add(api, arguments)
+        if arguments.action == "remove":
+            api.ask("DELETE", "/api/blockedClient", **_named(arguments))
+            print(f"{printable(arguments.what)} is no longer blocked")
+            return operating.FOUND
+        return operating.show(
+            arguments,
+            lambda: api.ask("GET", "/api/blockedClient/v2", pageSize=arguments.limit, value=arguments.value),
+            _COLUMNS,
+            lambda page: page["data"],
+        )
+
+
+def _add(api: Api, arguments: argparse.Namespace) -> int:
+    if arguments.dry_run:
+        seen = api.ask("GET", "/api/blockedClient/preview", **_named(arguments))
+        print(json.dumps(seen, indent=1) if arguments.json else _preview(seen))
+        return operating.TROUBLE if seen["refusedBecause"] else operating.FOUND
+    body = {**_named(arguments), "description": arguments.why}
+    if arguments.seconds is not None:
+        body["expirationTime"] = int((time.time() + arguments.seconds) * 1000)
+    made = api.ask(
+        "POST", "/api/blockedClient", {name: value for name, value in body.items() if value is not None}
+    )
+    until = moment(made["expirationTime"])
+    said = f"{printable(made['value'])} is blocked {'for ever' if until is None else f'until {until}'}"
+    print(json.dumps(made, indent=1) if arguments.json else said)
+    return operating.FOUND
+
+
+def _named(arguments: argparse.Namespace) -> dict[str, Any]:
+    target = None if arguments.of is None else _TARGETS[arguments.of]
+    return {"type": _TYPES[arguments.type], "value": arguments.what, "regexMatchTarget": target}
+
+
+def _preview(seen: dict[str, Any]) -> str:
+    if seen["refusedBecause"]:
+        return f"not allowed: {printable(seen['refusedBecause'])}"
+    counted = f"{_plural(seen['sessions'], 'session')}, {_plural(seen['users'], 'user')}"
+    names = ", ".join(printable(name) for name in seen["examples"])
+    return f"{counted} would end" + (f": {names}" if names else "")
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")

@@ -1,0 +1,201 @@
+"""The verbs that ask a running broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from interop.certificates import make
+from mqtt.http.asking import READ_TOKEN, TOKEN, serving
+from mqtt.peers import OTHER, connect, dial, log_in
+from proxyproto_rs.cli import main, operating
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(capsys)
+
+
+class Said:
+    """Runs verbs beside the broker's event loop."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.errors = ""
+
+    async def by(self, *words: str, status: int = 0) -> str:
+        """Run a verb; return what it prints."""
+
+        def run() -> int:
+            try:
+                return main(words)
+            except SystemExit as ended:
+                return int(ended.code or 0)
+
+        assert await asyncio.to_thread(run) == status
+        printed = self._capsys.readouterr()
+        self.errors = printed.err
+        return printed.out
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROXYPROTO_RS_URL", raising=False)
+    monkeypatch.delenv("PROXYPROTO_RS_TOKEN", raising=False)
+
+
+def name(monkeypatch: pytest.MonkeyPatch, url: str, token: str = TOKEN) -> None:
+    monkeypatch.setenv("PROXYPROTO_RS_URL", url)
+    monkeypatch.setenv("PROXYPROTO_RS_TOKEN", token)
+
+
+async def test_sessions(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        serving() as (broker, api),
+        log_in(broker.address(), connect("dev-1")) as one,
+        log_in(broker.address(), connect("dev-2\u202e"), source=("2001:db8::7", 4711)),
+    ):
+        name(monkeypatch, api.url)
+        table = await said.by("sessions", "--sort", "clientId", "--ascending")
+        lines = table.splitlines()
+        assert lines[0].split()[:3] == ["client", "id", "address"]
+        assert lines[1].split()[:3] == ["dev-1", "192.0.2.10:50123", "user"]
+        assert lines[2].split()[:2] == ["dev-2\\u202e", "[2001:db8::7]:4711"]
+        only = json.loads(
+            await said.by("sessions", "--ip", "2001:db8::/32", "--state", "connected", "--json")
+        )
+        assert [row["clientIpAdr"] for row in only["data"]] == ["2001:db8::7"]
+        assert await said.by("sessions", "--user", "nobody", status=1) == "(none)\n"
+        assert json.loads(await said.by("sessions", "show", "dev-1"))["subscriptions"] == []
+        assert await said.by("sessions", "disconnect", "dev-1") == "disconnected\n"
+        assert await one.end() == b""
+        await said.by("sessions", "disconnect", "dev-1", status=1)
+        assert said.errors == "proxyproto-rs sessions: client 'dev-1' is not connected\n"
+        await said.by("sessions", "--limit", "5000", status=2)
+        assert "pageSize must be between 1 and 1000" in said.errors
+
+
+async def test_refused_and_listeners(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (broker, api):
+        name(monkeypatch, api.url, READ_TOKEN)
+        assert await said.by("listeners", "--refusals", status=1) == "(none)\n"
+        async with log_in(broker.address(), connect("guess", password=b"x"), source=OTHER):
+            pass
+        async with dial(broker.address(), b"\x10\x0c\0\x04MQTT", header=b"") as client:
+            assert await client.end() == b""
+        await broker.rows(2)
+        assert "bad-credentials" in await said.by("refused", "--ip", "198.51.100.0/24", "--since", "1h")
+        assert await said.by("refused", "--reason", "timeout", status=1) == "(none)\n"
+        row = (await said.by("listeners")).splitlines()[1].split()
+        assert row[:4] == ["tcp", "tcp", f"127.0.0.1:{broker.address()[1]}", "required"]
+        why = await said.by("listeners", "--refusals")
+        assert "missing-header" in why
+        assert "send-proxy-v2" in why
+
+
+async def test_blocks(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("dev-1")) as client:
+        name(monkeypatch, api.url)
+        assert await said.by("blocks", status=1) == "(none)\n"
+        preview = await said.by("blocks", "add", "192.0.2.0/24", "--dry-run")
+        assert preview == "1 session, 1 user would end: dev-1\n"
+        assert broker.service.sessions.connected == 1
+        refused = await said.by("blocks", "add", "127.0.0.1", "--dry-run", status=2)
+        assert refused.startswith("not allowed: ")
+        await said.by("blocks", "add", "127.0.0.1", status=2)
+        assert "would block the trusted proxy" in said.errors
+        done = await said.by("blocks", "add", "192.0.2.0/24", "--for", "1h", "--why", "noisy")
+        assert done.startswith("192.0.2.0/24 is blocked until ")
+        assert await client.end() == b""
+        pattern = ("bot-.*", "--type", "regex", "--of", "client")
+        assert await said.by("blocks", "add", *pattern) == "bot-.* is blocked for ever\n"
+        table = await said.by("blocks")
+        assert "noisy" in table
+        assert "BY_CLIENT_ID" in table
+        await said.by("blocks", "remove", *pattern)
+        assert await said.by("blocks", "remove", "192.0.2.0/24") == "192.0.2.0/24 is no longer blocked\n"
+        await said.by("blocks", "remove", "192.0.2.0/24", status=1)
+        name(monkeypatch, api.url, READ_TOKEN)
+        await said.by("blocks", "add", "192.0.2.1", status=2)
+        assert said.errors == "proxyproto-rs blocks: this token may only read\n"
+
+
+async def test_top(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("dev-1")):
+        name(monkeypatch, api.url)
+        assert (await said.by("top")).splitlines()[1].split() == ["192.0.2.10", "1"]
+        assert (await said.by("top", "--networks", "--by", "sessions")).splitlines()[1].split() == [
+            "192.0.2.0/24",
+            "1",
+        ]
+        assert await said.by("top", "--by", "refused", status=1) == "(none)\n"
+
+
+async def test_the_broker_is_found_by_its_configuration(said: Said, tmp_path: Path) -> None:
+    server = str(make(tmp_path).server)
+    for tls in (None, {"certfile": server, "keyfile": server}):
+        store = f"sqlite:{tmp_path}/broker.db"
+        http = {"bind": "127.0.0.1:0", "token": None, "read_token": None, "tls": tls}
+        async with serving(http, store=store) as (_, api):
+            port = int(api.url.rstrip("/").rpartition(":")[2])
+            file = tmp_path / "broker.yaml"
+            section = {"bind": f"127.0.0.1:{port}", "tls": tls}
+            tree = {"listeners": {"tcp": {}}, "store": store, "http": section}
+            file.write_text(yaml.safe_dump(tree))
+            assert "every peer" not in await said.by("listeners", "--config", str(file))
+            assert (
+                await said.by("blocks", "add", "192.0.2.1", "--config", str(file))
+                == "192.0.2.1 is blocked for ever\n"
+            )
+
+
+WRONG = [
+    ({}, (), "which broker? Give --config FILE, or set PROXYPROTO_RS_URL and PROXYPROTO_RS_TOKEN"),
+    ({"PROXYPROTO_RS_URL": "ftp://x", "PROXYPROTO_RS_TOKEN": "t"}, (), "must begin with http:// or https://"),
+    (
+        {"PROXYPROTO_RS_URL": "http://127.0.0.1:1", "PROXYPROTO_RS_TOKEN": "t"},
+        (),
+        "http://127.0.0.1:1 cannot be asked: ",
+    ),
+    ({}, ("--config", "/none/such.yaml"), "/none/such.yaml: cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("variables", "options", "text"), WRONG, ids=[text for *_, text in WRONG])
+async def test_what_is_wrong_is_one_line(
+    variables: dict[str, str],
+    options: tuple[str, ...],
+    text: str,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    assert await said.by("sessions", *options, status=2) == ""
+    assert text in said.errors
+    assert said.errors.count("\n") == 1
+
+
+async def test_a_configuration_without_an_api_says_so(said: Said, tmp_path: Path) -> None:
+    file = tmp_path / "broker.yaml"
+    file.write_text("listeners: {tcp: {}}\n")
+    await said.by("top", "--config", str(file), status=2)
+    assert "has no section http" in said.errors
+
+
+def test_a_table_fits_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    columns: list[operating.Column] = [("one", lambda row: row["a"]), ("two", lambda row: row["b"])]
+    text = operating.table(columns, [{"a": "x" * 100, "b": "y" * 10}])
+    assert [len(line) for line in text.splitlines()] == [3 + 27 + 3, 40]
+    assert "…" in text
