@@ -62,6 +62,9 @@ mod refusal;
 pub use refusal::Refusal;
 mod refusals;
 pub use refusals::TakenRefusals;
+mod runtime_descriptors;
+#[doc(hidden)]
+pub use runtime_descriptors::{InheritedDescriptors, RuntimeDescriptors};
 mod setting;
 pub use setting::{Setting, Wording};
 mod socket;

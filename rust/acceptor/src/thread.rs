@@ -1,6 +1,5 @@
 //! The one background thread, its runtime, and the process it belongs to.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::process;
@@ -13,6 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::fork::{self, NobodyAtWork};
+use crate::runtime_descriptors::{descriptors_of_kind, watched_by};
 use crate::sys::{self, BlockedSignals};
 
 /// The thread that serves every listener of this process. It runs as long as somebody holds this.
@@ -102,24 +102,6 @@ impl Thread {
             }
         }
     }
-}
-
-/// The open descriptors that the kernel describes by `kind`.
-fn descriptors_of_kind(kind: &str) -> Vec<RawFd> {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    entries
-        .filter_map(Result::ok)
-        .filter(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == kind))
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-/// The numbers of the descriptors that an epoll set watches.
-fn watched_by(epoll: RawFd) -> Vec<RawFd> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{epoll}")).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next()?.parse().ok())
-        .collect()
 }
 
 /// While this exists, the background thread rests and no other thread works with our locks. See [`pause`].

@@ -187,11 +187,11 @@ impl Gateway {
     /// Ends all sessions at once, waits a moment for what is on its way to them, and ends the workers. Returns when every
     /// connection is closed. Does nothing the second time.
     pub fn close(&self) {
-        let mut workers = lock(&self.workers);
+        // In a forked child the lock may be held for ever, by a thread that is not here.
         if self.process != std::process::id() {
-            workers.forget();
             return;
         }
+        let mut workers = lock(&self.workers);
         self.shared.is_closing.store(true, Ordering::Release);
         for handle in self.shared.table.all() {
             handle.end(Ending { cause: Reason::ServerShutdown.into(), detail: String::new() });
@@ -220,6 +220,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            self.workers.get_mut().unwrap_or_else(PoisonError::into_inner).forget();
+        }
         self.close();
     }
 }

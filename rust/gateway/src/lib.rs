@@ -24,6 +24,8 @@ pub use events::{
 };
 mod facts;
 pub use facts::{Facts, TlsFacts};
+mod fork;
+pub use fork::{Paused, pause};
 mod gateway;
 pub use gateway::Gateway;
 mod intake;

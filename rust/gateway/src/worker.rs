@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use proxyproto_acceptor::BlockedSignals;
+use proxyproto_acceptor::{BlockedSignals, RuntimeDescriptors};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+
+use crate::fork;
 
 /// The threads of a gateway. Dropping them ends them, and closes what they serve.
 #[derive(Debug)]
@@ -23,11 +25,13 @@ pub(crate) struct Workers {
 pub(crate) struct Seats {
     workers: Box<[Worker]>,
     turn: AtomicUsize,
+    process: u32,
 }
 
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
+    descriptors: RuntimeDescriptors,
     connections: Arc<AtomicUsize>,
 }
 
@@ -52,7 +56,11 @@ impl Workers {
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            workers.push(Worker { runtime: runtime.handle().clone(), connections: Arc::default() });
+            workers.push(Worker {
+                runtime: runtime.handle().clone(),
+                descriptors: RuntimeDescriptors::of(runtime.handle())?,
+                connections: Arc::default(),
+            });
             let mut ended = ended.clone();
             let name = format!("proxyproto-gw-{index}");
             started.threads.push(thread::Builder::new().name(name).spawn(move || {
@@ -61,6 +69,7 @@ impl Workers {
             })?);
         }
         started.seats = Seats::new(workers);
+        fork::remember(&started.seats);
         Ok(started)
     }
 
@@ -91,7 +100,17 @@ impl Drop for Workers {
 
 impl Seats {
     fn new(workers: Vec<Worker>) -> Arc<Self> {
-        Arc::new(Self { workers: workers.into(), turn: AtomicUsize::new(0) })
+        Arc::new(Self { workers: workers.into(), turn: AtomicUsize::new(0), process: std::process::id() })
+    }
+
+    /// Whether the threads are here, and not in the parent of a forked child.
+    pub(crate) fn are_of_this_process(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// The runtime of each worker, and what it has open.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Handle, &RuntimeDescriptors)> {
+        self.workers.iter().map(|worker| (&worker.runtime, &worker.descriptors))
     }
 
     pub(crate) fn count(&self) -> usize {

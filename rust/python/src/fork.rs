@@ -2,32 +2,45 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use proxyproto_acceptor::{self as acceptor, Paused};
+use proxyproto_acceptor as acceptor;
+use proxyproto_gateway as gateway;
 use pyo3::prelude::*;
+
+/// What rests while the program forks.
+struct Paused {
+    workers: gateway::Paused,
+    listeners: acceptor::Paused,
+}
 
 static PAUSED: Mutex<Option<Paused>> = Mutex::new(None);
 
-/// Pause the background thread, and wait for threads that work without the interpreter. So the child inherits no lock
+/// Pause the background threads, and wait for threads that work without the interpreter. So the child inherits no lock
 /// that another thread holds.
 #[pyfunction]
 pub(crate) fn _before_fork(py: Python<'_>) {
     // Two threads may fork at once. The second waits here until the first has resumed the background thread. The first
     // needs the interpreter for that, so it is released here.
-    let paused = py.detach(acceptor::pause);
+    // The workers come first: one may have to wait for work with a listener, and rest only then.
+    let paused = py.detach(|| {
+        let workers = gateway::pause();
+        Paused { workers, listeners: acceptor::pause() }
+    });
     *PAUSED.lock().unwrap_or_else(PoisonError::into_inner) = Some(paused);
 }
 
-/// Resume the background thread.
+/// Resume the background threads.
 #[pyfunction]
 pub(crate) fn _after_fork_in_parent() {
     drop(take());
 }
 
-/// Close what the parent's listeners have open, and forget the background thread, which does not exist in the child.
+/// Close what the parent's listeners and gateways have open, and forget the background threads, which do not exist in the
+/// child.
 #[pyfunction]
 pub(crate) fn _after_fork_in_child() {
     if let Some(paused) = take() {
-        paused.let_go_in_child();
+        paused.workers.let_go_in_child();
+        paused.listeners.let_go_in_child();
     }
 }
 

@@ -20,8 +20,8 @@ use crate::options::Keyword;
 /// A front for MQTT brokers: it reads each CONNECT, asks who may come in, logs in upstream, and relays. All methods are
 /// thread-safe.
 ///
-/// Its threads do not exist in a forked child. There, all methods but `close` raise RuntimeError. The child keeps copies of
-/// the descriptors until it ends or runs another program; the parent's connections end all the same.
+/// Its threads do not exist in a forked child. There, all methods but `close` raise RuntimeError. `os.fork` closes the child's
+/// copies of its connections.
 ///
 /// Args:
 ///     options: `workers`, `mqtt` and `upstream`, the last two with the names of the broker's configuration. Durations are

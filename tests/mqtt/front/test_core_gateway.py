@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import select
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -299,6 +301,86 @@ def test_connections_end_although_a_forked_child_has_copies_of_them(front: Front
         os.close(writer)
         os.close(reader)
         os.waitpid(child, 0)
+
+
+def test_a_forked_child_holds_no_descriptor_of_the_gateways_connections(front: Front, server: Server) -> None:
+    clients = [front.dial(header(), connect(f"dev-{number}").encode()) for number in range(8)]
+    waiting = front.dial(header(), connect("waiting").encode())
+    logins = [front.until(Login) for _ in range(9)]
+    for login in logins:
+        if login.connect.client_id != "waiting":
+            front.gateway.admit(login.token)
+            front.until(Welcomed)
+    assert {client.recv(4) for client in clients} == {WELCOME}
+    front_port, server_port = front.listener.getsockname()[1], int(server.address.rpartition(":")[2])
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            gateways = [
+                local
+                for local, remote in _connected()
+                if local == front_port or (remote == server_port and local != server_port)
+            ]
+            os.write(writer, repr(gateways).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as said:
+        assert said.read() == b"[]"
+    assert os.waitpid(child, 0)[1] == 0
+    assert len([local for local, _ in _connected() if local == front_port]) == 9
+    # The parent's go on.
+    for client in (*clients, waiting):
+        client.sendall(DISCONNECT)
+        client.close()
+    for _ in clients:
+        assert server.ended.acquire(timeout=WAIT)
+
+
+def test_a_program_may_fork_while_clients_come_and_go(front: Front, server: Server) -> None:
+    """Workers rest for each fork, also if several threads fork; each child can make a gateway of its own."""
+
+    def child() -> None:
+        Gateway(options(server.address)).close()
+
+    children: list[int] = []
+
+    def fork() -> None:
+        for _ in range(5):
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    child()
+                    status = 0
+                finally:
+                    os._exit(status)
+            children.append(pid)
+
+    threads = [threading.Thread(target=fork) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        with front.dial(header(), connect(f"dev-{number}").encode()) as client:
+            front.gateway.admit(front.until(Login).token)
+            front.until(Welcomed)
+            assert client.recv(4) == WELCOME
+            client.sendall(DISCONNECT)
+        assert front.until(Ended).reason == "disconnect"
+    for thread in threads:
+        thread.join(WAIT)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 15
+
+
+def _connected() -> list[tuple[int, int]]:
+    """The ports of this process's TCP connections: its own, and the peer's."""
+    ports = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+            if copy.family == socket.AF_INET:
+                ports.append((copy.getsockname()[1], copy.getpeername()[1]))
+    return ports
 
 
 def _in_child(gateway: Gateway, writer: int) -> None:
