@@ -96,7 +96,7 @@ def _running(
 ) -> Iterator[None]:
     fds = [sock.fileno() for sock in passed]
     process = subprocess.Popen(
-        command, pass_fds=fds, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
+        command, pass_fds=fds, env={**os.environ, **environment}, stderr=subprocess.PIPE
     )
     try:
         yield
@@ -104,5 +104,5 @@ def _running(
         died = process.poll()
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate()
-        print(log)
+        print(log.decode(errors="backslashreplace"))  # it quotes what peers sent
     assert died is None, f"{command[0]} ended by itself"

@@ -6,11 +6,14 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from interop.pages import example, read, text
+from interop.pages import example, read, run_example, text
+from interop.running import running
 from proxyproto_rs.cli import VERBS, main, make_parser
 
 if TYPE_CHECKING:
     import pytest
+
+    from proxyproto_rs import Listener
 
 PAGE = "reference/command-line.md"
 
@@ -31,6 +34,16 @@ def test_every_verb_is_in_the_table() -> None:
 def test_decode(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words("decode")) == 1
     assert capsys.readouterr().out.rstrip() == text(PAGE, "decode")
+
+
+def test_probe(listener: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(run_example("howto/stdlib.md", "http-server"), "threads", listener, {}):
+        host, port = listener.getsockname()
+        command, *arguments = words("probe")
+        assert main([command, *(word.replace("127.0.0.1:8000", f"{host}:{port}") for word in arguments)]) == 0
+    out = capsys.readouterr().out.rstrip().replace(f"{host}:{port}", "127.0.0.1:8000")
+    # Whether the server's end is a close or a reset depends on what it had not read.
+    assert out.replace("closed without a word", "reset") == text(PAGE, "probe")
 
 
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
