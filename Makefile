@@ -27,7 +27,7 @@ lint: $(STAMPS)/built $(STAMPS)/test-venv
 	cargo fmt --manifest-path rust/no_std/Cargo.toml --check
 	cargo build --manifest-path rust/no_std/Cargo.toml --target-dir target/no_std --locked --quiet
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --package proxyproto-codec --package proxyproto-mqtt --package proxyproto-acceptor --package proxyproto-gateway --all-features --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --package proxyproto-codec --package proxyproto-mqtt --package proxyproto-acceptor --package proxyproto-gateway --package proxyproto-broker --all-features --no-deps --quiet
 	cargo clippy --package proxyproto-acceptor --quiet -- -D warnings # without its features, which its tests ask for
 	cargo clippy --package proxyproto-python --no-default-features --quiet -- -D warnings # as where there is no acceptor
 	$(BIN)/ruff format --check --quiet python tests benches

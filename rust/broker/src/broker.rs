@@ -1,0 +1,291 @@
+//! The handle of the owner.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rmqtt::context::ServerContext;
+use rmqtt::net::Builder;
+use rmqtt::server::MqttServer;
+use rmqtt::types::Id;
+use tokio::runtime::{self, Handle, Runtime};
+use tokio::sync::oneshot;
+
+use crate::acl::Acl;
+use crate::credential::Secret;
+use crate::denials::Denials;
+use crate::groups::InTurn;
+use crate::hooks;
+use crate::options::Options;
+use crate::retained::Retained;
+use crate::shared::{Shared, Stats};
+
+/// A broker in this process, on threads of its own. Dropping it ends it, and every session with it.
+pub struct Broker {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    context: ServerContext,
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a session has subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Subscription {
+    /// The filter, as the client has sent it: of a shared one with `$share/group/`.
+    pub filter: String,
+    /// The highest quality of service with which messages come.
+    pub qos: u8,
+}
+
+/// What became of a session that was to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Forgotten {
+    /// It is gone, with its subscriptions and what waited for the client.
+    Gone,
+    /// There was none.
+    Unknown,
+    /// The client logs in at this moment, or does not let go of its session. It may be tried again.
+    Busy,
+}
+
+impl Broker {
+    /// Starts a broker on a port of 127.0.0.1 that the kernel chooses.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], if there is no port, no thread or no randomness.
+    pub fn start(options: Options, acl: Acl) -> Result<Self, StartError> {
+        let secret = Secret::random().map_err(|error| StartError::new("no secret", error))?;
+        let shared = Arc::new(Shared::new(secret, acl));
+        let (started, awaited) = std::sync::mpsc::sync_channel(1);
+        let (stop, stopped) = oneshot::channel();
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("broker".into())
+            .spawn(move || {
+                let runtime = match new_runtime(&options) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = started.send(Err(StartError::new("no runtime", error)));
+                        return;
+                    }
+                };
+                runtime.block_on(serve(&options, own, &started, stopped));
+                runtime.shutdown_timeout(SHUTDOWN);
+            })
+            .map_err(|error| StartError::new("no thread", error))?;
+        let gone = |_| StartError::new("its thread has ended", io::ErrorKind::Other.into());
+        let (address, context, handle) = awaited.recv().map_err(gone)??;
+        Ok(Self { address, shared, context, handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where the gateway connects to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the gateway puts into each CONNECT.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.shared.secret
+    }
+
+    /// Puts other rules into force, for the sessions that are there too. Subscriptions that they have stay.
+    pub fn set_acl(&self, acl: Acl) {
+        self.shared.set_acl(acl);
+    }
+
+    /// What was denied since the last call.
+    #[must_use]
+    pub fn take_denials(&self) -> Denials {
+        self.shared.denials.take()
+    }
+
+    /// What it has counted. It must not be called on a thread of a tokio runtime, as what follows.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let counts = self.shared.counts.read();
+        self.handle.block_on(async {
+            let extends = &self.context.extends;
+            let at_least_none = |count: isize| usize::try_from(count).unwrap_or(0);
+            Stats {
+                sessions: extends.shared().await.sessions_count(),
+                subscriptions: extends.shared().await.subscriptions_count().await,
+                retained: at_least_none(extends.retain().await.count().await),
+                ..counts
+            }
+        })
+    }
+
+    /// What the session of this client id has subscribed to; `None`: there is no session.
+    #[must_use]
+    pub fn subscriptions(&self, client_id: &str) -> Option<Vec<Subscription>> {
+        self.handle.block_on(async {
+            let found = self.context.extends.shared().await.entry(self.id(client_id)).subscriptions().await?;
+            let mut subscriptions: Vec<_> = found
+                .iter()
+                .map(|found| Subscription {
+                    filter: match found.opts.shared_group() {
+                        Some(group) => format!("$share/{group}/{}", found.topic),
+                        None => found.topic.to_string(),
+                    },
+                    qos: found.opts.qos_value(),
+                })
+                .collect();
+            subscriptions.sort_unstable();
+            Some(subscriptions)
+        })
+    }
+
+    /// Ends the session of this client id, whether the client is there or away. It may take some seconds.
+    #[must_use]
+    pub fn forget(&self, client_id: &str) -> Forgotten {
+        self.handle.block_on(async {
+            let entry = self.context.extends.shared().await.entry(self.id(client_id));
+            let Some(session) = entry.session() else { return Forgotten::Unknown };
+            let entry = self.context.extends.shared().await.entry(session.id.clone());
+            let Ok(mut entry) = entry.try_lock().await else { return Forgotten::Busy };
+            match entry.kick(true, true, true).await {
+                // A client that is there takes its session out itself, at times first.
+                Ok(_) => Forgotten::Gone,
+                Err(_) => Forgotten::Busy,
+            }
+        })
+    }
+
+    fn id(&self, client_id: &str) -> Id {
+        Id::from(self.context.node.id(), client_id.into())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+type Started = Result<(SocketAddr, ServerContext, Handle), StartError>;
+
+fn new_runtime(options: &Options) -> io::Result<Runtime> {
+    let number = AtomicUsize::new(0);
+    runtime::Builder::new_multi_thread()
+        .worker_threads(options.threads.max(1))
+        .thread_name_fn(move || {
+            format!("broker-{}", number.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        })
+        .enable_all()
+        .build()
+}
+
+/// Serves until the owner has gone.
+async fn serve(
+    options: &Options,
+    shared: Arc<Shared>,
+    started: &std::sync::mpsc::SyncSender<Started>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let listener = listener(options).bind().and_then(rmqtt::net::Listener::tcp);
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = match bound {
+        Ok(bound) => bound,
+        Err(error) => {
+            let _ = started.send(Err(StartError::new("no port on 127.0.0.1", io::Error::other(error))));
+            return;
+        }
+    };
+    // rmqtt refuses logins on a machine that is busy. Here the gateway decides who comes in.
+    let context = ServerContext::new().busy_check_enable(false).build().await;
+    let retained = Retained::new(options.max_retained, Arc::clone(&shared));
+    *context.extends.retain_mut().await = Box::new(retained.clone());
+    if options.shared_subscriptions {
+        *context.extends.shared_subscription_mut().await = Box::new(InTurn::default());
+    }
+    hooks::register(&context, &shared).await;
+    let _ = started.send(Ok((address, context.clone(), Handle::current())));
+    let server = MqttServer::new(context).listener_by_id(listener, address.port()).build();
+    let expire = async {
+        loop {
+            tokio::time::sleep(EXPIRY_INTERVAL).await;
+            retained.remove_expired().await;
+        }
+    };
+    tokio::select! {
+        _ = server.run() => {}
+        () = expire => {}
+        _ = stopped => {}
+    }
+}
+
+fn listener(options: &Options) -> Builder {
+    Builder::new()
+        .name("gateway")
+        .laddr((Ipv4Addr::LOCALHOST, 0).into())
+        .backlog(BACKLOG)
+        .nodelay(true)
+        .allow_anonymous(false)
+        .handshake_timeout(HANDSHAKE)
+        .max_handshaking_limit(MOST_HANDSHAKES)
+        .max_packet_size(options.max_packet_size)
+        .max_topic_levels(crate::topic::MAX_LEVELS)
+        .max_inflight(options.max_inflight)
+        .max_mqueue_len(options.max_queued)
+        .max_topic_aliases(options.max_topic_aliases)
+        .session_expiry_interval(options.session_expiry)
+        .max_session_expiry_interval(options.session_expiry)
+        // By default a message without an expiry is dropped after five minutes.
+        .message_expiry_interval(Duration::ZERO)
+        // A message is sent again to a client that comes back, and at no other time (MQTT 5, section 4.4).
+        .message_retry_interval(Duration::ZERO)
+}
+
+/// A broker that has not started.
+#[derive(Debug)]
+pub struct StartError {
+    what: &'static str,
+    source: io::Error,
+}
+
+impl StartError {
+    fn new(what: &'static str, source: io::Error) -> Self {
+        Self { what, source }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the broker cannot start: {}: {}", self.what, self.source)
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// How long what still runs at the end is waited for.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+/// How long whoever has connected may take to log in. The gateway sends its CONNECT at once.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How many CONNECTs are looked at in one moment; more wait.
+const MOST_HANDSHAKES: usize = 10_000;
+const BACKLOG: i32 = 4096;
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,0 +1,72 @@
+//! What the broker's handle and the hooks in rmqtt share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::acl::Acl;
+use crate::credential::Secret;
+use crate::denials::Waiting;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) secret: Secret,
+    pub(crate) denials: Waiting,
+    pub(crate) counts: Counts,
+    acl: RwLock<Arc<Acl>>,
+}
+
+impl Shared {
+    pub(crate) fn new(secret: Secret, acl: Acl) -> Self {
+        Self {
+            secret,
+            denials: Waiting::default(),
+            counts: Counts::default(),
+            acl: RwLock::new(Arc::new(acl)),
+        }
+    }
+
+    pub(crate) fn acl(&self) -> Arc<Acl> {
+        Arc::clone(&self.acl.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_acl(&self, acl: Acl) {
+        *self.acl.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(acl);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) strangers: AtomicU64,
+    pub(crate) not_retained: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn read(&self) -> Stats {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            strangers: read(&self.strangers),
+            not_retained: read(&self.not_retained),
+            dropped: read(&self.dropped),
+            ..Stats::default()
+        }
+    }
+}
+
+/// What a broker has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// CONNECTs that did not come through the gateway: other processes of this machine have found the port.
+    pub strangers: u64,
+    /// Messages that were not retained, because `max_retained` was reached.
+    pub not_retained: u64,
+    /// Messages that a client did not get, because its queue was full or the message had expired.
+    pub dropped: u64,
+    /// The sessions that are there, those of clients that are away too.
+    pub sessions: usize,
+    /// The subscriptions.
+    pub subscriptions: usize,
+    /// The retained messages.
+    pub retained: usize,
+}
