@@ -197,6 +197,16 @@ class Broker:
 
     service: BrokerService
     refused: list[UnauthorizedClient] = field(default_factory=list)
+    _recorded: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        record = self.service.unauthorized.record
+
+        def recorded(row: UnauthorizedClient) -> int:
+            self._recorded.set()
+            return record(row)
+
+        self.service.unauthorized.record = recorded  # type: ignore[method-assign]
 
     def address(self, name: str = "tcp") -> Address:
         listener = self.service.listening[name].listener
@@ -209,9 +219,12 @@ class Broker:
         query = UnauthorizedQuery(sort_order="ASC", page_size=1000)
 
         async def enough() -> list[UnauthorizedClient]:
-            while len(rows := (await self.service.unauthorized.find(query)).data) < count:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            return list(rows)
+            while True:
+                self._recorded.clear()
+                rows = (await self.service.unauthorized.find(query)).data
+                if len(rows) >= count:
+                    return list(rows)
+                await self._recorded.wait()
 
         return await asyncio.wait_for(enough(), WAIT)
 

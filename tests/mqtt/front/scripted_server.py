@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import threading
 
@@ -17,6 +18,8 @@ class Server:
         self.answer = answer
         self.headers: list[Header] = []
         self.connects: list[bytes] = []
+        self.received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        """What has come in sessions, in pieces as they came."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self.ended = threading.Semaphore(0)
@@ -60,6 +63,6 @@ class Server:
         """Close the connection after a DISCONNECT, as brokers do."""
         with contextlib.suppress(OSError):
             while (received := connection.recv(65536)) and not received.endswith(DISCONNECT):
-                pass
+                self.received.put(received)
             connection.shutdown(socket.SHUT_RDWR)
         self.ended.release()

@@ -20,7 +20,7 @@ from proxyproto_rs._core import Ended, Gateway, ListenerReport, Login, Refused, 
 from .scripted_server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 WAIT = 10.0
 
@@ -77,13 +77,6 @@ def header(host: str = CLIENT[0]) -> bytes:
     return Header.v2((host, CLIENT[1]), ("198.51.100.1", 1883)).encode()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_session_from_the_login_to_its_end(front: Front, server: Server) -> None:
     packet = connect("dev", keep_alive=30).encode()
     with front.dial(header(), packet) as client:
@@ -121,7 +114,10 @@ def test_a_session_from_the_login_to_its_end(front: Front, server: Server) -> No
         assert server.connects == [connect("dev", keep_alive=30, username="boss", password=None).encode()]
         message = publish("a/b", b"hello")
         client.sendall(message)
-        until(lambda: (traffic := front.gateway.traffic(login.token)) is not None and traffic.packets_in == 2)
+        assert server.received.get(timeout=WAIT) == message
+        traffic = front.gateway.traffic(login.token)
+        assert traffic is not None
+        assert traffic.packets_in == 2
         client.sendall(DISCONNECT)
     ended = front.until(Ended)
     assert (ended.token, ended.reason) == (login.token, "disconnect")
