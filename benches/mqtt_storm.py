@@ -1,21 +1,25 @@
-"""What a storm of wrong passwords does to logins that PasswordFile remembers: 200 a second from 2,400 addresses, for 12 s.
+"""What a storm of wrong passwords does to logins that are remembered: 200 a second from 2,400 addresses, for 12 s.
 
     python benches/mqtt_storm.py [ROUNDS]
 
-The broker has core 0, the clients core 1. Passwords are hashed with argon2 as argon2-cffi does it by default. Each address
-guesses once. Between, five remembered logins a second are timed from their connection to their CONNACK.
+The broker has core 0, the clients core 1. Who knows the passwords is amqtt's PasswordFile, or, in front of a server, a file
+or a web service. A file's are hashed with argon2 as argon2-cffi does it by default; the service takes 0.1 s too. Each
+address guesses once. Between, five remembered logins a second are timed from their connection to their CONNACK.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from aiohttp import web
 from argon2 import PasswordHasher
 from processes import HERE, Server
 from rounds import Spread, table
@@ -25,20 +29,31 @@ from proxyproto_rs.mqtt import BrokerConfig, BrokerService
 from proxyproto_rs.mqtt.model.login import Connect
 from proxyproto_rs.mqtt.telling.logs import configure
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 ROUNDS = 3
+KINDS = ("amqtt", "file", "http")
+ARGON2 = 0.1  # seconds
 SECONDS, WRONG, GOOD = 12, 200, 5  # the last two are logins a second
 USERS = 5
 ANSWERS = {b"\x20\x02\x00\x05": "wrong", b"\x20\x02\x00\x03": "too late", b"": "closed"}
 
 
-async def serve(users: str) -> None:
+async def serve(kind: str, users: str, server: str, asked: str) -> None:
+    backend = {"upstream": {"servers": [f"127.0.0.1:{server}"], "proxy_protocol": "off"}}
+    who_knows: dict[str, dict[str, Any]] = {
+        "amqtt": {"amqtt": {"plugins": {"proxyproto_rs.mqtt.PasswordFile": {"password_file": users}}}},
+        "file": {"backend": backend, "auth": [{"file": users}]},
+        "http": {"backend": backend, "auth": [{"http": {"url": f"http://127.0.0.1:{asked}/"}}]},
+    }
     config = BrokerConfig.model_validate(
         {
             "listeners": {"tcp": {"bind": "127.0.0.1:0", "proxy_protocol": "required"}},
             "proxy": {"trusted": ["127.0.0.1"]},
             "store": "sqlite::memory:",
             "log": {"level": "ERROR"},
-            "amqtt": {"plugins": {"proxyproto_rs.mqtt.PasswordFile": {"password_file": users}}},
+            **who_knows[kind],
         }
     )
     configure(config.log)
@@ -53,33 +68,77 @@ async def serve(users: str) -> None:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     os.sched_setaffinity(0, {1})
-    results, answers = [], Counter[str]()
+    results: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
+    answers = {kind: Counter[str]() for kind in KINDS}
     for _ in range(rounds):
-        result, answered = storm()
-        results.append(result)
-        answers += answered
+        for kind in KINDS:
+            result, answered = asyncio.run(storm(kind))
+            results[kind].append(result)
+            answers[kind] += answered
     measures = (
         "remembered login, median ms",
         "remembered login, longest ms",
         "lost of 60",
         "MiB of memory grown by",
     )
+    columns = [[Spread(column) for column in zip(*results[kind], strict=True)] for kind in KINDS]
     table(
-        ["", "in each round"],
-        [[name, Spread(column)] for name, column in zip(measures, zip(*results, strict=True), strict=True)],
+        ["", *KINDS], [[name, *row] for name, row in zip(measures, zip(*columns, strict=True), strict=True)]
     )
-    print(
-        f"Guesses were answered: {', '.join(f'{count} {what}' for what, count in sorted(answers.items()))}."
-    )
+    for kind, answered in answers.items():
+        said = ", ".join(f"{count} {what}" for what, count in sorted(answered.items()))
+        print(f"Guesses of {kind} were answered: {said}.")
 
 
-def storm() -> tuple[list[float], Counter[str]]:
+async def storm(kind: str) -> tuple[list[float], Counter[str]]:
     with tempfile.TemporaryDirectory() as directory:
         users = Path(directory) / "users.txt"
         users.write_text("".join(f"user-{n}:{PasswordHasher().hash('right')}\n" for n in range(USERS)))
-        with Server([sys.executable, str(HERE / "mqtt_storm.py"), "serve", str(users)], {0}) as server:
-            host, _, port = server.address.rpartition(":")
-            return asyncio.run(attack((host, int(port)), server))
+        async with behind() as server, web_service() as service:
+            command = [
+                sys.executable,
+                str(HERE / "mqtt_storm.py"),
+                "serve",
+                kind,
+                str(users),
+                server,
+                service,
+            ]
+            with Server(command, {0}) as broker:
+                host, _, port = broker.address.rpartition(":")
+                return await attack((host, int(port)), broker)
+
+
+@contextlib.asynccontextmanager
+async def behind() -> AsyncIterator[str]:
+    """Be the server behind, which lets everybody in. Give its port."""
+
+    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            if await reader.read(1024):
+                writer.write(b"\x20\x02\x00\x00")
+                await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(welcome, "127.0.0.1", 0) as server:
+        yield str(server.sockets[0].getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def web_service() -> AsyncIterator[str]:
+    """Be the web service. Give its port."""
+
+    async def answer(request: web.Request) -> web.Response:
+        await asyncio.sleep(ARGON2)
+        return web.Response(status=204 if (await request.json())["password"] == "right" else 403)
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield str(runner.addresses[0][1])
+    await runner.cleanup()
 
 
 async def attack(address: tuple[str, int], server: Server) -> tuple[list[float], Counter[str]]:
@@ -108,7 +167,8 @@ async def guess(address: tuple[str, int], number: int) -> str:
 async def log_in(address: tuple[str, int], number: int) -> float | None:
     """Log in with a password that the broker remembers. Return the seconds it took, or None if it failed."""
     since = time.monotonic()
-    answer = await ask(address, f"192.0.2.{number % 250 + 1}", f"user-{number % USERS}", "right")
+    # Always from the same address, for a web service may judge by it.
+    answer = await ask(address, f"192.0.2.{number % USERS + 1}", f"user-{number % USERS}", "right")
     return time.monotonic() - since if answer == b"\x20\x02\x00\x00" else None
 
 
@@ -131,6 +191,6 @@ async def ask(address: tuple[str, int], client: str, user: str, password: str) -
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        asyncio.run(serve(sys.argv[2]))
+        asyncio.run(serve(*sys.argv[2:]))
     else:
         main()
