@@ -2,7 +2,8 @@
 
 The server behind is this program too, in a process of its own: it answers each CONNECT at once, so that what is measured is
 the front. The CPU of the threads that Python knows is Python's: the event loop's, the audit log's, the store's. That of the
-others is Rust's. A login is the whole life of a client: its login, its end, and all that is told of both.
+others is Rust's. A login is the whole life of a client: its login, its end, and all that is told of both. amqtt, in this
+process, has the same clients and log lines.
 
     python benches/mqtt_front_logins.py [LOGINS] [ROUNDS]
 """
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rounds import Spread, table
+from rounds import Spread, ratio, table
 
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService
 from proxyproto_rs.mqtt.model.login import Connect
@@ -29,10 +30,15 @@ from proxyproto_rs.mqtt.telling.logs import configure
 WELCOME, DISCONNECT = b"\x20\x02\x00\x00", b"\xe0\x00"
 AT_ONCE = 64
 LOGINS, ROUNDS = 10_000, 3
-TELLING: dict[str, dict[str, Any]] = {
+AMQTT = "amqtt, log"
+CONTESTANTS: dict[str, dict[str, Any]] = {
     "neither log nor audit": {"log": {"level": "ERROR"}},
     "log": {"log": {"level": "INFO"}},
     "log and audit": {"log": {"level": "INFO"}, "audit": {"file": "audit.jsonl"}},
+    AMQTT: {
+        "log": {"level": "INFO"},
+        "amqtt": {"plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}},
+    },
 }
 
 
@@ -82,14 +88,14 @@ def log_in(port: int, count: int, done: Any) -> None:
     _on_a_fast_loop(all_of_them())
 
 
-async def measure(server: int, count: int, telling: dict[str, Any]) -> list[float]:
+async def measure(server: int, count: int, sections: dict[str, Any]) -> list[float]:
     """Return microseconds of Python and of Rust for a login, and the logins a second."""
     config = BrokerConfig.model_validate(
         {
             "listeners": {"tcp": {"bind": "127.0.0.1:0"}},
             "store": "sqlite::memory:",
-            "backend": {"upstream": {"servers": [f"127.0.0.1:{server}"], "proxy_protocol": "off"}},
-            **telling,
+            **({} if "amqtt" in sections else {"backend": behind(server)}),
+            **sections,
         }
     )
     configure(config.log)
@@ -106,6 +112,10 @@ async def measure(server: int, count: int, telling: dict[str, Any]) -> list[floa
         python, everything = _python_seconds() - python, time.process_time() - everything
         clients.join()
     return [python / count * 1e6, (everything - python) / count * 1e6, count / seconds]
+
+
+def behind(server: int) -> dict[str, Any]:
+    return {"upstream": {"servers": [f"127.0.0.1:{server}"], "proxy_protocol": "off"}}
 
 
 def _python_seconds() -> float:
@@ -128,18 +138,23 @@ def main() -> None:
     server = multiprocessing.Process(target=answer_all, args=(there,), daemon=True)
     server.start()
     port = here.recv()
-    results: dict[str, list[list[float]]] = {name: [] for name in TELLING}
+    results: dict[str, list[list[float]]] = {name: [] for name in CONTESTANTS}
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         # As standard error is: each line is written at once.
         with Path("log").open("w", buffering=1) as log, contextlib.redirect_stderr(log):
             for _ in range(rounds):
-                for name, telling in TELLING.items():
-                    results[name].append(asyncio.run(measure(port, count, telling)))
+                for name, sections in CONTESTANTS.items():
+                    some = count // 5 if name == AMQTT else count
+                    results[name].append(asyncio.run(measure(port, some, sections)))
     server.terminate()
+    spent = {name: [python + rust for python, rust, _ in rows] for name, rows in results.items()}
     table(
-        ["", "us of Python", "us of Rust", "logins a second"],
-        [[name, *map(Spread, zip(*rows, strict=True))] for name, rows in results.items()],
+        ["", "us of Python", "us of Rust", "logins a second", "CPU / amqtt's"],
+        [
+            [name, *map(Spread, zip(*rows, strict=True)), ratio(spent[name], spent[AMQTT])]
+            for name, rows in results.items()
+        ],
     )
     print(f"load {os.getloadavg()[0]:.1f}")
 
