@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use proxyproto_gateway::acceptor::{self, BindOptions, Listener, ProxyProtocol, Socket};
-use proxyproto_gateway::{Admission, Event, Gateway, HeaderOut, ListenerOptions, Options};
+use proxyproto_gateway::{
+    Admission, CertificateFiles, Event, Gateway, HeaderOut, ListenerOptions, Options, TlsOptions, TlsServer,
+};
 use tokio::runtime::Builder;
 
-/// Serves until the process is ended; prints its address.
-pub(crate) fn serve(server: &str) -> io::Result<()> {
+/// Serves until the process is ended; prints its address. With a certificate, clients speak TLS.
+pub(crate) fn serve(server: &str, certificate: Option<&str>) -> io::Result<()> {
     let mut options = Options::default();
     options.workers = 1;
     options.upstream.servers = vec![server.parse().map_err(io::Error::other)?];
@@ -17,7 +19,13 @@ pub(crate) fn serve(server: &str) -> io::Result<()> {
     let listening = acceptor::Options::default().proxy_protocol(ProxyProtocol::Off);
     let socket = Socket::bind("127.0.0.1:0".parse().map_err(io::Error::other)?, BindOptions::default())?;
     let address = socket.local_addr().to_string();
-    gateway.serve(Arc::new(Listener::start(socket, listening)?), ListenerOptions::new("tcp"))?;
+    let mut listener = ListenerOptions::new("tcp");
+    if let Some(certificate) = certificate {
+        let mut tls = TlsOptions::default();
+        tls.certificate = Some(CertificateFiles { certfile: certificate.into(), keyfile: None });
+        listener.channel = Some(Arc::new(TlsServer::new(&tls).map_err(io::Error::other)?));
+    }
+    gateway.serve(Arc::new(Listener::start(socket, listening)?), listener)?;
     println!("{address}");
     Builder::new_current_thread().build()?.block_on(async {
         while let Some(event) = gateway.next().await {

@@ -1,18 +1,24 @@
-//! Prints what a relay costs: ours, and HAProxy in TCP mode. Both carry the same sessions of MQTT between the same clients and
-//! the same broker, in turns in the same rounds; a ratio compares two results of one round.
+//! Prints what a relay costs: ours, HAProxy, and for TLS asyncio. All carry the same sessions of MQTT between the same clients
+//! and the same broker, in turns in the same rounds; a ratio compares two results of one round.
 //!
-//! The relay has core 0 for itself. Clients and broker are this process, which belongs on core 1 (`benches/run gateway`).
+//! The relay has core 0 for itself. Clients and brokers are on core 1, where this process belongs (`benches/run gateway`).
 
 mod broker;
 mod clients;
 mod front;
+mod mosquitto;
 mod packets;
 mod relay;
+mod tls;
 
 use std::io;
+use std::net::SocketAddr;
 
 use clients::Clients;
-use relay::Relay;
+use mosquitto::Mosquitto;
+use relay::{Kind, Relay};
+use tls::{Certificates, Key};
+use tokio_rustls::TlsConnector;
 
 /// Odd, so that there is a middle one.
 const ROUNDS: usize = 15;
@@ -20,32 +26,98 @@ const ROUNDS: usize = 15;
 /// Sessions that say nothing, for the memory of one.
 const IDLE: u32 = 2000;
 
-/// What is measured: its name, its unit, and how it is done. A measurement gives the cost of one unit.
-type Row = (&'static str, &'static str, fn(&Clients, &Relay) -> io::Result<f64>);
+/// What is measured.
+struct Row {
+    what: &'static str,
+    unit: &'static str,
+    rivals: &'static [Kind],
+    /// What clients speak with the relay.
+    tls: Option<Key>,
+    /// Gives the cost of one unit.
+    measure: fn(&Clients, &Relay, Option<&TlsConnector>) -> io::Result<f64>,
+}
 
-const ROWS: [Row; 6] = [
-    ("64-byte packets one by one, 1 session", "us of CPU a packet", |clients, relay| {
-        one_by_one(clients, relay, 1)
-    }),
-    ("64-byte packets one by one, 64 sessions", "us of CPU a packet", |clients, relay| {
-        one_by_one(clients, relay, 64)
-    }),
-    ("16 KiB packets", "us of CPU a MB", large),
-    ("64-byte packets in large writes", "ns of CPU a packet", bulk),
-    ("a session opened, used once and closed", "us of CPU", churn),
-    ("an idle session", "KiB of memory", idle),
+const HAPROXY: &[Kind] = &[Kind::Haproxy];
+
+const ROWS: [Row; 9] = [
+    Row {
+        what: "64-byte packets one by one, 1 session",
+        unit: "us of CPU a packet",
+        rivals: HAPROXY,
+        tls: None,
+        measure: |clients, relay, _| one_by_one(clients, relay, 1),
+    },
+    Row {
+        what: "64-byte packets one by one, 64 sessions",
+        unit: "us of CPU a packet",
+        rivals: HAPROXY,
+        tls: None,
+        measure: |clients, relay, _| one_by_one(clients, relay, 64),
+    },
+    Row {
+        what: "16 KiB packets",
+        unit: "us of CPU a MB",
+        rivals: HAPROXY,
+        tls: None,
+        measure: |clients, relay, _| large(clients, relay),
+    },
+    Row {
+        what: "64-byte packets in large writes",
+        unit: "ns of CPU a packet",
+        rivals: HAPROXY,
+        tls: None,
+        measure: |clients, relay, _| bulk(clients, relay),
+    },
+    Row {
+        what: "a session opened, used once and closed",
+        unit: "us of CPU",
+        rivals: HAPROXY,
+        tls: None,
+        measure: |clients, relay, _| churn(clients, relay),
+    },
+    Row {
+        what: "an idle session",
+        unit: "KiB of memory",
+        rivals: HAPROXY,
+        tls: None,
+        measure: |clients, relay, _| idle(clients, relay),
+    },
+    Row {
+        what: "an idle session in TLS",
+        unit: "KiB of memory",
+        rivals: HAPROXY,
+        tls: Some(Key::P256),
+        measure: idle_in_tls,
+    },
+    Row {
+        what: "a TLS handshake, ECDSA P-256",
+        unit: "us of CPU",
+        rivals: &[Kind::Haproxy, Kind::Asyncio],
+        tls: Some(Key::P256),
+        measure: handshake,
+    },
+    Row {
+        what: "a TLS handshake, RSA 2048",
+        unit: "us of CPU",
+        rivals: &[Kind::Haproxy, Kind::Asyncio],
+        tls: Some(Key::Rsa2048),
+        measure: handshake,
+    },
 ];
+
+const DELIVERY: &str = "publish to deliver through Mosquitto";
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [] => measure_all(ROUNDS, ""),
-        ["front", server] => front::serve(server),
+        ["front", server] => front::serve(server, None),
+        ["front", server, certificate] => front::serve(server, Some(certificate)),
         [rounds] => measure_all(rounds.parse().map_err(io::Error::other)?, ""),
         [rounds, row] => measure_all(rounds.parse().map_err(io::Error::other)?, row),
         _ => Err(io::Error::other(
-            "gateway-bench [ROUNDS [PART OF A ROW'S NAME]] | gateway-bench front SERVER",
+            "gateway-bench [ROUNDS [PART OF A ROW'S NAME]] | gateway-bench front SERVER [CERTIFICATE]",
         )),
     }
 }
@@ -53,31 +125,97 @@ fn main() -> io::Result<()> {
 fn measure_all(rounds: usize, part: &str) -> io::Result<()> {
     let broker = broker::start()?;
     let clients = Clients::new()?;
-    println!("Median of {rounds} rounds. Ratio: ours / HAProxy in the same round (quartiles).\n");
-    println!("| what | unit | ours | HAProxy | ratio |\n|---|---|---:|---:|---:|");
-    for (name, unit, measure) in ROWS.into_iter().filter(|row| row.0.contains(part)) {
-        let mut costs = [Vec::new(), Vec::new()];
-        // The first round warms up.
-        for round in 0..=rounds {
-            for turn in 0..2 {
-                let which = (round + turn) % 2;
-                // A fresh process each time: memory that one measurement leaves behind is not the next one's.
-                let relay = if which == 0 { Relay::ours(broker)? } else { Relay::haproxy(broker)? };
-                let cost = measure(&clients, &relay)?;
-                if round > 0 {
-                    costs[which].push(cost);
-                }
+    let certificates = Certificates::new()?;
+    println!("Median of {rounds} rounds. Ratio: ours / theirs in the same round (quartiles).\n");
+    println!("| what | unit | ours | rival | theirs | ratio |\n|---|---|---:|---|---:|---:|");
+    for row in ROWS.iter().filter(|row| row.what.contains(part)) {
+        measure_row(row, rounds, broker, &clients, &certificates)?;
+    }
+    if DELIVERY.contains(part) {
+        deliver(rounds, &clients)?;
+    }
+    Ok(())
+}
+
+fn measure_row(
+    row: &Row,
+    rounds: usize,
+    broker: SocketAddr,
+    clients: &Clients,
+    certificates: &Certificates,
+) -> io::Result<()> {
+    let certificate = row.tls.map(|key| certificates.path(key));
+    let tls = certificate.as_deref().map(tls::connector).transpose()?;
+    let kinds: Vec<Kind> = [Kind::Ours].iter().chain(row.rivals).copied().collect();
+    let mut costs = vec![Vec::new(); kinds.len()];
+    // The first round warms up.
+    for round in 0..=rounds {
+        for turn in 0..kinds.len() {
+            let which = (round + turn) % kinds.len();
+            // A fresh process each time: memory that one measurement leaves behind is not the next one's.
+            let relay = Relay::start(kinds[which], broker, certificate.as_deref())?;
+            let cost = (row.measure)(clients, &relay, tls.as_ref())?;
+            if round > 0 {
+                costs[which].push(cost);
             }
         }
-        let ratios = quartiles(costs[0].iter().zip(&costs[1]).map(|(ours, theirs)| ours / theirs).collect());
-        let [ours, theirs] = costs.map(|costs| quartiles(costs)[1]);
+    }
+    for (rival, theirs) in kinds.iter().zip(&costs).skip(1) {
+        let [low, ratio, high] = quartiles(costs[0].iter().zip(theirs).map(|(ours, theirs)| ours / theirs));
+        let [ours, theirs] = [&costs[0], theirs].map(|costs| quartiles(costs.iter().copied())[1]);
         println!(
-            "| {name} | {unit} | {ours:.1} | {theirs:.1} | {:.2} ({:.2}-{:.2}) |",
-            ratios[1], ratios[0], ratios[2]
+            "| {} | {} | {ours:.1} | {} | {theirs:.1} | {ratio:.2} ({low:.2}-{high:.2}) |",
+            row.what,
+            row.unit,
+            rival.name()
         );
     }
     Ok(())
 }
+
+/// What a relay adds to the time from a publisher to a subscriber.
+fn deliver(rounds: usize, clients: &Clients) -> io::Result<()> {
+    let mosquitto = Mosquitto::start()?;
+    let kinds = [None, Some(Kind::Ours), Some(Kind::Haproxy)];
+    // The times of each, in each round: p50 and p99.
+    let mut times = vec![Vec::new(); kinds.len()];
+    for round in 0..=rounds {
+        for turn in 0..kinds.len() {
+            let which = (round + turn) % kinds.len();
+            let relay = kinds[which].map(|kind| Relay::start(kind, mosquitto.address, None)).transpose()?;
+            let address = relay.as_ref().map_or(mosquitto.address, |relay| relay.address);
+            let mut taken = clients.deliver(address, DELIVERIES)?.split_off(DELIVERIES / 10);
+            taken.sort_by(f64::total_cmp);
+            if round > 0 {
+                times[which].push([50, 99].map(|percent| taken[(taken.len() - 1) * percent / 100]));
+            }
+        }
+    }
+    println!(
+        "\n| {DELIVERY}, us | direct | ours | HAProxy | ours adds | HAProxy adds |\n|---|---:|---:|---:|---:|---:|"
+    );
+    for (at, name) in ["p50", "p99"].into_iter().enumerate() {
+        let middle = |which: usize| quartiles(times[which].iter().map(|round| round[at]))[1];
+        let added = |which: usize| {
+            let [low, middle, high] = quartiles(
+                times[which].iter().zip(&times[0]).map(|(relayed, direct)| relayed[at] - direct[at]),
+            );
+            format!("{middle:.0} ({low:.0}-{high:.0})")
+        };
+        println!(
+            "| {name} | {:.0} | {:.0} | {:.0} | {} | {} |",
+            middle(0),
+            middle(1),
+            middle(2),
+            added(1),
+            added(2)
+        );
+    }
+    Ok(())
+}
+
+/// Packets in one measurement of a delivery; the first tenth warms up.
+const DELIVERIES: usize = 3000;
 
 fn one_by_one(clients: &Clients, relay: &Relay, count: u32) -> io::Result<f64> {
     let rounds = 12_800 / count;
@@ -126,7 +264,25 @@ fn idle(clients: &Clients, relay: &Relay) -> io::Result<f64> {
     Ok((relay.resident_kib()? - before) / f64::from(IDLE))
 }
 
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+fn idle_in_tls(clients: &Clients, relay: &Relay, tls: Option<&TlsConnector>) -> io::Result<f64> {
+    let tls = tls.ok_or_else(|| io::Error::other("no TLS"))?;
+    let _first = clients.connect_tls(relay.address, tls, 100)?;
+    let before = relay.resident_kib()?;
+    let _sessions = clients.connect_tls(relay.address, tls, IDLE / 4)?;
+    Ok((relay.resident_kib()? - before) / f64::from(IDLE / 4))
+}
+
+fn handshake(clients: &Clients, relay: &Relay, tls: Option<&TlsConnector>) -> io::Result<f64> {
+    let tls = tls.ok_or_else(|| io::Error::other("no TLS"))?;
+    let count = 400_u32;
+    clients.shake_hands(relay.address, tls, count / 4)?;
+    let before = relay.cpu_nanoseconds()?;
+    clients.shake_hands(relay.address, tls, count)?;
+    Ok((relay.cpu_nanoseconds()? - before) / 1e3 / f64::from(count))
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }

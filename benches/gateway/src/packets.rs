@@ -3,12 +3,19 @@
 pub(crate) const CONNACK: &[u8] = b"\x20\x02\0\0";
 pub(crate) const PINGREQ: &[u8] = b"\xc0\0";
 pub(crate) const PINGRESP: &[u8] = b"\xd0\0";
+/// To [`subscribe`].
+pub(crate) const SUBACK: &[u8] = b"\x90\x03\0\x01\0";
 pub(crate) const DISCONNECT: &[u8] = b"\xe0\0";
 
 /// A CONNECT with a clean session and a keep-alive of a minute. The client id tells the broker what to do.
 pub(crate) fn connect(client_id: &str) -> Vec<u8> {
     let id_length = u16::try_from(client_id.len()).unwrap_or_default().to_be_bytes();
     packet(0x10, &[b"\0\x04MQTT\x04\x02\0\x3c", &id_length[..], client_id.as_bytes()].concat())
+}
+
+/// A SUBSCRIBE of QoS 0 to the topic of [`publish`].
+pub(crate) fn subscribe() -> Vec<u8> {
+    packet(0x82, b"\0\x01\0\x05bench\0")
 }
 
 /// A PUBLISH of QoS 0 with so many bytes in all, none of them as in [`PINGREQ`].
