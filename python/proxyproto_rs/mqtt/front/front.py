@@ -226,7 +226,8 @@ class Front:
         if event.reason == "server-shutdown":
             return
         connect = event.connect if visitor is None else visitor.connect
-        refused = Refuse(event.reason, _words(event), client_id=event.client_id)
+        reason = _RECORDED_AS.get(event.reason, event.reason)
+        refused = Refuse(reason, _words(event), client_id=event.client_id)
         if visitor is not None and visitor.refusal is not None and event.detail == visitor.refusal.detail:
             refused = visitor.refusal  # in our words
         connection = connection_of_arrival(event.arrival) if visitor is None else visitor.connection
@@ -343,6 +344,9 @@ class Front:
 _ANSWERED_AS = {"denied": "access-denied"}
 """Reasons that are no answer of MQTT, and what the client is told."""
 
+_RECORDED_AS = {"malformed-packet": "malformed-connect"}
+"""What ends a session, and here a login: a message that is not binary, in place of the CONNECT or behind it."""
+
 _NO_BYTE = ("after 0 bytes", "closed before the upgrade request was whole")
 """What the gateway says of a client that has gone without a byte."""
 
@@ -367,9 +371,12 @@ def _upstream(config: BrokerConfig) -> UpstreamConfig:
 
 
 def _words(event: Refused | Ended) -> str:
-    """Return the detail, with the code of the server's last packet."""
+    """Return the detail, with the words and the code of the server's last packet."""
+    # Of a refusal the words stand in the detail already.
+    words = event.reason_string if isinstance(event, Ended) else None
+    detail = "; ".join(filter(None, (event.detail, words)))
     code = event.server_code
-    return event.detail if code is None else f"{event.detail} (code {code:#04x})".strip()
+    return detail if code is None else f"{detail} (code {code:#04x})".strip()
 
 
 def _age(arrival: Arrival) -> float:

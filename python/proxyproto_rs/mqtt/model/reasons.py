@@ -32,7 +32,6 @@ REASONS = _table(
     ("protocol-version", 1, True, False),
     ("identifier-rejected", 2, True, False),
     ("malformed-connect", None, True, True),
-    ("malformed-packet", None, True, False),  # a frame that breaks a rule of WebSocket
     ("no-connect", None, True, False),
     ("closed-early", None, True, False),
     ("packet-too-large", None, True, False),

@@ -385,3 +385,29 @@ async def test_what_a_server_answers_is_passed_on_and_written_down(
     told = lines_of(audit, "client.refused")[0]
     assert (told["reason"], told["detail"], told["upstream"]) == (case.reason, row.reason, server.address)
     assert told["mqttVersion"] == case.version
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(0x8B, "upstream-closed"), (0x8E, "taken-over"), (0x97, "upstream-closed"), (0x9D, "upstream-closed")],
+)
+async def test_what_a_server_ends_a_session_with_is_passed_on_and_written_down(
+    code: int, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    audit = tmp_path / "audit.log"
+    goodbye = packet(0xE0, bytes((code, len(WORDS))) + WORDS)
+    async with scripted() as server, running(**behind(server.address), audit={"file": str(audit)}) as broker:
+        async with dial(broker.address(), connect_of("MQTT_5")) as client:
+            upstream = await server.accept()
+            upstream.send(b"\x20\x03\0\0\0")
+            assert (await client.packet())[3] == 0
+            upstream.send(goodbye)
+            assert await client.end() == goodbye
+            upstream.writer.close()
+        await broker.until(lambda: broker.service.metrics.disconnects == {("tcp", reason): 1})
+        (line,) = (line for line in caplog.messages if line.startswith("disconnected "))
+        assert f" reason={reason} " in line
+        assert line.endswith(f' upstream={server.address} id="dev"')
+    (told,) = lines_of(audit, "client.disconnected")
+    assert (told["reason"], told["detail"]) == (reason, f"go away (code {code:#04x})")

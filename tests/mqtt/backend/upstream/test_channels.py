@@ -200,7 +200,7 @@ async def test_a_frame_that_breaks_a_rule_while_a_login_waits_has_its_row(certif
         await silent.accept()
         await ws.send("text")
         (row,) = await broker.rows()
-        assert (row.reason_code, row.reason) == ("malformed-packet", "MQTT needs binary messages")
+        assert (row.reason_code, row.reason) == ("malformed-connect", "MQTT needs binary messages")
         assert (row.client_id, row.username) == ("dev", "user")
 
 
