@@ -7,6 +7,7 @@ fn rule(allow: bool, topics: &[&str]) -> Rule {
     Rule { topics: topics.iter().map(|topic| topic.parse().unwrap()).collect(), ..Rule::new(allow) }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what a rule has")]
 fn names(names: &[&str]) -> Option<HashSet<String>> {
     Some(names.iter().map(ToString::to_string).collect())
 }
@@ -189,7 +190,7 @@ fn the_tree_finds_the_rule_that_is_first() {
     for _ in 0..300 {
         let rules: Vec<_> = (0..20)
             .map(|_| {
-                let mut pattern: Vec<_> = (0..1 + below(3)).map(|_| levels[below(levels.len())]).collect();
+                let mut pattern: Vec<_> = (0..=below(3)).map(|_| levels[below(levels.len())]).collect();
                 if below(3) == 0 {
                     pattern.push("#");
                 }
@@ -199,7 +200,7 @@ fn the_tree_finds_the_rule_that_is_first() {
                     1 => rule.clients = names(&["lamp"]),
                     2 => {
                         rule.networks =
-                            Some(vec!["192.0.2.0/24".parse().unwrap(), "192.0.2.7/32".parse().unwrap()])
+                            Some(vec!["192.0.2.0/24".parse().unwrap(), "192.0.2.7/32".parse().unwrap()]);
                     }
                     _ => {}
                 }
@@ -208,8 +209,7 @@ fn the_tree_finds_the_rule_that_is_first() {
             .collect();
         let acl = Acl::new(rules);
         for _ in 0..20 {
-            let topic: Vec<_> =
-                (0..1 + below(3)).map(|_| ["a", "b", "lamp", "xanna", "$s"][below(5)]).collect();
+            let topic: Vec<_> = (0..=below(3)).map(|_| ["a", "b", "lamp", "xanna", "$s"][below(5)]).collect();
             let topic = topic.join("/");
             let subject = [lamp(), subject("desk", None, "10.0.0.1")][below(2)];
             // Neither topic nor subject has a wildcard, so covering is matching.
