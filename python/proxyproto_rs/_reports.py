@@ -7,7 +7,7 @@ import inspect
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -44,6 +44,10 @@ class ListenerStats(Mapping[str, int]):
     """How often accepting has paused, because there were no file descriptors or no memory for more connections."""
     max_pending: int = 0
     """How many connections may be pending: the option, or less if the process may not open that many files."""
+    header_times: tuple[Sequence[tuple[float, int]], int, float] = ((), 0, 0.0)
+    """How long whole headers took, from accepting the connection: how many took at most so many seconds (the bound and the
+    number, in rising order), how many there were, and how many seconds they took together.
+    """
 
     @property
     def accepted(self) -> int:

@@ -124,7 +124,7 @@ def test_the_program_around_a_server_runs_it() -> None:
 TOPICS = [
     ("topics/trust.md", ["trusted"]),
     ("topics/limits.md", ["lists", "limits", "shared"]),
-    ("topics/logs.md", ["stats", "on-refused"]),
+    ("topics/logs.md", ["stats", "prometheus", "on-refused"]),
 ]
 
 

@@ -5,20 +5,32 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+from cryptography import x509
 from prometheus_client import generate_latest
 
+from proxyproto_rs.mqtt import BrokerConfig, ConfigError, StoreError
 from proxyproto_rs.mqtt.collector import registry
-from proxyproto_rs.mqtt.model.records import BlockedClient
+from proxyproto_rs.mqtt.config import Loaded
+from proxyproto_rs.mqtt.model.reasons import DISCONNECT_REASONS, REASONS
+from proxyproto_rs.mqtt.model.records import BLOCK_TYPES, BlockedClient
+from proxyproto_rs.mqtt.telling.certificate_expiry import expiry_of
 from proxyproto_rs.mqtt.telling.metrics import Histogram
 
 from .peers import DISCONNECT, connack, connect, dial, log_in, publish, running, subscribe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from interop.certificates import Certificates
     from proxyproto_rs.mqtt import BrokerService
 
 FAMILIES = {
     ("proxyproto_connections_total", "counter", frozenset({"listener", "outcome"})),
     ("proxyproto_pending", "gauge", frozenset({"listener"})),
+    ("proxyproto_open", "gauge", frozenset({"listener"})),
+    ("proxyproto_header_seconds", "histogram", frozenset({"listener", "le"})),
+    ("proxyproto_build_info", "gauge", frozenset({"version", "python"})),
     ("proxyproto_mqtt_connects_total", "counter", frozenset({"listener", "result"})),
     ("proxyproto_mqtt_disconnects_total", "counter", frozenset({"listener", "reason"})),
     ("proxyproto_mqtt_sessions", "gauge", frozenset({"listener", "state"})),
@@ -34,6 +46,13 @@ FAMILIES = {
     ("proxyproto_mqtt_block_hits_total", "counter", frozenset({"type"})),
     ("proxyproto_mqtt_auto_blocks_total", "counter", frozenset()),
     ("proxyproto_mqtt_audit_dropped_total", "counter", frozenset()),
+    ("proxyproto_mqtt_store_up", "gauge", frozenset()),
+    ("proxyproto_mqtt_store_errors_total", "counter", frozenset()),
+    ("proxyproto_mqtt_store_seconds", "histogram", frozenset({"le"})),
+    ("proxyproto_mqtt_blocklist_age_seconds", "gauge", frozenset()),
+    ("proxyproto_mqtt_config_reloads_total", "counter", frozenset({"result"})),
+    ("proxyproto_mqtt_config_reload_successful", "gauge", frozenset()),
+    ("proxyproto_mqtt_certificate_expiry_timestamp_seconds", "gauge", frozenset({"listener"})),
 }
 
 
@@ -66,9 +85,11 @@ async def test_what_a_scrape_says() -> None:
         ended = scrape(broker.service)
 
     families = set(re.findall(r"^# TYPE (\S+) (\S+)$", ended, re.MULTILINE))
-    assert {(name, kind) for name, kind in families if not name.endswith("_created")} == {
+    ours = {(name, kind) for name, kind in families if not name.endswith("_created")}
+    assert {(name, kind) for name, kind in ours if not name.startswith("process_")} == {
         (name, kind) for name, kind, _ in FAMILIES
     }
+    assert ("process_resident_memory_bytes", "gauge") in ours
     for name, kind, labels in FAMILIES:
         samples = re.findall(rf"^{name}(?:_bucket)?(?:{{(.*)}})? ", ended, re.MULTILINE)
         seen = {frozenset(re.findall(r'(\w+)="', sample)) for sample in samples}
@@ -101,6 +122,64 @@ async def test_what_a_scrape_says() -> None:
     for direction in ("in", "out"):
         sample = f'proxyproto_mqtt_bytes_total{{direction="{direction}",listener="tcp"}}'
         assert 0 < value(connected, sample) <= value(ended, sample), "an end loses no byte"
+
+
+async def test_every_known_series_starts_at_zero_because_increase_misses_the_first_event_of_others() -> None:
+    async with running() as broker:
+        text = scrape(broker.service)
+    for sample in (
+        *(
+            f'proxyproto_mqtt_connects_total{{listener="tcp",result="{reason}"}}'
+            for reason in ("accepted", *REASONS)
+        ),
+        *(
+            f'proxyproto_mqtt_disconnects_total{{listener="tcp",reason="{reason}"}}'
+            for reason in DISCONNECT_REASONS
+        ),
+        *(f'proxyproto_mqtt_block_hits_total{{type="{kind}"}}' for kind in BLOCK_TYPES),
+        'proxyproto_mqtt_sessions{listener="tcp",state="connected"}',
+        'proxyproto_mqtt_packets_total{direction="in",listener="tcp",type="PUBLISH"}',
+        'proxyproto_mqtt_acl_denied_total{action="publish"}',
+        'proxyproto_mqtt_config_reloads_total{result="failure"}',
+        'proxyproto_header_seconds_count{listener="tcp"}',
+        "proxyproto_mqtt_store_errors_total",
+    ):
+        assert value(text, sample) == 0, sample
+    assert value(text, "proxyproto_mqtt_store_up") == 1
+    assert value(text, "proxyproto_mqtt_config_reload_successful") == 1
+    assert 0 <= value(text, "proxyproto_mqtt_blocklist_age_seconds") < 60
+
+
+async def test_the_state_of_the_store_and_of_reloads() -> None:
+    async with running() as broker:
+        service = broker.service
+        with pytest.raises(ConfigError):
+            await service.reload(
+                Loaded(
+                    BrokerConfig.model_validate({"listeners": {"new": {"type": "tcp", "bind": 0}}}), {}, ()
+                )
+            )
+        await service.unauthorized._store.close()
+        with pytest.raises(StoreError):
+            await service.unauthorized.count()
+        text = scrape(service)
+    assert value(text, 'proxyproto_mqtt_config_reloads_total{result="failure"}') == 1
+    assert value(text, "proxyproto_mqtt_config_reload_successful") == 0
+    assert value(text, "proxyproto_mqtt_store_up") == 0
+    assert value(text, "proxyproto_mqtt_store_errors_total") >= 1
+
+
+async def test_when_certificates_end(certificates: Certificates, tmp_path: Path) -> None:
+    tls = {"certfile": str(certificates.server), "keyfile": str(certificates.server)}
+    async with running(listeners={"ssl": {"tls": tls}}) as broker:
+        text = scrape(broker.service)
+    certificate = x509.load_pem_x509_certificate(certificates.server.read_bytes())
+    ends = certificate.not_valid_after_utc.timestamp()
+    assert value(text, 'proxyproto_mqtt_certificate_expiry_timestamp_seconds{listener="ssl"}') == ends
+    for junk in (b"", b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n", b"\xff" * 100):
+        (tmp_path / "junk.pem").write_bytes(junk)
+        assert expiry_of(str(tmp_path / "junk.pem")) is None
+    assert expiry_of(str(tmp_path / "none.pem")) is None
 
 
 def test_a_histogram_counts_each_value_up_to_its_bound() -> None:

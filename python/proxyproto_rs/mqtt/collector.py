@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -13,16 +14,27 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from proxyproto_rs import __version__
+from proxyproto_rs.metrics import families
+
 from .model.packet_types import PACKET_TYPES
+from .model.reasons import DISCONNECT_REASONS, REASONS
+from .model.records import BLOCK_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
+    from proxyproto_rs import ListenerStats
     from proxyproto_rs._core import _ServerNumbers
 
     from .telling.metrics import Metrics
+    from .telling.watched_store import Watched
+
+
+_UNUSED = frozenset({PACKET_TYPES[0]})
+"""The type that MQTT forbids. It is shown if a client has sent it."""
 
 
 class Sources(Protocol):
@@ -32,11 +44,8 @@ class Sources(Protocol):
     def metrics(self) -> Metrics:
         """The counters that no other part keeps."""
 
-    def connections(self) -> Mapping[str, Mapping[str, int]]:
-        """The number of each outcome, by listener."""
-
-    def pending(self) -> Mapping[str, int]:
-        """The number of connections without a complete header, by listener."""
+    def stats(self) -> Mapping[str, ListenerStats]:
+        """The counts of each listener's acceptor."""
 
     def sessions(self) -> Mapping[tuple[str, str], int]:
         """The number of sessions, by listener and state (`connected`, `disconnected`)."""
@@ -46,6 +55,13 @@ class Sources(Protocol):
 
     def blocked(self) -> Mapping[str, int]:
         """The number of active blocks, by type."""
+
+    @property
+    def store(self) -> Watched:
+        """How the store's calls went."""
+
+    def blocklist_age(self) -> float:
+        """How many seconds ago the blocks of other nodes were read."""
 
     def servers(self) -> Sequence[_ServerNumbers]:
         """The servers behind, if there are any."""
@@ -62,35 +78,25 @@ class BrokerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics. prometheus_client calls this for each scrape."""
-        yield from self._acceptors()
+        yield from families(self._sources.stats())
         yield from self._clients()
         yield from self._traffic()
         yield from self._tables()
         yield from self._upstream()
-
-    def _acceptors(self) -> Iterator[Metric]:
-        connections = CounterMetricFamily(
-            "proxyproto_connections", "Connections by outcome", labels=("listener", "outcome")
-        )
-        for listener, outcomes in self._sources.connections().items():
-            for outcome, count in outcomes.items():
-                connections.add_metric((listener, outcome), count)
-        yield connections
-        pending = GaugeMetricFamily(
-            "proxyproto_pending", "Connections whose header is not complete", labels=("listener",)
-        )
-        for listener, count in self._sources.pending().items():
-            pending.add_metric((listener,), count)
-        yield pending
+        yield from self._operation()
 
     def _clients(self) -> Iterator[Metric]:
         metrics = self._sources.metrics
-        yield _counter("connects", "CONNECTs by result", ("listener", "result"), metrics.connects)
-        yield _counter(
-            "disconnects", "Ended connections by reason", ("listener", "reason"), metrics.disconnects
-        )
+        names = list(metrics.listeners)
+        results = ("accepted", *REASONS)
+        connects = _from_zero(names, results) | metrics.connects
+        yield _counter("connects", "CONNECTs by result", ("listener", "result"), connects)
+        ends = _from_zero(names, DISCONNECT_REASONS) | metrics.disconnects
+        yield _counter("disconnects", "Ended connections by reason", ("listener", "reason"), ends)
         sessions = GaugeMetricFamily("proxyproto_mqtt_sessions", "Sessions", labels=("listener", "state"))
-        for labels, count in self._sources.sessions().items():
+        states = _from_zero(names, ("connected", "disconnected"))
+        states.update(self._sources.sessions())
+        for labels, count in states.items():
             sessions.add_metric(labels, count)
         yield sessions
         seconds = HistogramMetricFamily(
@@ -121,10 +127,10 @@ class BrokerCollector(Collector):
         for listener, counts in self._sources.metrics.listeners.items():
             for direction, by_type in (("in", counts.packets_in), ("out", counts.packets_out)):
                 for name, count in zip(PACKET_TYPES, by_type, strict=True):
-                    if count:
+                    if count or name not in _UNUSED:
                         packets.add_metric((listener, direction, name), count)
         yield packets
-        denied = self._sources.metrics.acl_denied
+        denied = dict.fromkeys(("publish", "subscribe"), 0) | self._sources.metrics.acl_denied
         yield _counter("acl_denied", "Topics denied", ("action",), {(key,): n for key, n in denied.items()})
         yield CounterMetricFamily(
             "proxyproto_mqtt_publish_delays",
@@ -143,7 +149,7 @@ class BrokerCollector(Collector):
         for kind, count in self._sources.blocked().items():
             blocked.add_metric((kind,), count)
         yield blocked
-        hits = self._sources.metrics.block_hits
+        hits = dict.fromkeys(map(str, BLOCK_TYPES), 0) | self._sources.metrics.block_hits
         yield _counter(
             "block_hits", "Clients refused by a block", ("type",), {(key,): n for key, n in hits.items()}
         )
@@ -181,12 +187,60 @@ class BrokerCollector(Collector):
             failures.add_metric(label, server["failures"])
         yield from (up, connections, seconds, failures)
 
+    def _operation(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(
+            "proxyproto_build_info", "The version, as labels", labels=("version", "python")
+        )
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
+        watched = self._sources.store
+        yield GaugeMetricFamily(
+            "proxyproto_mqtt_store_up", "Whether the store has answered its last call", value=watched.is_up
+        )
+        yield CounterMetricFamily(
+            "proxyproto_mqtt_store_errors", "Calls of the store that have failed", value=watched.errors
+        )
+        yield HistogramMetricFamily(
+            "proxyproto_mqtt_store_seconds",
+            "How long calls of the store took",
+            buckets=watched.seconds.cumulative(),
+            sum_value=watched.seconds.total,
+        )
+        yield GaugeMetricFamily(
+            "proxyproto_mqtt_blocklist_age_seconds",
+            "How long ago the blocks of other nodes were last read",
+            value=self._sources.blocklist_age(),
+        )
+        reloads = self._sources.metrics.reloads
+        counted = {(key,): n for key, n in (dict.fromkeys(("success", "failure"), 0) | reloads).items()}
+        yield _counter("config_reloads", "Reloads of the configuration", ("result",), counted)
+        yield GaugeMetricFamily(
+            "proxyproto_mqtt_config_reload_successful",
+            "Whether the last reload was put in force; 1 if there was none",
+            value=self._sources.metrics.reload_was_good,
+        )
+        expiry = GaugeMetricFamily(
+            "proxyproto_mqtt_certificate_expiry_timestamp_seconds",
+            "When the certificate of a port ends, in seconds since 1970",
+            labels=("listener",),
+        )
+        for name, seconds in self._sources.metrics.certificates.items():
+            expiry.add_metric((name,), seconds)
+        yield expiry
+
 
 def registry(sources: Sources) -> CollectorRegistry:
-    """Make a registry with the broker's collector only, so that two brokers in one process do not clash."""
+    """Make a registry with the broker's collector and the process's, so that two brokers in one process do not clash."""
     result = CollectorRegistry()
     result.register(BrokerCollector(sources))
+    ProcessCollector(registry=result)
     return result
+
+
+def _from_zero(names: Iterable[str], values: Iterable[str]) -> dict[tuple[str, str], int]:
+    """Every combination, at 0: `increase()` misses the first event of a series that begins with it."""
+    values = tuple(values)
+    return {(name, value): 0 for name in names for value in values}
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> CounterMetricFamily:

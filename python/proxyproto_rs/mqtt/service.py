@@ -37,11 +37,13 @@ from .tables.unauthorized import Unauthorized
 from .telling.analytics import Analytics, By, Minute, TopEntry
 from .telling.audit import AuditEvent, AuditLog
 from .telling.block_consequences import BlockConsequences
+from .telling.certificate_expiry import expiry_of
 from .telling.feed import Feed
 from .telling.last_refusals import LastRefusals
 from .telling.metrics import Metrics
 from .telling.recorder import Recorder
 from .telling.sources import BrokerSources
+from .telling.watched_store import Watched, watching
 
 if TYPE_CHECKING:
     from .http.server import HttpServer
@@ -94,6 +96,7 @@ class BrokerService:
         self.http: HttpServer | None = None
         """The API, if the configuration has the section `http`."""
         self._ticked = time.monotonic()
+        self._watched = Watched()
         self._source = source
         self._given_store = store
         self._analytics = Analytics()
@@ -134,6 +137,7 @@ class BrokerService:
         stack.push_async_callback(self._close_audit)
         store = self._given_store or await open_store(config.store, config.store_file)
         stack.push_async_callback(store.close)
+        store = watching(store, self._watched)
         self.unauthorized = Unauthorized(store, config.unauthorized)
         self.blocked = Blocked(store, config.blocked)
         self._auto_block = AutoBlock(self.blocked, store, config.auto_block)
@@ -176,6 +180,7 @@ class BrokerService:
                 self.front.open(open_port.listener, open_port.door)
             else:
                 await self.front.open(open_port.listener, open_port.door)
+        self._note_certificates(config)
         await self._start_http(stack)
 
     # Operators call these.
@@ -235,13 +240,17 @@ class BrokerService:
             use_passwords = await asyncio.to_thread(reread_password_files)
             changed = self._reload(loaded, use_passwords)
         except ConfigError as wrong:
+            self.metrics.reloaded(good=False)
             located = wrong if loaded is None else loaded.located(wrong)
             self._audit.write("config.rejected", detail=str(located))
             raise located from None
         except OSError as wrong:
+            self.metrics.reloaded(good=False)
             self._audit.write("config.rejected", detail=str(wrong))
             raise
+        self.metrics.reloaded(good=True)
         self._audit.write("config.reloaded", changed=changed)
+        self._note_certificates(self.config)
         self._end_forbidden()
         return changed
 
@@ -393,8 +402,21 @@ class BrokerService:
             blocked=self.blocked,
             auto_block=self._auto_block,
             audit=self._audit,
+            store=self._watched,
             relayed=self.front.numbers if isinstance(self.front, Front) else None,
         )
+
+    def _note_certificates(self, config: BrokerConfig) -> None:
+        files = {name: listener.tls for name, listener in config.listeners.items() if listener.tls_here}
+        if config.serves_http:
+            files["http"] = config.http.tls
+        self.metrics.certificates = {
+            name: expiry
+            for name, tls in files.items()
+            if tls is not None
+            and tls.certfile is not None
+            and (expiry := expiry_of(tls.certfile)) is not None
+        }
 
     def _sample(self) -> None:
         transferred = self.sources.transferred().values()

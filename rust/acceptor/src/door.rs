@@ -126,7 +126,10 @@ impl<'a> Doorkeeper<'a> {
 
     fn serve(&mut self, waiting: Waiting, header: Option<Header>, seen: usize) -> Option<Connection> {
         let is_tcp = self.shared.is_tcp();
-        let Waiting { fd, peer, low_water, .. } = waiting;
+        let Waiting { fd, peer, low_water, since, .. } = waiting;
+        if header.is_some() {
+            self.shared.counters.headers.add(self.now.saturating_duration_since(since));
+        }
         let admission = match decide(header.as_ref(), &peer, &self.options, &self.shared.open, self.now) {
             Ok(admission) => admission,
             Err((cause, client)) => {

@@ -28,6 +28,8 @@ mod door;
 #[cfg(feature = "tracing")]
 mod events;
 mod fork;
+mod header_times;
+pub use header_times::HeaderTimes;
 mod interface;
 mod keyed;
 mod late;

@@ -16,6 +16,7 @@ use crate::backlog::{Backlog, End, KernelQueue};
 use crate::descriptors::{self, OpenListener};
 use crate::door::Doorkeeper;
 use crate::fork::{self, Work};
+use crate::header_times::HeaderTimes;
 use crate::late::Late;
 use crate::notice::Notice;
 use crate::options::{OptionError, Options};
@@ -112,6 +113,8 @@ pub struct Stats {
     pub pauses: u64,
     /// How many connections may wait for their header: see [`Listener::max_pending`].
     pub max_pending: usize,
+    /// How long whole headers took to come.
+    pub header_times: HeaderTimes,
 }
 
 /// Why nothing was taken.
@@ -293,6 +296,7 @@ impl Listener {
             open: self.shared.open.count(),
             pauses: self.shared.counters.pauses(),
             max_pending: self.max_pending(),
+            header_times: self.shared.counters.headers.snapshot(),
         })
     }
 

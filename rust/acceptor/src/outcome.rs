@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proxyproto_codec::Fault;
 
+use crate::header_times::HeaderTimers;
+
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $accepted:literal;)*) => {
         /// What became of a connection. Each connection counts under exactly one.
@@ -94,11 +96,12 @@ impl From<Fault> for Outcome {
     }
 }
 
-/// One counter for each outcome, and one for the pauses.
+/// One counter for each outcome, one for the pauses, and how long headers took.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     pauses: AtomicU64,
+    pub(crate) headers: HeaderTimers,
 }
 
 impl Counters {

@@ -41,7 +41,10 @@ pub(crate) type RefusalFields<'py> = (
     u64,
     f64,
 );
-type Numbers<'py> = (Bound<'py, PyDict>, usize, usize, usize, u64, usize);
+type Numbers<'py> = (Bound<'py, PyDict>, usize, usize, usize, u64, usize, HeaderTimes);
+
+/// How many headers were whole within so many seconds, how many there were, and how many seconds they took together.
+type HeaderTimes = (Vec<(f64, u64)>, u64, f64);
 pub(crate) type TakenRefusals<'py> = (Vec<RefusalFields<'py>>, Vec<(u8, String)>, u64);
 
 #[pymethods]
@@ -148,7 +151,10 @@ impl Acceptor {
         for (outcome, count) in stats.outcomes {
             outcomes.set_item(outcome.name(), count)?;
         }
-        Ok((outcomes, stats.pending, stats.ready, stats.open, stats.pauses, stats.max_pending))
+        let times = stats.header_times;
+        let within = times.within.iter().map(|(bound, count)| (bound.as_secs_f64(), *count)).collect();
+        let times = (within, times.count, times.total.as_secs_f64());
+        Ok((outcomes, stats.pending, stats.ready, stats.open, stats.pauses, stats.max_pending, times))
     }
 
     /// Replace options, named by their keywords: all of them or none.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from ..collector import registry
+from ..store.protocol import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +24,8 @@ def handler(broker: Broker, guard: Guard) -> Callable[[web.Request], Awaitable[w
 
     async def scrape(request: web.Request) -> web.Response:
         guard.access(request, "metrics")
+        with contextlib.suppress(StoreError):  # then it is the number of the last purge
+            await broker.unauthorized.count()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(numbers), headers={"Content-Type": content_type})
 

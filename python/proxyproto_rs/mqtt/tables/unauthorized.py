@@ -71,7 +71,7 @@ class Unauthorized:
         self.dropped: int = 0
         """Refusals that no row counts, because the queue was full or the store failed."""
         self.rows: int = 0
-        """Rows in the table at the last purge."""
+        """Rows in the table at the last purge or `count`."""
         self._store = store
         self._clock = clock
         self._capacity = capacity
@@ -163,6 +163,12 @@ class Unauthorized:
                     return
                 self._steps.popleft()
             self._outage.is_over()
+
+    async def count(self) -> int:
+        """Count the rows, with all that was recorded before. Raises StoreError."""
+        await self.flush()
+        self.rows = await self._count_rows()
+        return self.rows
 
     async def purge(self) -> int:
         """Delete rows older than the ttl, then the oldest rows above `max_rows`. Return how many."""

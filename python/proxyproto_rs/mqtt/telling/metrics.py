@@ -63,6 +63,17 @@ class Metrics:
     publish_delays: int = 0
     auth_seconds: Histogram = field(default_factory=lambda: Histogram(AUTH_BUCKETS))
     listeners: dict[str, ListenerCounts] = field(default_factory=dict)
+    reloads: Counter[str] = field(default_factory=Counter)
+    """By result: `success`, `failure`."""
+    reload_was_good: bool = True
+    """Whether the last reload was put in force."""
+    certificates: dict[str, float] = field(default_factory=dict)
+    """When the certificate of each port ends, in seconds since 1970. The API's port is `http`."""
+
+    def reloaded(self, *, good: bool) -> None:
+        """Count a reload."""
+        self.reloads["success" if good else "failure"] += 1
+        self.reload_was_good = good
 
     def listener(self, name: str) -> ListenerCounts:
         """Return the counts of one listener. It is the same object every time."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..tables.unauthorized import Unauthorized
     from .audit import AuditLog
     from .metrics import Metrics
+    from .watched_store import Watched
 
 
 class BrokerSources:
@@ -33,6 +34,7 @@ class BrokerSources:
         blocked: Blocked,
         auto_block: AutoBlock,
         audit: AuditLog,
+        store: Watched,
         relayed: Callable[[], _GatewayNumbers] | None = None,
     ) -> None:
         self._metrics = metrics
@@ -43,6 +45,7 @@ class BrokerSources:
         self._blocked = blocked
         self._auto_block = auto_block
         self.audit = audit
+        self._store = store
         self._relayed = relayed
         """The numbers of a gateway, which counts what no Python sees."""
 
@@ -56,13 +59,18 @@ class BrokerSources:
                 counts.packets_in, counts.packets_out = numbers["packets_in"], numbers["packets_out"]
         return self._metrics
 
-    def connections(self) -> dict[str, Mapping[str, int]]:
-        """The number of each outcome, by listener."""
-        return dict(self._stats())
+    def stats(self) -> Mapping[str, ListenerStats]:
+        """The counts of each listener's acceptor."""
+        return self._stats()
 
-    def pending(self) -> dict[str, int]:
-        """The number of connections without a complete header, by listener."""
-        return {name: stats.pending for name, stats in self._stats().items()}
+    @property
+    def store(self) -> Watched:
+        """How the store's calls went."""
+        return self._store
+
+    def blocklist_age(self) -> float:
+        """How many seconds ago the blocks of other nodes were read."""
+        return self._blocked.age()
 
     def sessions(self) -> dict[tuple[str, str], int]:
         """The number of sessions, by listener and state."""

@@ -75,6 +75,7 @@ class Blocked:
         self._expiries: list[tuple[int, str]] = []
         self._expired: set[str] = set()
         self._revision = 0
+        self._read_at = clock()
         self._unsaved: dict[str, None] = {}
         self._hits: dict[str, None] = {}
         self._wake = Wakeup()
@@ -204,6 +205,10 @@ class Blocked:
         """Like `match`, but for a client that did not just try to connect: it counts no hit."""
         return self._index.match(client_id, username, address, self._now())
 
+    def age(self) -> float:
+        """Return how many seconds ago the store's blocks were read."""
+        return max(0.0, self._clock() - self._read_at)
+
     def covering(self, address: str) -> tuple[BlockedClient, ...]:
         """Return the blocks of networks that hold an address, expired or not, each with its present status."""
         now, ttl = self._now(), int(self.config.cleanup_ttl * 1000)
@@ -241,6 +246,7 @@ class Blocked:
         """Take over the changes of other nodes. Raises StoreError."""
         async with self._storing:
             changes = await self._store.blocks(self._revision)
+            self._read_at = self._clock()
             self._revision = changes.revision
             for block in changes.changed:
                 known = self._index.get(block.key)
