@@ -28,10 +28,12 @@ from proxyproto_rs import Header
 from proxyproto_rs.mqtt import BlockedClient
 
 from .scripted import behind, reset, scripted
+from .test_channels import listener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from interop.certificates import Certificates
     from mqtt.peers import Client
 
     from .scripted import Peer, Scripted
@@ -81,7 +83,8 @@ async def nothing_is_left(broker: Broker) -> None:
     def is_so() -> bool:
         now = numbers(broker)
         return (
-            now["sessions"] == now["listeners"]["tcp"]["unauthenticated"] == 0
+            now["sessions"] == 0
+            and all(listener["unauthenticated"] == 0 for listener in now["listeners"].values())
             and all(server["connections"] == 0 for server in now["servers"])
             and broker.service.sessions.connected == 0
         )
@@ -260,6 +263,79 @@ async def test_a_client_that_publishes_too_fast_waits_and_loses_nothing(server: 
         got.remove(PINGREQ)
         assert got == messages
         assert numbers(broker)["listeners"]["tcp"]["publish_delays"] > 0
+
+
+# the same in TLS and WebSocket
+
+REQUEST = (
+    b"GET /mqtt HTTP/1.1\r\nHost: broker\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+)
+
+
+def frame(payload: bytes) -> bytes:
+    """A binary message of a client, masked with zeros."""
+    assert len(payload) < 126
+    return bytes((0x82, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "reason"),
+    [
+        ("ssl", b"\x16\x03\x01", "tls-failed"),
+        ("ws", REQUEST[:30], "ws-failed"),
+        ("wss", b"\x16", "tls-failed"),
+    ],
+)
+async def test_a_client_that_is_reset_in_a_handshake(
+    kind: str, sent: bytes, reason: str, server: Scripted, certificates: Certificates
+) -> None:
+    async with running(**behind(server.address), **listener(kind, certificates)) as broker:
+        async with dial(broker.address(kind), sent) as client:
+            await broker.until(lambda: numbers(broker)["listeners"][kind]["unauthenticated"] == 1)
+            reset(client.writer)
+        (row,) = await broker.rows()
+        assert (row.reason_code, row.ip_address) == (reason, CLIENT[0])
+        await nothing_is_left(broker)
+
+
+PHASES = ("before its CONNECT", "in its CONNECT", "before its CONNACK", "in its session")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("kind", ["ssl", "ws", "wss"])
+async def test_a_client_that_is_reset_in_a_channel(
+    kind: str, phase: str, server: Scripted, certificates: Certificates
+) -> None:
+    login = connect_of("MQTT_5")
+    context = certificates.client_context() if kind != "ws" else None
+    async with running(**behind(server.address), **listener(kind, certificates)) as broker:
+        async with dial(broker.address(kind), ssl=context) as client:
+            wrap: Callable[[bytes], bytes] = bytes
+            if kind != "ssl":
+                wrap = frame
+                client.send(REQUEST)
+                await client.reader.readuntil(b"\r\n\r\n")
+            if phase == "in its CONNECT":
+                client.send(wrap(login[:20]))
+            elif phase != "before its CONNECT":
+                client.send(wrap(login))
+                peer = await server.accept()
+                if phase == "in its session":
+                    peer.send(welcome("MQTT_5"))
+                    await broker.until(lambda: broker.service.sessions.connected == 1)
+            reset(client.writer)
+            if phase in PHASES[2:]:
+                assert await peer.end() == b""
+                peer.writer.close()
+        if phase == "in its session":
+            await broker.until(lambda: broker.service.metrics.disconnects == {(kind, "connection-lost"): 1})
+        else:
+            (row,) = await broker.rows()
+            # In TLS 1.3 the client is done before the server has seen its last bytes.
+            assert row.reason_code in ("closed-early", "tls-failed" if phase == PHASES[0] else "")
+        await nothing_is_left(broker)
 
 
 # blocks and ends under load

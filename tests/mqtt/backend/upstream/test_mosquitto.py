@@ -25,9 +25,11 @@ from mqtt.peers import (
     connect_of,
     dial,
     log_in,
+    packet,
     publish,
     running,
     subscribe,
+    text,
     will,
 )
 from mqtt.test_acceptance import device, haproxy
@@ -395,3 +397,29 @@ async def test_own_passwords_are_asked_before_the_server(server: Mosquitto, tmp_
         async with log_in(broker.address(), connect(username="own", password=b"secret")) as client:
             assert client.connack == connack(5)
         await broker.until(lambda: broker.service.metrics.connects["tcp", "bad-credentials"] == 2)
+
+
+async def test_an_authentication_method_that_mosquitto_does_not_know(server: Mosquitto) -> None:
+    properties = b"\x15" + text("XYZ")
+    first = text("MQTT") + bytes((5, 2, 0, 60, len(properties))) + properties + text("dev")
+    async with running(**behind(server.address)) as broker:
+        async with dial(broker.address(), packet(0x10, first)) as client:
+            assert (await client.packet())[3] == 0x8C
+        (row,) = await broker.rows()
+        assert row.reason_code == "bad-credentials"
+        assert row.reason.endswith(" (code 0x8c)")
+
+
+async def test_the_smaller_limit_of_packets_is_told_and_mosquitto_may_enforce_its_own(tmp_path: Path) -> None:
+    lines = ("max_packet_size 1000",)
+    async with (
+        mosquitto(tmp_path / "small", *lines) as server,
+        running(**behind(server.address), mqtt={"max_packet_size": 100_000}) as broker,
+        dial(broker.address(), connect_of("MQTT_5")) as client,
+    ):
+        welcome = await client.packet()
+        assert b"\x27" + (1000).to_bytes(4, "big") in welcome
+        client.send(packet(0x30, text("t") + b"\0" + bytes(2000)))
+        assert await client.end() == b"\xe0\x01\x95"
+        await broker.until(lambda: len(broker.service.metrics.disconnects) == 1)
+        assert broker.service.metrics.disconnects == {("tcp", "upstream-closed"): 1}
