@@ -9,7 +9,7 @@ use proxyproto_acceptor::{Header, LocalAddr, PeerAddr};
 
 use crate::facts::Facts;
 
-/// A connection that a listener has let in: whose it is, and what its proxy and its channel have said.
+/// A connection that a listener has let in: its client, and what its proxy and its channel say about the client.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Arrival {
@@ -25,14 +25,14 @@ pub struct Arrival {
     pub local: LocalAddr,
     /// When it was accepted.
     pub at: SystemTime,
-    /// What the handshake of its channel has shown.
+    /// What the handshake of its channel has shown of the client.
     pub facts: Facts,
 }
 
 impl Arrival {
-    /// The client: as a trusted proxy has forwarded it in HTTP, as the header names it, or the peer.
+    /// The client's address: from a trusted proxy's HTTP header, else from the PROXY header, else the peer's.
     ///
-    /// It is `0.0.0.0:0` where none of them has an internet address: a peer of a UNIX socket that nobody speaks for.
+    /// It is `0.0.0.0:0` if none of them is an internet address, as for a UNIX socket without a header.
     #[must_use]
     pub fn client(&self) -> SocketAddr {
         let named = || self.header.as_ref()?.source()?.socket_addr();
@@ -43,7 +43,7 @@ impl Arrival {
         self.facts.forwarded.or_else(named).or_else(peer).map_or(NOBODY, canonical)
     }
 
-    /// The address that the client has connected to: as the header names it, or our own end; `0.0.0.0:0` for a UNIX socket.
+    /// The address that the client has connected to: from the header, else our own; `0.0.0.0:0` for a UNIX socket.
     #[must_use]
     pub fn destination(&self) -> SocketAddr {
         let named = || self.header.as_ref()?.destination()?.socket_addr();
@@ -54,7 +54,7 @@ impl Arrival {
         named().or_else(local).map_or(NOBODY, canonical)
     }
 
-    /// Whether the proxy, and not a client, is at the other end (LOCAL, UNKNOWN).
+    /// Whether the proxy speaks for itself and not for a client (LOCAL, UNKNOWN).
     #[must_use]
     pub fn is_proxys_own(&self) -> bool {
         self.header.as_ref().is_some_and(|header| header.source().is_none())

@@ -1,4 +1,4 @@
-//! Why a client was refused or its session ended: the reasons that MQTT has an answer for, and those that end in silence.
+//! Why a client was refused or its session ended. MQTT has an answer for some causes; the others close without a word.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ macro_rules! causes {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Cause {
-            /// A reason of MQTT's table, which says how the client is answered.
+            /// A reason of MQTT's table, which has the answer to the client.
             Mqtt(Reason),
             $($(#[doc = $doc])+ $name,)+
         }
@@ -39,7 +39,7 @@ causes! {
     ClosedEarly, "closed-early";
     /// A PROXY header where none is expected.
     UnexpectedHeader, "unexpected-header";
-    /// The operator does not want the client's address.
+    /// The operator does not allow the client's address.
     Denied, "denied";
     /// The TLS handshake has failed.
     TlsFailed, "tls-failed";
@@ -49,15 +49,15 @@ causes! {
     Disconnect, "disconnect";
     /// The client has gone without saying goodbye.
     ConnectionLost, "connection-lost";
-    /// A packet of the client was not whole in time.
+    /// A packet of the client was not complete in time.
     PacketTimeout, "packet-timeout";
-    /// The client does not take what is sent to it.
+    /// The client does not read what is sent to it.
     SlowConsumer, "slow-consumer";
     /// The server has broken the rules of MQTT.
     BrokerError, "broker-error";
-    /// The server has closed the connection, and is still there.
+    /// The server has closed the connection. It is still up.
     UpstreamClosed, "upstream-closed";
-    /// The server has gone.
+    /// The server has gone down.
     UpstreamLost, "upstream-lost";
 }
 

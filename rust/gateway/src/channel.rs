@@ -1,6 +1,6 @@
-//! The seam for TLS and WebSocket: what stands between the bytes of a socket and those of MQTT.
+//! Channels carry MQTT in another protocol: TLS, WebSocket, or both.
 //!
-//! A channel does no I/O. A plain connection has none, which costs it one branch a read and 16 bytes.
+//! A channel does no I/O. A plain connection has none; that costs it one branch for each read, and 16 bytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ pub use websocket::{ForwardedOptions, WebSocketOptions, WebSocketServer};
 
 /// Makes the channel of each connection of a listener, or of each connection to a server.
 pub trait ChannelFactory: fmt::Debug + Send + Sync {
-    /// The channel of a connection that has just been made; [`Channel::start`] comes next.
+    /// Makes the channel of a new connection. The caller then calls [`Channel::start`].
     fn open(&self, remote: Remote<'_>) -> Box<dyn Channel>;
 }
 
@@ -36,22 +36,21 @@ pub enum Remote<'a> {
 
 /// Turns the bytes of a socket into those of MQTT, and back.
 ///
-/// All buffers are scratch of the worker's thread: a channel appends to them, and keeps none. Where two layers stand in
-/// each other (WebSocket in TLS), one channel holds both.
+/// The buffers belong to the worker's thread. A channel appends to them and keeps none. Of two layers (WebSocket in TLS),
+/// one channel contains the other.
 pub trait Channel: Send {
-    /// How far the handshake has come. It decides which deadline holds, and under which code a failure is told.
+    /// The stage of the handshake. It decides which deadline applies, and which code a failure has.
     fn stage(&self) -> Stage;
 
-    /// What is to be sent before anything has come, such as a `ClientHello`, is appended to `wire`.
+    /// Appends to `wire` what must be sent first, such as a `ClientHello`.
     ///
     /// # Errors
     ///
     /// [`ChannelFault`] ends the connection.
     fn start(&mut self, wire: &mut Vec<u8>) -> Result<(), ChannelFault>;
 
-    /// Takes all of `received`, which it may decrypt in place, and keeps what is incomplete. The bytes of MQTT in it are
-    /// appended to `mqtt`. What the channel itself has to send (its handshake, a pong, the answer to a close) is appended
-    /// to `answer`.
+    /// Takes all of `received`, which it may decrypt in place, and keeps an incomplete part. It appends the bytes of MQTT to
+    /// `mqtt`, and what the channel itself must send (its handshake, a pong, the answer to a close) to `answer`.
     ///
     /// # Errors
     ///
@@ -63,41 +62,41 @@ pub trait Channel: Send {
         answer: &mut Vec<u8>,
     ) -> Result<Flow, ChannelFault>;
 
-    /// Appends what carries `mqtt` to `wire`. It is called at [`Stage::Open`] only. After a failure or a goodbye it appends
-    /// nothing.
+    /// Encodes `mqtt` and appends the result to `wire`. It is called at [`Stage::Open`] only. After a failure or a goodbye
+    /// it appends nothing.
     ///
     /// # Errors
     ///
     /// [`ChannelFault`] ends the connection.
     fn encode(&mut self, mqtt: &[u8], wire: &mut Vec<u8>) -> Result<(), ChannelFault>;
 
-    /// Says goodbye: what closes the channel is appended to `wire`. Nothing is encoded after it.
+    /// Says goodbye: appends to `wire` what closes the channel. After that, nothing is encoded.
     fn close(&mut self, wire: &mut Vec<u8>);
 
-    /// Why the handshake has failed where the peer has closed before its end.
+    /// Says why the handshake failed when the peer has closed before its end.
     fn cut_off(&self) -> ChannelFault {
         ChannelFault::new("closed")
     }
 
-    /// What the handshake has shown. It is asked once, when the stage is [`Stage::Open`], or when it has failed.
+    /// What the handshake has shown. It is called once, at [`Stage::Open`] or after a failure.
     fn facts(&mut self) -> Facts;
 }
 
 /// How far the handshake of a channel has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// TLS shakes hands: `tls_timeout`, `tls-failed`.
+    /// The TLS handshake: `tls_timeout`, `tls-failed`.
     Tls,
     /// The WebSocket is not open yet: `ws_timeout`, `ws-failed`.
     WebSocket,
-    /// MQTT flows.
+    /// The handshake is over, and MQTT flows.
     Open,
 }
 
-/// Whether more can come.
+/// Whether more bytes can come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// It can.
+    /// More can come.
     Open,
     /// The peer has said goodbye.
     Ended,
@@ -106,14 +105,14 @@ pub enum Flow {
 /// Why a channel ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelFault {
-    /// The cause that it is told under; `None`: that of the stage, and in a session `connection-lost`.
+    /// The cause of the fault. `None` stands for the cause of the stage, and in a session for `connection-lost`.
     pub cause: Option<Cause>,
-    /// What is told of it: `no-shared-cipher`, or `a text frame`.
+    /// The detail, such as `no-shared-cipher` or `a text frame`.
     pub detail: Cow<'static, str>,
 }
 
 impl ChannelFault {
-    /// A fault that is told under the cause of its stage.
+    /// A fault with the cause of its stage.
     pub fn new(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { cause: None, detail: detail.into() }
     }

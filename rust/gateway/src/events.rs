@@ -1,4 +1,4 @@
-//! What a gateway tells, and what it is told of a login.
+//! The events of a gateway, and the answer to a login.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::arrival::{Arrival, SessionId};
 use crate::cause::Cause;
 use crate::server_name::{ServerChange, ServerName};
 
-/// What a gateway tells. Of one token the order is Login, Welcomed, Ended, or Login, Refused.
+/// An event. The events of one token come in the order Login, Welcomed, Ended, or Login, Refused.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -19,9 +19,9 @@ pub enum Event {
     Login(Login),
     /// A server has let the client in. Its CONNACK follows this event.
     Welcomed(Welcomed),
-    /// A connection has come to its end without a session.
+    /// A connection has ended without a session.
     Refused(Refused),
-    /// A session has come to its end.
+    /// A session has ended.
     Ended(Ended),
     /// What a listener has refused before its first byte of MQTT, and what it has to say for the log.
     Listener(ListenerReport),
@@ -29,7 +29,7 @@ pub enum Event {
     Server(ServerChange),
 }
 
-/// The number of a login and of its session. No other of the same gateway has it.
+/// The number of a login and of its session, unique within the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
 
@@ -57,7 +57,7 @@ impl fmt::Display for Token {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Login {
-    /// What the decision is about.
+    /// Names the login in the decision.
     pub token: Token,
     /// Whose connection it is.
     pub arrival: Arc<Arrival>,
@@ -65,7 +65,7 @@ pub struct Login {
     pub connect: Arc<Connect>,
 }
 
-/// What changes in the CONNECT of a client that is let in, before it goes to a server.
+/// The changes to the CONNECT of a client that is let in, before it goes to a server.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Admission {
@@ -73,19 +73,19 @@ pub struct Admission {
     pub username: Replace<String>,
     /// The password.
     pub password: Replace<Vec<u8>>,
-    /// Another client id. A client of MQTT 5 that has left the choice to the server is told it.
+    /// Another client id. A client of MQTT 5 that left the choice to the server gets it in the CONNACK.
     pub client_id: Option<String>,
 }
 
-/// What becomes of a field of the CONNECT.
+/// The change to a field of the CONNECT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Replace<T> {
-    /// It goes on as it came.
+    /// The field stays as it came.
     #[default]
     Keep,
-    /// Another goes in its place.
+    /// This value replaces it.
     With(T),
-    /// It does not go on.
+    /// The field is left out.
     Without,
 }
 
@@ -97,11 +97,11 @@ pub struct Welcomed {
     pub token: Token,
     /// The server.
     pub server: ServerName,
-    /// What it took from the first attempt to connect until the server's answer.
+    /// The time from the first attempt to connect until the server's answer.
     pub connect_time: Duration,
-    /// The client id that the session has: the CONNECT's, another that it was admitted with, or the server's choice.
+    /// The session's client id: the one of the CONNECT, the one of the admission, or the server's choice.
     pub client_id: String,
-    /// After how many seconds the client must have sent something; 0: never. The server's word goes before the client's.
+    /// The client must send something within so many seconds; 0 means no limit. The server's value overrides the client's.
     pub keep_alive: u16,
     /// Whether the server has kept a session of this client id.
     pub session_present: bool,
@@ -109,17 +109,17 @@ pub struct Welcomed {
     pub reason_string: Option<String>,
 }
 
-/// A connection has come to its end without a session.
+/// A connection has ended without a session.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The token of its login, where one was told.
+    /// The token of its login, if there was a Login event.
     pub token: Option<Token>,
     /// Whose connection it was.
     pub arrival: Arc<Arrival>,
-    /// The CONNECT, where it was whole and valid.
+    /// The CONNECT, if it was complete and valid.
     pub connect: Option<Arc<Connect>>,
-    /// The client id of a CONNECT that was not valid, where it could be read.
+    /// The client id of an invalid CONNECT, if it could be read.
     pub client_id: String,
     /// Why.
     pub cause: Cause,
@@ -131,7 +131,7 @@ pub struct Refused {
     pub server_code: Option<u8>,
     /// The words of that server (MQTT 5).
     pub reason_string: Option<String>,
-    /// Whether it was a bridge of Mosquitto that asks for its private protocol, and comes again with the standard one.
+    /// Whether a bridge of Mosquitto has asked for its private protocol. It comes again with the standard one.
     pub is_bridge_probe: bool,
 }
 
@@ -158,7 +158,7 @@ impl Refused {
     }
 }
 
-/// A session has come to its end.
+/// A session has ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Ended {
@@ -174,25 +174,25 @@ pub struct Ended {
     pub server_code: Option<u8>,
     /// The words of the server (MQTT 5).
     pub reason_string: Option<String>,
-    /// What went over it.
+    /// Its traffic.
     pub traffic: Traffic,
-    /// How long it lasted, from the CONNACK on.
+    /// The time from the CONNACK to its end.
     pub lasted: Duration,
 }
 
-/// What has gone over a session, in bytes and packets of MQTT, CONNECT and CONNACK among them.
+/// The traffic of a session in bytes and packets of MQTT, with the CONNECT and the CONNACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
-    /// Bytes of the client.
+    /// Bytes from the client.
     pub bytes_in: u64,
-    /// Bytes for the client.
+    /// Bytes to the client.
     pub bytes_out: u64,
-    /// Packets of the client.
+    /// Packets from the client.
     pub packets_in: u64,
-    /// Packets for the client.
+    /// Packets to the client.
     pub packets_out: u64,
-    /// When the client's last byte came.
+    /// When the last byte came from the client.
     pub last_seen: SystemTime,
 }
 

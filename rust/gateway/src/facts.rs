@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Facts {
-    /// Where TLS ended here.
+    /// Set if TLS ends here.
     pub tls: Option<TlsFacts>,
     /// The client that a trusted proxy has named in a header of HTTP.
     pub forwarded: Option<SocketAddr>,
@@ -26,8 +26,8 @@ pub struct TlsFacts {
     pub alpn: Option<Vec<u8>>,
     /// The client's certificate in DER.
     pub certificate: Option<Vec<u8>>,
-    /// The common name in it, the first if there are more; only of a certificate that was verified.
+    /// The first common name in it. Only a verified certificate has one here.
     pub common_name: Option<String>,
-    /// Whether it has more common names. Then it is not clear whose it is.
+    /// Whether it has more common names. Then it does not say clearly whose it is.
     pub has_more_names: bool,
 }

@@ -1,4 +1,4 @@
-//! The gateway as its owner holds it.
+//! The gateway, as its owner uses it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -108,7 +108,7 @@ impl Gateway {
         self.shared.events.wake_fd()
     }
 
-    /// Takes all events that are there. It never waits.
+    /// Takes all waiting events. It never blocks.
     #[must_use]
     pub fn take(&self) -> Vec<Event> {
         self.shared.events.take()

@@ -1,4 +1,4 @@
-//! Takes the connections of a listener, and gives each to a worker.
+//! Takes the connections of a listener and gives each to a worker.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +20,7 @@ use crate::shared::Shared;
 use crate::sys;
 use crate::worker::Seats;
 
-/// How many connections are taken at once, before others on this worker have their turn.
+/// The number of connections that are taken before other tasks of this worker have their turn.
 const MOST_AT_ONCE: usize = 64;
 
 /// A listener, and what its connections need.
@@ -41,8 +41,8 @@ impl Intake {
             match self.listener.take(MOST_AT_ONCE) {
                 Err(Closed::Closed | Closed::Inherited) => return Ok(()),
                 Ok(connections) if connections.is_empty() => {
-                    // The descriptor stays readable for refusals when the connections have been taken, and tokio sees
-                    // only that it becomes so.
+                    // Refusals keep the descriptor readable when all connections have been taken. tokio notices only the
+                    // moment at which a descriptor becomes readable.
                     if !is_readable(wake.get_ref()) {
                         readable.clear_ready();
                     }
@@ -54,7 +54,7 @@ impl Intake {
         }
     }
 
-    /// Gives a connection to the worker with the fewest.
+    /// Gives a connection to the worker with the fewest connections.
     fn seat(&self, connection: Connection) {
         let Connection { fd, header, peer, permit, .. } = connection;
         let arrival = Arrival {
@@ -98,7 +98,7 @@ impl Intake {
         self.shared.events.offer(Event::Refused(refused));
     }
 
-    /// Tells what the listener has refused.
+    /// Sends the listener's refusals as an event.
     fn report(&self) {
         let Ok(refusals) = self.listener.take_refusals() else { return };
         if refusals.records.is_empty() && refusals.lines.is_empty() {
@@ -111,6 +111,6 @@ impl Intake {
 
 fn is_readable(fd: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    // Where it cannot be said, it is looked at again.
+    // If poll fails, the caller waits and looks again.
     poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0)
 }

@@ -1,9 +1,9 @@
-//! A server as events tell of it.
+//! The name of a server in events.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A server's name and address, as events tell them.
+/// A server's name and address in events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerName {
@@ -27,10 +27,10 @@ impl fmt::Display for ServerName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerChange {
-    /// Which.
+    /// The server.
     pub server: ServerName,
-    /// What it is now.
+    /// Whether it is up now.
     pub is_up: bool,
-    /// What was wrong at the last check; empty for one that is up.
+    /// The error of the last check; empty if the server is up.
     pub detail: String,
 }

@@ -1,4 +1,4 @@
-//! The numbers of a gateway at one moment.
+//! A snapshot of the gateway's numbers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,21 +8,21 @@ use crate::listening::{ListenerCounts, Listening};
 use crate::server_name::ServerName;
 use crate::upstream::Target;
 
-/// The numbers of a gateway at one moment.
+/// A snapshot of the gateway's numbers.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How many log in or have a session.
+    /// The number of logins and sessions.
     pub sessions: usize,
-    /// How many connections each worker has.
+    /// The number of connections of each worker.
     pub workers: Vec<usize>,
-    /// How many connections all workers may have: two descriptors for each (`RLIMIT_NOFILE` when the gateway started).
+    /// The largest number of connections. Each takes two descriptors (`RLIMIT_NOFILE` when the gateway started).
     pub most_connections: usize,
-    /// How many events wait to be taken.
+    /// The number of events that wait to be taken.
     pub events: usize,
-    /// How many events nobody was told, because too many waited.
+    /// The number of events that were dropped because too many waited.
     pub dropped: u64,
-    /// The listeners, in the order in which they were given.
+    /// The listeners, in the order of [`Gateway::serve`](crate::Gateway::serve).
     pub listeners: Vec<ListenerStats>,
     /// The servers, each address of a name.
     pub servers: Vec<ServerStats>,
@@ -34,9 +34,9 @@ pub struct Stats {
 pub struct ListenerStats {
     /// Its name.
     pub name: Arc<str>,
-    /// How many are without their CONNACK.
+    /// The number of connections without a CONNACK.
     pub unauthenticated: usize,
-    /// What has gone over its sessions.
+    /// The traffic of its sessions.
     pub counts: ListenerCounts,
 }
 
@@ -48,13 +48,13 @@ pub struct ServerStats {
     pub server: ServerName,
     /// Whether it is up.
     pub is_up: bool,
-    /// How many clients it has, those included that are logging in.
+    /// The number of its clients, with those that are logging in.
     pub connections: usize,
-    /// How many CONNECTs it has answered.
+    /// The number of CONNECTs that it has answered.
     pub answered: u64,
-    /// What it took from connecting until the answers, in all.
+    /// The sum of the times from connecting until its answer.
     pub connect_time: Duration,
-    /// How many attempts it has not answered.
+    /// The number of attempts that it has not answered.
     pub failures: u64,
 }
 

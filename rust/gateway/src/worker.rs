@@ -1,4 +1,4 @@
-//! The threads that serve the connections: each has a runtime of its own, and a connection stays on the one it came to.
+//! The threads that serve the connections. Each has its own runtime, and a connection stays on its thread.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::fork;
 pub(crate) struct Workers {
     seats: Arc<Seats>,
     threads: Vec<JoinHandle<()>>,
-    /// Its end tells the threads to end.
+    /// Dropping it tells the threads to end.
     running: Option<watch::Sender<()>>,
 }
 
-/// The workers as those see them who have something to run.
+/// The workers, as tasks and connections are given to them.
 #[derive(Debug)]
 pub(crate) struct Seats {
     workers: Box<[Worker]>,
@@ -35,7 +35,7 @@ struct Worker {
     connections: Arc<AtomicUsize>,
 }
 
-/// A connection's place on a worker. Dropping it says that it has gone.
+/// A connection's place on a worker. Drop it when the connection has ended.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) worker: usize,
@@ -43,14 +43,14 @@ pub(crate) struct Seat {
 }
 
 impl Workers {
-    /// Starts so many threads; 0: one for each core.
+    /// Starts so many threads; 0 means one for each core.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
         let count = match count {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
         let (running, ended) = watch::channel(());
-        // Signals are the program's, which may wait for them in a thread of its own.
+        // The program handles signals, perhaps in a thread of its own.
         let _blocked = BlockedSignals::new();
         let mut started = Self { seats: Seats::new(Vec::new()), threads: Vec::new(), running: Some(running) };
         let mut workers = Vec::with_capacity(count);
@@ -86,7 +86,7 @@ impl Workers {
         }
     }
 
-    /// In a forked child: the threads are not here, and joining them could only hang.
+    /// Forgets the threads in a forked child. They do not run there, and joining them would hang.
     pub(crate) fn forget(&mut self) {
         std::mem::forget((self.running.take(), std::mem::take(&mut self.threads)));
     }
@@ -117,12 +117,12 @@ impl Seats {
         self.workers.len()
     }
 
-    /// The runtime for what is not a connection; `which` spreads it.
+    /// The runtime for a task that is no connection. `which` spreads the tasks over the workers.
     pub(crate) fn runtime(&self, which: usize) -> Option<&Handle> {
         Some(&self.workers.get(which % self.workers.len().max(1))?.runtime)
     }
 
-    /// A place on the worker with the fewest connections, each in turn where several have as few.
+    /// A place on the worker with the fewest connections. Workers with equally few take turns.
     pub(crate) fn take(&self) -> Option<(Seat, &Handle)> {
         let count = self.workers.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl Seats {
         Some((Seat { worker: index, connections: Arc::clone(&worker.connections) }, &worker.runtime))
     }
 
-    /// How many connections each has.
+    /// The number of connections of each worker.
     pub(crate) fn loads(&self) -> Vec<usize> {
         self.workers.iter().map(Worker::load).collect()
     }

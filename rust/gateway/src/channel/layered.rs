@@ -1,11 +1,11 @@
-//! Two channels in each other, such as WebSocket in TLS.
+//! One channel inside another, such as WebSocket in TLS.
 
 use std::cell::RefCell;
 
 use super::{Channel, ChannelFault, Flow, Stage};
 use crate::facts::Facts;
 
-/// A channel within another.
+/// A channel inside another.
 pub(super) struct Layered<Outer, Inner> {
     outer: Outer,
     inner: Inner,
@@ -17,7 +17,7 @@ impl<Outer: Channel, Inner: Channel> Layered<Outer, Inner> {
     }
 }
 
-/// What is on its way between the two.
+/// Bytes between the two channels.
 #[derive(Default)]
 struct Between {
     inwards: Vec<u8>,

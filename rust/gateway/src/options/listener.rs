@@ -1,18 +1,18 @@
-//! What holds for the connections of one listener.
+//! The options of one listener.
 
 use std::sync::Arc;
 
 use crate::channel::ChannelFactory;
 
-/// What holds for the connections of one listener.
+/// The options of one listener.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListenerOptions {
     /// Its name in events.
     pub name: Arc<str>,
-    /// What stands between the bytes of the socket and those of MQTT; `None`: nothing.
+    /// TLS or WebSocket around MQTT; `None` for plain MQTT.
     pub channel: Option<Arc<dyn ChannelFactory>>,
-    /// How many connections may be without their CONNACK at once; one more is closed as `busy`. 0 means no limit.
+    /// The largest number of connections without a CONNACK. One more is closed as `busy`. 0 means no limit.
     pub max_unauthenticated: usize,
 }
 

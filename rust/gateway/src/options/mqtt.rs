@@ -1,4 +1,4 @@
-//! What holds for the clients: deadlines, sizes and rates.
+//! The options for clients: deadlines, sizes and rates.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ pub struct MqttOptions {
     pub tls_timeout: Duration,
     /// How long the opening of a WebSocket may take.
     pub ws_timeout: Duration,
-    /// How long it may take until the CONNECT is whole.
+    /// How long the CONNECT may take until it is complete.
     pub connect_timeout: Duration,
-    /// How long the decision about a login may take, and an authentication in several steps.
+    /// How long the decision about a login may take, with all steps of an authentication.
     pub auth_timeout: Duration,
     /// How long a packet may take from its first byte to its last.
     pub packet_timeout: Duration,
-    /// How long a client may leave more than `max_send_buffer` bytes untaken, or take nothing at all of what waits.
+    /// How long a client may leave more than `max_send_buffer` bytes unread, or read none of the bytes that wait.
     pub send_timeout: Duration,
     /// The largest CONNECT in bytes.
     pub max_connect_size: usize,
-    /// The largest packet in bytes, of either side.
+    /// The largest packet of either side, in bytes.
     pub max_packet_size: u32,
-    /// How many bytes may wait for a client for long: those that we hold, and those in the kernel.
+    /// How many bytes may wait for a client longer than `send_timeout`, here and in the kernel.
     pub max_send_buffer: usize,
-    /// After how many times its keep-alive a silent client is ended.
+    /// A client is ended after a silence of its keep-alive times this factor.
     pub keepalive_factor: f64,
-    /// How fast one session may publish; all of the rates hold. None means no limit.
+    /// How fast one session may publish. All rates apply; an empty list means no limit.
     pub publish: Vec<PublishRate>,
     /// Whether each packet of a client is checked whole before it goes on, for a server that does not check itself. Otherwise
     /// a packet goes on while it comes, and its fixed header is checked alone.
@@ -42,7 +42,7 @@ pub struct MqttOptions {
 pub struct PublishRate {
     /// How many messages.
     pub count: u32,
-    /// In which time.
+    /// The time in which they may come.
     pub per: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The servers behind the gateway: which, how they are chosen, checked and spoken to.
+//! The servers behind the gateway: where they are, and how the gateway chooses, checks and addresses them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::option_error::OptionError;
 pub struct UpstreamOptions {
     /// Where they are.
     pub servers: Vec<Server>,
-    /// Which of them gets the next client.
+    /// How the server of the next client is chosen.
     pub balance: Balance,
     /// The PROXY header that they expect.
     pub header: HeaderOut,
@@ -23,13 +23,13 @@ pub struct UpstreamOptions {
     pub checksum: bool,
     /// Whether the client's certificate goes on in the header. Mosquitto 2.1 refuses headers of more than 500 bytes.
     pub forward_certificate: bool,
-    /// What stands between the bytes of the socket and those of MQTT, as TLS does; `None`: nothing.
+    /// TLS around MQTT, for example; `None` for plain MQTT.
     pub channel: Option<Arc<dyn ChannelFactory>>,
-    /// How long each step may take: the connection, the handshake of the channel, and the answer to the CONNECT.
+    /// How long each of these may take: connecting, the handshake of the channel, and the answer to the CONNECT.
     pub connect_timeout: Duration,
     /// How many clients each server may have; `None` means no limit.
     pub max_connections: Option<usize>,
-    /// How it is found out whether a server is there.
+    /// How the gateway finds out whether a server is up.
     pub check: Check,
     /// Notices within about this time that the server's machine has gone (TCP keep-alive, `TCP_USER_TIMEOUT`).
     pub keepalive: Option<Duration>,
@@ -104,19 +104,19 @@ pub enum Balance {
     /// The one with the fewest clients.
     #[default]
     LeastConnections,
-    /// Each in turn.
+    /// The servers take turns.
     RoundRobin,
-    /// The same for the same client id, as long as it is up (rendezvous hashing).
+    /// The same server for the same client id, as long as it is up (rendezvous hashing).
     ClientId,
 }
 
 /// The PROXY header in front of the CONNECT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeaderOut {
-    /// Version 2, with what is known of the client's TLS.
+    /// Version 2, with the facts about the client's TLS.
     #[default]
     V2,
-    /// Version 1, which has the addresses alone.
+    /// Version 1, which has only the addresses.
     V1,
     /// None: the servers see the gateway's address.
     Off,
@@ -128,9 +128,9 @@ pub enum HeaderOut {
 pub struct Check {
     /// How often a server is looked at.
     pub interval: Duration,
-    /// After how many failures in a row a server is down.
+    /// A server is down after so many failures in a row.
     pub fall: u32,
-    /// After how many successes in a row it is up again.
+    /// A server is up again after so many successes in a row.
     pub rise: u32,
     /// What a check does.
     pub kind: CheckKind,
@@ -147,7 +147,7 @@ impl Default for Check {
 pub enum CheckKind {
     /// Connects, and closes at once.
     Tcp,
-    /// Logs in, with the PROXY header of a connection of our own. Any CONNACK is a sign of life.
+    /// Logs in, with a PROXY header that names the gateway. Any CONNACK is a sign of life.
     Mqtt {
         /// The client id of the CONNECT.
         client_id: String,

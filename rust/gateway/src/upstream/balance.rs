@@ -1,14 +1,14 @@
-//! Which server gets the next client: a decision over numbers, without I/O.
+//! Chooses the server of the next client. No I/O.
 
 use crate::options::Balance;
 
-/// What the choice knows of a server.
+/// The facts about a server that the choice depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// It is up, has room, and has not been tried for this client.
+    /// The server is up, has room, and has not been tried for this client.
     pub(crate) is_eligible: bool,
     pub(crate) connections: usize,
-    /// A number that the address has for ever.
+    /// A number of the address that never changes.
     pub(crate) address_hash: u64,
 }
 
@@ -38,15 +38,15 @@ pub(crate) fn choose(
 
 /// A hash that is the same in every process and version, so that several gateways agree (FNV-1a).
 ///
-/// It is no defence against clients that choose their ids so that one server gets them all. These could also reconnect
-/// until they reach that server.
+/// Clients can choose ids that all go to one server. The hash does not prevent this, because such clients could also
+/// reconnect until they reach that server.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// Spreads a difference in any bit over all (the finalizer of splitmix64).
+/// Spreads a difference in any bit over all bits (the finalizer of splitmix64).
 fn mix(mut value: u64) -> u64 {
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! Whether the servers are there: each is looked at again and again, and at once when somebody asks.
+//! Checks the servers: each at its interval, and at once when somebody asks.
 
 use std::io;
 use std::sync::Arc;
@@ -61,13 +61,13 @@ async fn keep_looking(pool: Arc<Pool>, target: Arc<Target>, tell: Arc<dyn Fn(Ser
     }
 }
 
-/// Whether we are out of descriptors or memory.
+/// Whether this process is out of descriptors or memory.
 fn is_want(error: &io::Error) -> bool {
     let want = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     want.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Is the server there?
+/// Carries out one check.
 async fn look(target: &Target, options: &UpstreamOptions) -> Result<(), WireError> {
     let Check { kind, .. } = &options.check;
     let socket = connect(&target.address, options.connect_timeout, None).await?;

@@ -1,12 +1,12 @@
-//! Whether a server counts as up: so many failures in a row, so many successes in a row. No I/O.
+//! Decides whether a server is up, from the number of failures or successes in a row. No I/O.
 
 use crate::options::Check;
 
-/// What the checks of one server have come to. It begins up.
+/// The state of one server according to its checks. A new server is up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     is_down: bool,
-    /// How many results in a row have spoken against the present state.
+    /// The number of results in a row that contradict the state.
     against: u32,
 }
 
@@ -15,7 +15,7 @@ impl Health {
         !self.is_down
     }
 
-    /// Counts one result; says whether the state has changed.
+    /// Counts one result. Returns whether the state has changed.
     pub(crate) fn record(&mut self, is_alive: bool, check: &Check) -> bool {
         if is_alive == self.is_up() {
             self.against = 0;

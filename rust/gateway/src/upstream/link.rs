@@ -1,4 +1,4 @@
-//! A connection on which the CONNECT is on its way to a server.
+//! Opens a connection to a server, up to the CONNECT.
 
 use std::io;
 
@@ -13,11 +13,11 @@ use crate::wire::{Socket, Wire, WireError};
 /// A connection to a server that has been sent its header and a CONNECT.
 pub(crate) struct Link {
     pub(crate) wire: Wire,
-    /// What the server has sent already.
+    /// Bytes that the server has sent already.
     pub(crate) received: Vec<u8>,
 }
 
-/// Sends header and CONNECT, through the channel where there is one.
+/// Sends header and CONNECT, through the channel if there is one.
 ///
 /// Both go in one write: Mosquitto 2.1 mishandles a split header, and rmqtt peeks once.
 pub(crate) async fn open(

@@ -1,4 +1,4 @@
-//! The servers that can be had: the addresses of the configuration, which of them are up, and whose turn it is.
+//! The pool of servers: all their addresses, which of them are up, and which is next.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -18,9 +18,9 @@ pub(crate) struct Pool {
     turn: AtomicUsize,
     /// Whether every name has been looked up once.
     is_resolved: watch::Sender<bool>,
-    /// Other options: names may have to be looked up.
+    /// Changes when the options change, because names may have to be looked up.
     pub(crate) servers_changed: Notify,
-    /// Other addresses: there may be servers to check.
+    /// Changes when the addresses change, because there may be new servers to check.
     pub(crate) targets_changed: Notify,
 }
 
@@ -54,7 +54,7 @@ impl Pool {
         Arc::clone(&self.lock().targets)
     }
 
-    /// Other options hold from now on. Connections stay, also those to servers that are no longer there.
+    /// Puts other options in force. Connections stay, even those to servers that the options no longer name.
     pub(crate) fn update(&self, options: Arc<UpstreamOptions>) {
         let mut state = self.lock();
         let is_known =
@@ -73,7 +73,7 @@ impl Pool {
 
     /// What a name has been resolved to.
     pub(crate) fn resolved(&self, name: &Server, mut addresses: Vec<SocketAddr>) {
-        // Resolvers give them in another order each time.
+        // A resolver gives the addresses in another order each time.
         addresses.sort_unstable();
         let mut state = self.lock();
         if state.known.get(name) != Some(&addresses) {
@@ -160,7 +160,7 @@ pub(crate) fn listed(texts: impl ExactSizeIterator<Item = String>) -> String {
 const MOST_NAMED: usize = 8;
 
 impl State {
-    /// Makes the targets those of the options and of what names are resolved to. One that stays keeps what is known of it.
+    /// Makes a target for each address of the options and each address of a name. A target that stays keeps its state.
     fn arrange(&mut self) {
         let mut seen = HashSet::new();
         let mut targets: Vec<Arc<Target>> = Vec::new();

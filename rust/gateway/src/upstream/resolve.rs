@@ -1,4 +1,4 @@
-//! Names of servers are looked up again and again, for as long as the gateway runs.
+//! Looks up the names of servers again and again, for as long as the gateway runs.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,13 +12,13 @@ use tokio::time::sleep;
 use super::Pool;
 use crate::options::Server;
 
-/// Looks a name up. Tests have another than the system's.
+/// Looks a name up. Tests replace the system's resolver.
 pub(crate) type Lookup = Arc<dyn Fn(String, u16) -> Answer + Send + Sync>;
 
 /// The addresses; `None` if they cannot be had just now.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Option<Vec<SocketAddr>>> + Send>>;
 
-/// What the system's resolver says. It tells no TTL.
+/// Asks the system's resolver, which gives no TTL.
 pub(crate) fn system() -> Lookup {
     Arc::new(|name, port| Box::pin(async move { Some(lookup_host((name, port)).await.ok()?.collect()) }))
 }

@@ -1,4 +1,4 @@
-//! One address of a server: whether it is up, who is on it, and how its connections went.
+//! One address of a server: its state, its clients, and its counters.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,23 +41,23 @@ pub(crate) struct Target {
     is_up: AtomicBool,
     connections: AtomicUsize,
     health: Mutex<Health>,
-    /// How many checks have begun.
+    /// The number of checks that have begun.
     begun: AtomicU64,
-    /// The number of the last check that is done, and whether the server was there.
+    /// The number of the last finished check, and whether the server was up.
     done: watch::Sender<(u64, bool)>,
-    /// Somebody wants to know whether the server is there.
+    /// Signals that somebody asks for a check.
     wanted: Notify,
     is_removed: AtomicBool,
     /// What was wrong at the last check; empty where nothing was.
     trouble: Mutex<String>,
 }
 
-/// What has been counted of a target.
+/// The counters of a target.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// CONNECTs that were answered.
     pub(crate) answered: AtomicU64,
-    /// What connecting took until the answers, in nanoseconds, in all.
+    /// The sum of the times from connecting until the answer, in nanoseconds.
     pub(crate) nanoseconds: AtomicU64,
     /// Attempts that got no answer.
     pub(crate) failures: AtomicU64,
@@ -131,7 +131,7 @@ impl Target {
         done.wait_for(|(number, _)| *number > begun).await.is_ok_and(|result| result.1)
     }
 
-    /// There are other rules for checks: the next one is due now.
+    /// The options for checks have changed, so the next one is due now.
     pub(crate) fn check_anew(&self) {
         self.wanted.notify_one();
     }
@@ -141,12 +141,12 @@ impl Target {
         self.wanted.notified().await;
     }
 
-    /// A check begins. It gives its number.
+    /// Begins a check. Returns its number.
     pub(crate) fn begin_check(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// A check is done, with what is wrong; says whether the server goes up or down.
+    /// Ends a check with its error, if there is one. Returns whether the server goes up or down.
     pub(crate) fn end_check(&self, number: u64, looked: Result<(), String>, check: &Check) -> bool {
         let is_alive = looked.is_ok();
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = looked.err().unwrap_or_default();
@@ -162,12 +162,12 @@ impl Target {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A check is done that says nothing of the server: it could not be made.
+    /// Ends a check that could not be carried out, and so says nothing of the server.
     pub(crate) fn skip_check(&self, number: u64) {
         self.done.send_replace((number, self.is_up()));
     }
 
-    /// The configuration or the name does not have it any more.
+    /// Removes the target, because neither the configuration nor a name has its address any more.
     pub(crate) fn remove(&self) {
         self.is_removed.store(true, Ordering::Release);
         self.wanted.notify_one();
@@ -180,7 +180,7 @@ impl Target {
     }
 }
 
-/// A client's place on a server. Dropping it gives it back.
+/// A client's place on a server. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Place {
     target: Arc<Target>,

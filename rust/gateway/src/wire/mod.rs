@@ -1,4 +1,4 @@
-//! One side of a connection: a socket, the channel on it, and the bytes that its peer has not taken yet.
+//! A socket, the channel on it, and the bytes that its peer has not taken yet.
 
 mod scratch;
 pub(crate) use scratch::{CHUNK, Scratch, with_scratch};

@@ -1,4 +1,4 @@
-//! A stream socket of either kind on the runtime of its worker.
+//! A TCP or UNIX stream socket on the runtime of its worker.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +21,7 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Takes a non-blocking socket to the runtime that is entered on this thread.
+    /// Registers a non-blocking socket with the runtime of this thread.
     pub(crate) fn adopt(fd: OwnedFd, is_tcp: bool) -> io::Result<Self> {
         if is_tcp {
             TcpStream::from_std(fd.into()).map(Self::Tcp)
@@ -30,8 +30,8 @@ impl Socket {
         }
     }
 
-    /// Sends small packets at once, and notices within about `keepalive` when the peer's machine has gone: whether it is
-    /// silent, or does not acknowledge. Does nothing on a UNIX socket, whose peer is here.
+    /// Makes the kernel send small packets at once, and end the connection about `keepalive` after the peer's machine has
+    /// gone silent or stopped acknowledging. Does nothing on a UNIX socket, whose peer is on this machine.
     pub(crate) fn tune(&self, keepalive: Option<Duration>) -> io::Result<()> {
         let Self::Tcp(socket) = self else { return Ok(()) };
         socket.set_nodelay(true)?;
@@ -59,7 +59,7 @@ impl Socket {
         }
     }
 
-    /// Says to the peer that nothing more comes.
+    /// Tells the peer that nothing more comes.
     pub(crate) fn shut_down(&self) -> io::Result<()> {
         match shutdown(self, Shutdown::Write) {
             // The peer has reset the connection, and knows.
@@ -68,13 +68,13 @@ impl Socket {
         }
     }
 
-    /// Lets the kernel forget, when the socket is closed, what the peer has not taken.
+    /// Makes the kernel drop, when the socket is closed, the bytes that the peer has not taken.
     pub(crate) fn forget_unsent(&self) {
-        // An error leaves the kernel to try for a while.
+        // After an error the kernel goes on trying for a while.
         let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
     }
 
-    /// How many bytes wait in the kernel until the peer has taken them.
+    /// The number of bytes in the kernel that the peer has not acknowledged.
     pub(crate) fn unacknowledged(&self) -> usize {
         sys::unacknowledged(self.as_fd())
     }
@@ -97,5 +97,5 @@ impl AsFd for Socket {
     }
 }
 
-/// The kernel counts in seconds.
+/// The kernel counts keep-alive times in seconds.
 const SECOND: Duration = Duration::from_secs(1);

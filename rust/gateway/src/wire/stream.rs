@@ -11,16 +11,16 @@ use tokio::time::timeout;
 use super::{Scratch, Socket, with_scratch};
 use crate::channel::{Channel, ChannelFault, Flow, Stage};
 
-/// A channel's own answers may wait for a peer that does not read, up to so many bytes; then we do not read either.
+/// So many bytes of a channel's own answers may wait for a peer that does not read. With more, we read no more from it.
 const MAX_WAITING_ANSWERS: usize = 64 * 1024;
 
 /// A socket with its channel, and the bytes that the peer has not taken yet.
 pub(crate) struct Wire {
     socket: Socket,
     channel: Option<Box<dyn Channel>>,
-    /// What the peer has not taken. Empty, it holds no memory.
+    /// Bytes that the peer has not taken. It holds no memory while it is empty.
     unsent: Vec<u8>,
-    /// How many bytes of `unsent` have gone since.
+    /// The number of bytes of `unsent` that have been sent since.
     gone: usize,
     reading: Reading,
 }
@@ -30,23 +30,23 @@ enum Reading {
     Open,
     /// The peer sends no more.
     Over,
-    /// The channel has failed, behind bytes that it had given before.
+    /// The channel has failed, behind bytes that it had decoded before.
     Broken(Box<ChannelFault>),
 }
 
-/// What a read has given.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
     /// So many bytes in [`Scratch::received`].
     Received(usize),
-    /// All of [`Scratch::decoded`]; nothing where the channel has come to another stage.
+    /// All of [`Scratch::decoded`]. It is empty if the channel has only reached another stage.
     Decoded,
     /// The peer sends no more.
     End,
 }
 
 impl Got {
-    /// The bytes of MQTT. None at the end.
+    /// The bytes of MQTT; empty at the end.
     pub(crate) fn bytes<'a>(self, received: &'a [u8], decoded: &'a [u8]) -> &'a [u8] {
         match self {
             Self::Received(count) => received.get(..count).unwrap_or_default(),
@@ -56,12 +56,12 @@ impl Got {
     }
 }
 
-/// Why a side is broken.
+/// The error of one side.
 #[derive(Debug)]
 pub(crate) enum WireError {
     /// The socket: a reset, or a timeout.
     Io(io::Error),
-    /// What the channel did not take.
+    /// The channel has refused what came.
     Channel(ChannelFault),
 }
 
@@ -78,12 +78,12 @@ impl Wire {
         self.channel.as_deref_mut()
     }
 
-    /// How far the channel's handshake has come.
+    /// The stage of the channel's handshake.
     pub(crate) fn stage(&self) -> Stage {
         self.channel.as_ref().map_or(Stage::Open, |channel| channel.stage())
     }
 
-    /// How many bytes the kernel has not taken yet.
+    /// The number of bytes that the kernel has not taken yet.
     pub(crate) fn unsent(&self) -> usize {
         self.unsent.len() - self.gone
     }
@@ -160,7 +160,7 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Appends what says goodbye in the channel.
+    /// Sends the goodbye of the channel.
     pub(crate) fn say_goodbye(&mut self, cx: &mut Context<'_>) -> Result<(), WireError> {
         let Some(channel) = &mut self.channel else { return Ok(()) };
         let mut goodbye = Vec::new();
@@ -168,7 +168,7 @@ impl Wire {
         self.push(cx, &goodbye)
     }
 
-    /// Sends bytes of the socket, and keeps the rest.
+    /// Sends encoded bytes, and keeps what the kernel does not take.
     fn push(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> Result<(), WireError> {
         if self.poll_flush(cx)?.is_ready() {
             while !bytes.is_empty() {
@@ -228,7 +228,7 @@ impl Wire {
             self.socket.shut_down()?;
             poll_fn(|cx| with_scratch(|scratch| self.poll_discard(cx, scratch))).await
         };
-        // Whether it has read all is not ours to know.
+        // Nobody can know whether the peer has read everything.
         let _ = timeout(limit, lingering).await;
     }
 

@@ -5,7 +5,7 @@ use webpki::EndEntityCert;
 
 /// The common names, in their order. One that is not text of a known kind is left out.
 ///
-/// The certificate has been verified, so that an authority has vouched for what stands there.
+/// The certificate has been verified, so an authority has vouched for its names.
 pub(super) fn common_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     // What webpki gives is the content of the RDNSequence. It holds sets, and these hold pairs of a type and a value.

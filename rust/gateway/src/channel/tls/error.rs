@@ -1,14 +1,14 @@
-//! Why options of TLS cannot be meant.
+//! The error for a TLS option that makes no sense.
 
 use std::fmt;
 use std::path::Path;
 
-/// An option of TLS that cannot be meant, or that OpenSSL would take and rustls does not.
+/// A TLS option that makes no sense, or that OpenSSL has and rustls has not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsError {
-    /// Where it stands: `certfile`, or `certificates[1].keyfile`.
+    /// The name of the option, such as `certfile` or `certificates[1].keyfile`.
     pub option: String,
-    /// What is wrong with it, and what helps.
+    /// What is wrong with it, and the remedy.
     pub problem: String,
 }
 

@@ -1,4 +1,4 @@
-//! TLS by rustls, without I/O: its own buffers hold nothing between two reads, so an idle session keeps its keys alone.
+//! TLS by rustls, without I/O. No buffer outlives a read, so an idle session holds only its keys.
 
 mod ciphers;
 mod client;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 /// A certificate and its key, in files in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, and behind it the chain up to the authority.
+    /// The file of the certificate, followed by the chain up to the authority.
     pub certfile: PathBuf,
-    /// The key; `None`: it is in the same file.
+    /// The file of the key; `None` if it is in the same file.
     pub keyfile: Option<PathBuf>,
 }
 
@@ -15,14 +15,14 @@ pub struct CertificateFiles {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TlsOptions {
-    /// The certificate and its key. It serves every name that no other one is for.
+    /// The certificate and its key. It serves every name that none of `certificates` covers.
     pub certificate: Option<CertificateFiles>,
-    /// More of them. Each serves the names that it holds. Without [`certificate`](Self::certificate), a client that asks for
-    /// another name is refused, and one that asks for none gets the first.
+    /// More certificates. Each serves the names that it contains. Without [`certificate`](Self::certificate), a client that
+    /// asks for another name is refused, and a client that asks for no name gets the first.
     pub certificates: Vec<CertificateFiles>,
     /// The authorities whose client certificates are believed.
     pub cafile: Option<PathBuf>,
-    /// What they have revoked. Where it is given, there must be a list of each authority, and none that has expired.
+    /// Their revocation lists. If it is given, each authority must have a list that has not expired.
     pub crlfile: Option<PathBuf>,
     /// Whether a client needs a certificate.
     pub client_certificate: ClientCertificate,

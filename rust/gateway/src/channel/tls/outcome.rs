@@ -1,4 +1,4 @@
-//! Why a handshake has failed: a stable word, and behind a colon what more is known.
+//! Why a handshake has failed: a stable word, and details behind a colon.
 
 use rustls::{CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 

@@ -146,12 +146,12 @@ fn client_verifier(
 pub(crate) struct TlsChannel {
     config: Arc<Config>,
     state: State,
-    /// The host name that the client has asked for.
+    /// The host name that the client asks for.
     name: Option<Box<str>>,
 }
 
 enum State {
-    /// The `ClientHello` is not whole. It decides what it is answered with, and so it is looked at first.
+    /// The `ClientHello` is incomplete. It is read first, because the options for the answer depend on it.
     Hello {
         acceptor: Box<Acceptor>,
         received: Vec<u8>,
@@ -161,7 +161,7 @@ enum State {
 }
 
 impl TlsChannel {
-    /// Looks at the `ClientHello`. Gives what has come, once it is whole.
+    /// Reads the `ClientHello`. Returns all received bytes once it is complete.
     fn read_hello(&mut self, more: &[u8], answer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, ChannelFault> {
         let State::Hello { acceptor, received } = &mut self.state else { return Ok(None) };
         received.extend_from_slice(more);

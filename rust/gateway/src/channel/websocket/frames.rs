@@ -1,4 +1,4 @@
-//! The frames of an open WebSocket, of which the payload goes on as it comes: no message is kept until it is whole.
+//! The frames of an open WebSocket. Their payload goes on as it comes: no message is kept until it is complete.
 
 use proxyproto_mqtt::Reason;
 
@@ -9,13 +9,13 @@ use crate::channel::{ChannelFault, Flow};
 /// An open WebSocket, as the server sees it.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// The beginning of a header, which is not whole.
+    /// The beginning of an incomplete header.
     head: [u8; MAX_HEADER],
     head_len: u8,
     frame: Option<Frame>,
-    /// The size of the message that has begun and is not over.
+    /// The size, so far, of the current message.
     message: Option<u64>,
-    /// The payload of a control frame. Empty, it holds no memory.
+    /// The payload of a control frame. It holds no memory while it is empty.
     control: Vec<u8>,
     is_closed: bool,
 }
@@ -25,12 +25,12 @@ pub(super) struct Frames {
 struct Frame {
     is_final: bool,
     opcode: Opcode,
-    /// Turned so that the next byte of the payload belongs to the first of the mask.
+    /// The mask, rotated so that its first byte belongs to the next byte of the payload.
     mask: [u8; 4],
     left: u64,
 }
 
-/// What ends a WebSocket: its code, what the peer is told, and what we tell of it.
+/// The end of a WebSocket: its code, the text for the peer, and the detail for the event.
 struct Broken {
     code: u16,
     cause: Option<Cause>,
@@ -38,7 +38,8 @@ struct Broken {
 }
 
 impl Frames {
-    /// Takes all of `received`. The payload of binary messages goes to `mqtt`; pongs and the answer to a close to `answer`.
+    /// Takes all of `received`. Appends the payload of binary messages to `mqtt`, and pongs and the answer to a close to
+    /// `answer`.
     pub(super) fn decode(
         &mut self,
         mut received: &[u8],
@@ -79,7 +80,7 @@ impl Frames {
         }
     }
 
-    /// Appends the close frame, unless there was one.
+    /// Appends the close frame, unless one has been sent.
     pub(super) fn close(&mut self, code: u16, reason: &str, wire: &mut Vec<u8>) {
         if self.is_closed {
             return;
@@ -90,7 +91,7 @@ impl Frames {
         wire.extend_from_slice(reason.as_bytes());
     }
 
-    /// Takes bytes of the next header, and judges it once it is whole.
+    /// Takes bytes of the next header, and checks it once it is complete.
     fn begin(&mut self, received: &mut &[u8], max_message_size: u32) -> Result<(), Broken> {
         let (header, size) = loop {
             let held = usize::from(self.head_len);
@@ -156,7 +157,7 @@ impl Frames {
 }
 
 impl Frame {
-    /// Takes what is there of the payload.
+    /// Takes the bytes of the payload that have come.
     fn take<'a>(&mut self, received: &mut &'a [u8]) -> &'a [u8] {
         let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(received.len());
         let (payload, rest) = received.split_at(count);
@@ -165,7 +166,7 @@ impl Frame {
         payload
     }
 
-    /// Takes the mask off the next bytes of the payload.
+    /// Unmasks the next bytes of the payload.
     fn unmask(&mut self, payload: &mut [u8]) {
         let (words, rest) = payload.as_chunks_mut();
         let mask = u32::from_ne_bytes(self.mask);

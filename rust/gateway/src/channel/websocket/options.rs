@@ -8,13 +8,13 @@ use crate::option_error::OptionError;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WebSocketOptions {
-    /// Where MQTT is; what stands behind a `?` does not count.
+    /// The path of MQTT. A query behind a `?` is ignored.
     pub path: String,
     /// The sub-protocols, the best first. A client that offers none of them is refused.
     pub subprotocols: Vec<String>,
-    /// The values of `Origin` that may come; `None`: any, or none.
+    /// The allowed values of `Origin`. `None` allows any value, and requests without it.
     pub origins: Option<Vec<String>>,
-    /// Whose word on the client's address is believed. Not on a listener that takes PROXY headers.
+    /// The proxies that may name the client's address. Not for a listener that takes PROXY headers.
     pub forwarded: Option<ForwardedOptions>,
     /// The most bytes of a message, with all its fragments.
     pub max_message_size: u32,
@@ -53,19 +53,19 @@ impl WebSocketOptions {
     }
 }
 
-/// Proxies of HTTP that say in a header who the client is.
+/// HTTP proxies that name the client in a header.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForwardedOptions {
     /// The proxies.
     pub trusted: AddressSet,
-    /// The headers that are read. The first of them that is there counts.
+    /// The names of the headers. The first one that the request has counts.
     pub headers: Vec<String>,
     /// Clients that are refused as `denied`, before the upgrade is answered.
     pub denied: AddressSet,
     /// Clients that are refused as `blocked`, likewise.
     pub blocked: AddressSet,
-    /// Where it is given, all others are refused as `denied`.
+    /// If it is given, all other clients are refused as `denied`.
     pub allowed: Option<AddressSet>,
 }
 

@@ -16,8 +16,8 @@ use crate::channel::{Channel, ChannelFactory, ChannelFault, Flow, Remote, Stage,
 use crate::facts::Facts;
 use crate::option_error::OptionError;
 
-/// Opens a WebSocket with each of the clients of a listener, in TLS or without. It is immutable: to change an option, give the listener
-/// a new one.
+/// Opens a WebSocket with each client of a listener, in TLS or without. It is immutable: to change an option, give the
+/// listener a new one.
 pub struct WebSocketServer {
     options: Arc<WebSocketOptions>,
     tls: Option<Arc<TlsServer>>,
@@ -34,20 +34,20 @@ impl WebSocketServer {
         Ok(Self { options: Arc::new(options), tls: None })
     }
 
-    /// Lets the WebSocket come in TLS.
+    /// Puts the WebSocket into TLS.
     #[must_use]
     pub fn in_tls(self, tls: Arc<TlsServer>) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// For tests: the channel of a connection from `peer`, without TLS.
+    /// The channel of a connection from `peer`, without TLS. Tests use it.
     #[doc(hidden)]
     #[must_use]
     pub fn open_for(&self, peer: IpAddr) -> Box<dyn Channel> {
         Box::new(self.channel(peer, false))
     }
 
-    /// The channel of a connection from `peer`, in front of which a PROXY header stood, or not.
+    /// The channel of a connection from `peer`, with a PROXY header or without.
     fn channel(&self, peer: IpAddr, has_header: bool) -> WebSocketChannel {
         WebSocketChannel {
             options: Arc::clone(&self.options),
@@ -90,7 +90,7 @@ struct WebSocketChannel {
 }
 
 enum State {
-    /// The request is not whole. It has no end before `searched`.
+    /// The request is incomplete. Its end does not lie before `searched`.
     Request {
         received: Vec<u8>,
         searched: usize,
@@ -100,7 +100,7 @@ enum State {
 }
 
 impl WebSocketChannel {
-    /// Adds bytes of the request. Once it is whole, answers it, and gives what stood behind it.
+    /// Adds bytes of the request. Once it is complete, answers it and returns the bytes behind it.
     fn read_request(&mut self, more: &[u8], answer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, ChannelFault> {
         let State::Request { received, searched } = &mut self.state else { return Ok(None) };
         received.extend_from_slice(more);
@@ -155,7 +155,7 @@ impl WebSocketChannel {
 /// Why the WebSocket is not opened.
 enum Refused {
     Rejected(Rejection),
-    /// Without an answer.
+    /// The connection is closed without an answer.
     Silently(ChannelFault),
 }
 
@@ -165,8 +165,8 @@ impl From<Rejection> for Refused {
     }
 }
 
-/// Whether a request begins here; `false` where it cannot be said yet. What can be none is refused early, so that a client of
-/// something else need not wait for the deadline.
+/// Whether the first line is that of a request; `false` if too few bytes are there. Other bytes are refused early, so that a
+/// client of another protocol need not wait for the deadline.
 fn is_request(received: &[u8], has_header: bool) -> Result<bool, ChannelFault> {
     if received.starts_with(METHOD) {
         return Ok(true);
