@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from interop.pages import example, read, run_example, text
+from interop.proxies import find_program
 from interop.running import running
 from proxyproto_rs.cli import VERBS, main, make_parser
 
@@ -33,6 +36,22 @@ def test_every_verb_is_in_the_table() -> None:
 def test_decode(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words("decode")) == 1
     assert capsys.readouterr().out.rstrip() == text(PAGE, "decode")
+
+
+def test_listen_shows_what_curl_sends() -> None:
+    command = [sys.executable, "-m", "proxyproto_rs.cli", *words("listen")]
+    command[command.index("8000")] = "127.0.0.1:0"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("Listening on ").partition(". ")[0]
+        _, *arguments = shlex.split(example(PAGE, "listen-client", {"127.0.0.1:8000": address}))
+        client = [find_program("curl"), "--silent", "--noproxy", "*", "--max-time", "30", *arguments]
+        answer = subprocess.check_output(client, text=True)
+        told, _ = process.communicate(timeout=50)
+    assert process.returncode == 0
+    assert "A valid header of version 1" in told
+    assert "A valid header of version 1" in answer
+    assert "a real port: served as v1" in told
 
 
 def test_probe(listener: Listener, capsys: pytest.CaptureFixture[str]) -> None:

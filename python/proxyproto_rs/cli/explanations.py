@@ -207,12 +207,6 @@ LOGINS = _table(
         "read the byte in the detail, and report it to the client's makers",
     ),
     (
-        "malformed-packet",
-        "a WebSocket frame broke a rule before the login was decided",
-        "a client with a fault, or a stranger",
-        "read the detail, and report it to the client's makers",
-    ),
-    (
         "no-connect",
         "the client connected and sent no CONNECT in time",
         "a scanner, a check of the port, or a client that is stuck",

@@ -7,6 +7,8 @@ import functools
 import importlib
 import sys
 
+from . import listener_options
+
 HELP = "run uvicorn on a port that wants a PROXY header"
 EXTRA = None
 TAKES_REST = True
@@ -30,40 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, f"{parser.epilog or ''}{_NOTE}"
     parser.usage = "proxyproto-rs uvicorn [--trusted NETWORKS] [options, uvicorn's too] APP"
 
-    def add(option: str, text: str, **keywords: object) -> None:
-        parser.add_argument(option, help=text, default=argparse.SUPPRESS, **keywords)  # type: ignore[arg-type]
-
-    add(
-        "--trusted",
-        "the proxies that are believed: addresses and CIDRs, with commas",
-        type=_networks,
-        metavar="NETWORKS",
-    )
-    add(
-        "--proxy-protocol", "whether connections begin with a header", choices=("required", "optional", "off")
-    )
-    add("--untrusted", "what happens to other peers", choices=("refuse", "direct"))
-    add("--header-timeout", "how long a connection has for its header", type=float, metavar="SECONDS")
-    add(
-        "--health-checks",
-        "whether the application serves connections of the proxy itself",
-        choices=("deliver", "close"),
-    )
-    add("--allow", "the clients that are served", type=_networks, metavar="NETWORKS")
-    add("--deny", "the clients that are not", type=_networks, metavar="NETWORKS")
-    add("--max-connections", "how many connections may be open", type=int, metavar="N")
-    add(
-        "--max-connections-per-client", "how many connections one client may have open", type=int, metavar="N"
-    )
-    add(
-        "--max-rate-per-client",
-        "how many connections one client may open per second",
-        type=float,
-        metavar="N",
-    )
-    add("--burst-per-client", "how many of these it may open at once", type=int, metavar="N")
-    add("--require-tls", "refuse clients that did not come over TLS", action="store_true")
-    add("--require-client-cert", "refuse clients without a verified certificate", action="store_true")
+    listener_options.add_to(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,7 +55,3 @@ def run(arguments: argparse.Namespace) -> int:
     vars(command)["run"] = functools.partial(uvicorn.run, **options)
     status = command.main(arguments.rest, prog_name="proxyproto-rs uvicorn")
     return int(status or 0)
-
-
-def _networks(text: str) -> list[str]:
-    return [network.strip() for network in text.split(",") if network.strip()]
