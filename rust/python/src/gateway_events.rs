@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proxyproto_gateway as gateway;
 use proxyproto_mqtt::Version;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::endpoint;
 use crate::header::Header;
@@ -93,11 +94,12 @@ pub(crate) struct Connect {
 impl Connect {
     /// As TBMQ writes it: `MQTT_3_1`, `MQTT_3_1_1` or `MQTT_5`.
     #[getter]
-    fn mqtt_version(&self) -> &'static str {
+    fn mqtt_version<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        // One text for all: each session's record keeps it.
         match self.connect.version() {
-            Version::Mqtt31 => "MQTT_3_1",
-            Version::Mqtt311 => "MQTT_3_1_1",
-            Version::Mqtt5 => "MQTT_5",
+            Version::Mqtt31 => intern!(py, "MQTT_3_1"),
+            Version::Mqtt311 => intern!(py, "MQTT_3_1_1"),
+            Version::Mqtt5 => intern!(py, "MQTT_5"),
         }
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import time
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -111,7 +112,7 @@ class Visitor:
     def tell(self, record: SessionRecord, welcomed: Welcomed) -> None:
         """Put into the record what the server has said."""
         record.keep_alive_seconds = welcomed.keep_alive
-        record.upstream = welcomed.server_address
+        record.upstream = sys.intern(welcomed.server_address)  # many sessions have the same
         record.upstream_connect_seconds = welcomed.connect_time
 
 

@@ -5,6 +5,8 @@ Plugins find it in ``session.attributes["proxyproto_rs.connection"]``.
 
 from __future__ import annotations
 
+import functools
+import sys
 import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,10 +91,10 @@ def connection_of_arrival(arrival: Arrival) -> Connection:
     tls = arrival.tls
     return Connection(
         session_id=arrival.session_id,
-        listener=arrival.listener,
+        listener=sys.intern(arrival.listener),
         client=address_text(client),
-        proxy=None if header is None and forwarded is None else address_text(peer),
-        destination=address_text(arrival.sockname if destination is None else destination),
+        proxy=None if header is None and forwarded is None else _common_host(*address_text(peer)),
+        destination=_common(*address_text(arrival.sockname if destination is None else destination)),
         header=header,
         address_source="forwarded" if forwarded else "peer" if source is None else "header",
         tls=_tls_here(*tls, is_verified=arrival.tls_certificate is not None)
@@ -101,6 +103,17 @@ def connection_of_arrival(arrival: Arrival) -> Connection:
         if header is None
         else _tls_of_header(header),
     )
+
+
+def _common_host(host: str, port: int) -> Address:
+    """An address whose host many connections share, as one text: 10,000 sessions hold it as long as they last."""
+    return (sys.intern(host), port)
+
+
+@functools.lru_cache(maxsize=256)
+def _common(host: str, port: int) -> Address:
+    """An address that many connections share, as one object."""
+    return (host, port)
 
 
 def address_text(name: Any) -> Address:
