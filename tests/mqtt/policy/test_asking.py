@@ -282,3 +282,30 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "c", "a", "d"):
         good.remember(name, name.encode(), 0.0)
     assert [name for name in "abcd" if good.knows(name, name.encode(), 1.0)] == ["a", "c", "d"]
+
+
+order: list[str] = []
+
+
+async def in_order(who: Login) -> bool:
+    order.append(who.connect.client_id)
+    if who.username == "slow":
+        await waits(who)
+    return who.username != "guess"
+
+
+async def test_who_has_logged_in_before_goes_before_strangers(held: Held) -> None:
+    order.clear()
+    async with asking({"plugin": f"{__name__}:in_order"}, at_once=1) as asked:
+        assert await asked.decide(login("u", client_id="first"))
+        others = [asyncio.create_task(asked.decide(login("slow", client_id="slow")))]
+        await held.begun.wait()
+        for number in range(3):
+            others.append(asyncio.create_task(asked.decide(login("guess", client_id=f"guess-{number}"))))
+        await asyncio.sleep(0)
+        known = asyncio.create_task(asked.decide(login("u", client_id="again")))
+        await asyncio.sleep(0)
+        held.end.set()
+        assert await known
+        await asyncio.gather(*others, return_exceptions=True)
+    assert order == ["first", "slow", "again", "guess-0", "guess-1", "guess-2"]

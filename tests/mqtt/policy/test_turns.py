@@ -29,9 +29,9 @@ class Checks:
         self._tasks: list[asyncio.Task[None]] = []
         self._ends: dict[str, list[asyncio.Event]] = {}
 
-    async def come(self, *addresses: str, patience: float | None = None) -> None:
+    async def come(self, *addresses: str, patience: float | None = None, is_known: bool = False) -> None:
         for address in addresses:
-            self._tasks.append(asyncio.create_task(self._check(address, patience)))
+            self._tasks.append(asyncio.create_task(self._check(address, patience, is_known=is_known)))
         await self.settled()
 
     async def end(self, *addresses: str) -> None:
@@ -48,8 +48,8 @@ class Checks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _check(self, address: str, patience: float | None) -> None:
-        async with self.turns.taken(address, patience):
+    async def _check(self, address: str, patience: float | None, *, is_known: bool) -> None:
+        async with self.turns.taken(address, patience, is_known=is_known):
             self.begun.append(address)
             ended = asyncio.Event()
             self._ends.setdefault(address, []).append(ended)
@@ -98,6 +98,28 @@ async def test_a_place_goes_to_the_next_address_that_may_have_more() -> None:
         assert those.begun[4:] == ["192.0.2.5"]
         await those.end(B)
         assert those.begun[5:] == [B]
+
+
+async def test_who_is_known_goes_before_strangers_and_waits_for_none_of_them() -> None:
+    async with checks(1, seconds=2.0) as those:
+        await those.come(A, B, C)
+        await those.come(D, "192.0.2.5", patience=4.0, is_known=True)  # after A and one more
+        with pytest.raises(Refuse, match=r"this one would wait 6\.0 s"):
+            async with those.turns.taken("192.0.2.6", 5.9, is_known=True):
+                pass
+        with pytest.raises(Refuse, match=r"this one would wait 10\.0 s"):
+            async with those.turns.taken("192.0.2.6", 9.9):
+                pass
+        for address in (A, D, "192.0.2.5", B):
+            await those.end(address)
+        assert those.begun == [A, D, "192.0.2.5", B, C]
+
+
+async def test_known_ones_leave_their_places_to_strangers_who_may_have_them() -> None:
+    async with checks(4) as those:
+        await those.come(A, A, is_known=True)
+        await those.come(B, C)
+        assert those.begun == [A, B, C]
 
 
 async def test_more_places_are_taken_at_once_and_fewer_when_they_come_back() -> None:

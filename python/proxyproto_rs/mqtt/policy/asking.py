@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from ..model.login import Login
 
 
+_MOST_KNOWN = 100_000
+
+
 class Source(Protocol):
     """One that may know a user."""
 
-    async def ask(self, login: Login) -> bool | None:
-        """Return whether the login is good, or None if the user is unknown here.
+    async def ask(self, login: Login, *, is_known: bool) -> bool | None:
+        """Return whether the login is good, or None if the user is unknown here. `is_known` lets it wait less.
 
         Raises Refuse (`auth-error`, `busy`).
         """
@@ -40,11 +43,15 @@ class Asking:
     """The sources of a configuration. `decide` asks them.
 
     A source that takes its time has a queue, fair by the clients' real addresses. Logins that it remembers do not queue.
+    A user who has logged in from the same address before goes before strangers, so that no storm of these keeps it out.
     """
 
     def __init__(self, sources: Sequence[Source], queues: Sequence[Turns]) -> None:
         self._sources = sources
         self._queues = queues
+        self._known: dict[
+            tuple[str, str], None
+        ] = {}  # address and user of good logins, the last one at the end
 
     @classmethod
     async def open(
@@ -76,6 +83,12 @@ class Asking:
             undo.pop_all()
             return cls(sources, queues)
 
+    def _remember(self, who: tuple[str, str]) -> None:
+        self._known.pop(who, None)
+        self._known[who] = None
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+
     def change(self, at_once: int) -> None:
         """Let so many logins be asked of a source at the same time, from now on."""
         for queue in self._queues:
@@ -87,13 +100,16 @@ class Asking:
         Raises:
             Refuse: `bad-credentials`, `auth-error`, `busy`.
         """
+        who = (login.connection.client[0], login.username or "")
+        is_known = who in self._known
         for source in self._sources:
             if isinstance(source, _Upstream):
                 return False
-            answer = await source.ask(login)
+            answer = await source.ask(login, is_known=is_known)
             if answer is False:
                 raise Refuse("bad-credentials", "user name or password is wrong")
             if answer is not None:
+                self._remember(who)
                 return True
         raise Refuse("bad-credentials", "nobody knows the user")
 
@@ -131,13 +147,17 @@ class _File:
         self._patience = patience
         self._is_last = is_last
 
-    async def ask(self, login: Login) -> bool | None:
+    async def ask(self, login: Login, *, is_known: bool) -> bool | None:
         if not login.username:
             return None
         if not self._is_last and not self._passwords.knows_user(login.username):
             return None  # the last one checks whom it does not know too: an answer at once would tell who is known
         return await self._passwords.check(
-            login.username, password_text(login), address=login.connection.client[0], patience=self._patience
+            login.username,
+            password_text(login),
+            address=login.connection.client[0],
+            patience=self._patience,
+            is_known=is_known,
         )
 
     async def close(self) -> None:
@@ -166,7 +186,7 @@ class _Http:
         timeout = aiohttp.ClientTimeout(total=config.timeout)
         return cls(config, aiohttp.ClientSession(timeout=timeout), clock, queue, patience)
 
-    async def ask(self, login: Login) -> bool | None:
+    async def ask(self, login: Login, *, is_known: bool) -> bool | None:
         question: dict[str, Any] = {
             "clientId": login.connect.client_id,
             "username": login.username,
@@ -181,7 +201,7 @@ class _Http:
         fingerprint = self._good.fingerprint(who, str(question["password"]), login.connection.listener)
         if self._good.knows(who, fingerprint, self._clock()):
             return True
-        async with self._queue.taken(question["ipAddress"], self._patience):
+        async with self._queue.taken(question["ipAddress"], self._patience, is_known=is_known):
             answer = await self._answer(question)
         if answer:
             self._good.remember(who, fingerprint, self._clock())
@@ -220,8 +240,8 @@ class _Plugin:
         self._queue = queue
         self._patience = patience
 
-    async def ask(self, login: Login) -> bool | None:
-        async with self._queue.taken(login.connection.client[0], self._patience):
+    async def ask(self, login: Login, *, is_known: bool) -> bool | None:
+        async with self._queue.taken(login.connection.client[0], self._patience, is_known=is_known):
             return await self._answer(login)
 
     async def _answer(self, login: Login) -> bool | None:
@@ -246,7 +266,7 @@ class _Plugin:
 class _Anonymous:
     """Lets in whoever gives no user name."""
 
-    async def ask(self, login: Login) -> bool | None:
+    async def ask(self, login: Login, *, is_known: bool) -> bool | None:  # noqa: ARG002
         return None if login.username else True
 
     async def close(self) -> None:
@@ -256,7 +276,7 @@ class _Anonymous:
 class _Upstream:
     """Stands for the server behind, which is asked by being sent the CONNECT."""
 
-    async def ask(self, login: Login) -> bool | None:  # noqa: ARG002
+    async def ask(self, login: Login, *, is_known: bool) -> bool | None:  # noqa: ARG002
         return None
 
     async def close(self) -> None:

@@ -31,16 +31,22 @@ class CheckQueue:
         return len(self._turns)
 
     async def run(
-        self, check: Callable[[], Result], *, address: str = "", patience: float | None = None
+        self,
+        check: Callable[[], Result],
+        *,
+        address: str = "",
+        patience: float | None = None,
+        is_known: bool = False,
     ) -> Result:
         """Run the check when it is the address's turn, and return its result.
 
-        `patience` is how long the check may wait for its turn, in seconds; None is for ever.
+        `patience` is how long the check may wait for its turn, in seconds; None is for ever. `is_known` lets it go
+        before those that are not.
 
         Raises:
             Refuse: `busy`: the check would wait longer or has waited longer, 1,000 are waiting, or the queue is closed.
         """
-        async with self._turns.taken(address, patience):
+        async with self._turns.taken(address, patience, is_known=is_known):
             return await asyncio.get_running_loop().run_in_executor(self._thread, check)
 
     async def close(self) -> None:

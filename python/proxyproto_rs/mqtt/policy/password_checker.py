@@ -45,12 +45,19 @@ class PasswordChecker:
         return username in self._table.hashes
 
     async def check(
-        self, username: str, password: str, *, address: str = "", patience: float | None = None
+        self,
+        username: str,
+        password: str,
+        *,
+        address: str = "",
+        patience: float | None = None,
+        is_known: bool = False,
     ) -> bool:
         """Check a password. It takes as long for an unknown user as for a known one.
 
         A login that was good a short while ago is good at once. The others wait for their turn, by address.
-        `patience` is how long such a login may wait, in seconds; None is for ever.
+        `patience` is how long such a login may wait, in seconds; None is for ever. `is_known` lets it go before those that
+        are not.
 
         Raises:
             Refuse: `busy`: the password would not be checked in time.
@@ -64,7 +71,7 @@ class PasswordChecker:
         check = self._checks.get(fingerprint)
         if check is None:
             check = asyncio.ensure_future(
-                self._verify(table, username, password, fingerprint, address, patience)
+                self._verify(table, username, password, fingerprint, address, patience, is_known=is_known)
             )
             self._checks[fingerprint] = check
             check.add_done_callback(lambda done: self._checked(fingerprint, done))
@@ -100,9 +107,11 @@ class PasswordChecker:
         fingerprint: bytes,
         address: str,
         patience: float | None,
+        *,
+        is_known: bool,
     ) -> bool:
         good = await self._queue.run(
-            lambda: table.verify(username, password), address=address, patience=patience
+            lambda: table.verify(username, password), address=address, patience=patience, is_known=is_known
         )
         if good:
             self._good.remember(username, fingerprint, self._clock())

@@ -19,18 +19,24 @@ _SHARE = 4  # an address has at most this part of the places, so that one addres
 _SMOOTHING = 8  # the expected time of a check is a mean in which the last one has this part
 
 
+_Line = OrderedDict[str, "deque[asyncio.Future[None]]"]
+"""Who waits, by address; the first is next."""
+
+
 class Turns:
     """Places for checks that run at the same time, and the queue in front of them.
 
     Clients take turns by their address (IPv6: by their /64), so an address with many checks does not delay the others.
-    A check that would not begin in time is refused at once. So nobody waits in vain, and few wait.
+    Those that are known go before strangers. A check that would not begin in time is refused at once. So nobody waits in
+    vain, and few wait.
     """
 
     def __init__(self, places: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._places = places
         self._clock = clock
         self._taken: Counter[str] = Counter()  # places by address
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._known: _Line = OrderedDict()
+        self._strangers: _Line = OrderedDict()
         self._count = 0  # of those that wait
         self._closed = False
         self._seconds = 0.0  # that a check takes
@@ -39,16 +45,19 @@ class Turns:
         return self._count
 
     @contextlib.asynccontextmanager
-    async def taken(self, address: str, patience: float | None) -> AsyncIterator[None]:
+    async def taken(
+        self, address: str, patience: float | None, *, is_known: bool = False
+    ) -> AsyncIterator[None]:
         """Wait for the address's turn, and hold a place while the block runs.
 
-        `patience` is how long the check may wait for its turn, in seconds; None is for ever.
+        `patience` is how long the check may wait for its turn, in seconds; None is for ever. `is_known` lets it go
+        before those that are not.
 
         Raises:
             Refuse: `busy`: the check would wait longer or has waited longer, 1,000 are waiting, or the queue is closed.
         """
         whose = _whose(address)
-        await self._turn(whose, patience)
+        await self._turn(whose, patience, self._known if is_known else self._strangers)
         since = self._clock()
         try:
             yield
@@ -64,25 +73,25 @@ class Turns:
     def close(self) -> None:
         """Refuse the checks that wait, and all that come later."""
         self._closed = True
-        for queue in self._waiting.values():
+        for queue in (*self._known.values(), *self._strangers.values()):
             for turn in queue:
                 _refuse(turn, "the broker stops")
 
-    async def _turn(self, whose: str, patience: float | None) -> None:
+    async def _turn(self, whose: str, patience: float | None, line: _Line) -> None:
         """Wait for a place. From then on it is the caller's until `_leave`."""
         if self._closed:
             raise Refuse("busy", "the broker stops")
         if self._taken.total() < self._places and self._may_have_more(whose):
             self._taken[whose] += 1  # nobody waits who could have had it
             return
-        expected = self._expected(whose)
+        expected = self._expected(whose, line)
         if self._count >= _MOST or (patience is not None and expected > patience):
             raise Refuse(
                 "busy", f"{self._count} passwords wait; this one would wait {expected:.1f} s to be checked"
             )
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.setdefault(whose, deque()).append(turn)
+        line.setdefault(whose, deque()).append(turn)
         self._count += 1
         timer = None
         if patience is not None:
@@ -95,7 +104,7 @@ class Turns:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._leave(whose)  # cancelled when its turn had come
             else:
-                self._forget(whose, turn)
+                self._forget(whose, turn, line)
             raise
         finally:
             if timer is not None:
@@ -108,15 +117,14 @@ class Turns:
     def _may_have_more(self, whose: str) -> bool:
         return self._taken[whose] < self._most_each
 
-    def _expected(self, whose: str) -> float:
+    def _expected(self, whose: str, line: _Line) -> float:
         """Return how long a new check would wait, in seconds. In each round every address has one turn."""
-        own = len(self._waiting.get(whose, ()))
+        own = len(line.get(whose, ()))
+        ahead = len(line)
         if own:
-            ahead = own + sum(
-                min(len(queue), own + 1) for other, queue in self._waiting.items() if other != whose
-            )
-        else:
-            ahead = len(self._waiting)
+            ahead = own + sum(min(len(queue), own + 1) for other, queue in line.items() if other != whose)
+        if line is self._strangers:
+            ahead += sum(map(len, self._known.values()))
         before_own_share = 1 + own + self._taken[whose] - self._most_each  # of its own, that must have ended
         return self._seconds * max((1 + ahead) / self._places, before_own_share / self._most_each)
 
@@ -128,26 +136,27 @@ class Turns:
 
     def _next(self) -> None:
         while self._taken.total() < self._places:
+            line = self._known if any(map(self._may_have_more, self._known)) else self._strangers
             # No more addresses are passed over than there are places.
-            whose = next(filter(self._may_have_more, self._waiting), None)
+            whose = next(filter(self._may_have_more, line), None)
             if whose is None:
                 return
-            queue = self._waiting.pop(whose)
+            queue = line.pop(whose)
             turn = queue.popleft()
             self._count -= 1
             if queue:
-                self._waiting[whose] = queue  # behind all others
+                line[whose] = queue  # behind all others
             if not turn.done():
                 self._taken[whose] += 1
                 turn.set_result(None)
 
-    def _forget(self, whose: str, turn: asyncio.Future[None]) -> None:
-        queue = self._waiting.get(whose)
+    def _forget(self, whose: str, turn: asyncio.Future[None], line: _Line) -> None:
+        queue = line.get(whose)
         if queue is not None and turn in queue:
             queue.remove(turn)
             self._count -= 1
             if not queue:
-                del self._waiting[whose]
+                del line[whose]
 
     def _note(self, seconds: float) -> None:
         self._seconds += (seconds - self._seconds) / (_SMOOTHING if self._seconds else 1)
