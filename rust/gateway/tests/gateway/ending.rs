@@ -122,6 +122,18 @@ async fn a_server_that_resets_or_has_gone_is_lost() {
 }
 
 #[tokio::test]
+async fn a_killed_server_is_lost_although_its_listening_socket_goes_last() {
+    let server = Server::new().await;
+    let rig = Rig::new(&[&server], |_| {});
+    let Session { mut client, upstream, .. } = rig.session(&server, Version::Mqtt311).await;
+    drop(upstream);
+    client.expect_end().await;
+    server.looked_at().await;
+    drop(server);
+    assert_eq!(rig.ended().await.cause, cause("upstream-lost"));
+}
+
+#[tokio::test]
 async fn a_servers_disconnect_says_why() {
     let server = Server::new().await;
     let rig = Rig::new(&[&server], |_| {});

@@ -176,6 +176,11 @@ impl Server {
         self.address.to_string()
     }
 
+    /// Waits until the gateway has looked whether it is there.
+    pub(crate) async fn looked_at(&self) {
+        soon(self.listener.accept()).await.unwrap();
+    }
+
     /// The next connection that says something, or is reset. The gateway's first check closes without a word.
     pub(crate) async fn accept(&self) -> Peer {
         loop {

@@ -233,8 +233,8 @@ async def test_a_server_that_is_down_is_unavailable_until_it_is_back(
         (row,) = await broker.rows()
         assert row.reason_code == "upstream-unavailable"
         assert not any(broker.service.blocked.count_by_type().values())
-        (reason,) = (reason for _, reason in broker.service.metrics.disconnects)
-        assert reason in ("upstream-lost", "upstream-closed")
+        await broker.until(lambda: broker.service.metrics.disconnects)
+        assert broker.service.metrics.disconnects == {("tcp", "upstream-lost"): 1}
         await server.start()
         await broker.until(lambda: "upstream-up" in caplog.text)
         async with dial(broker.address(), connect_of(version)) as client:
