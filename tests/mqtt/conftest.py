@@ -11,6 +11,7 @@ import leaks
 from interop.certificates import Certificates, make
 
 from . import postgres
+from .backend.upstream.rabbitmq import Cluster
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,6 +65,14 @@ def postgres_server() -> Iterator[postgres.Server]:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     with postgres.serving(programs) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes of RabbitMQ that run. A test that kills the second starts it again."""
+    cluster = Cluster(tmp_path_factory.mktemp("rabbitmq"), size=2)
+    with cluster.running():
+        yield cluster
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     factories = leaks.loop_factories()
-    if item.path.name == "test_rabbitmq.py":  # starting it takes 12 s, and the loop makes no difference to it
+    if (
+        item.path.name == "test_rabbitmq.py"
+    ):  # starting a node takes seconds, and the loop makes no difference to it
         return {"asyncio": factories["asyncio"]}
     return factories
