@@ -74,7 +74,7 @@ async fn a_name_that_changes_moves_new_clients_and_leaves_sessions() {
     let says = Arc::clone(&answer);
     let lookup: Lookup = Arc::new(move |_, _| {
         let answer = lock(&says).clone();
-        Box::pin(async move { answer })
+        Box::pin(async move { answer.ok_or(io::ErrorKind::TimedOut.into()) })
     });
     let mut options = Options { workers: 1, ..Options::default() };
     options.upstream.servers = vec![format!("broker:{}", first_address.port()).parse().unwrap()];

@@ -30,11 +30,14 @@ struct State {
     targets: Arc<[Arc<Target>]>,
     /// What names were last resolved to.
     known: HashMap<Server, Vec<SocketAddr>>,
+    /// Why names could not be looked up the last time.
+    unknown: HashMap<Server, String>,
 }
 
 impl Pool {
     pub(crate) fn new(options: Arc<UpstreamOptions>) -> Self {
-        let state = State { options, targets: Arc::default(), known: HashMap::new() };
+        let state =
+            State { options, targets: Arc::default(), known: HashMap::new(), unknown: HashMap::new() };
         let pool = Self {
             state: Mutex::new(state),
             turn: AtomicUsize::new(0),
@@ -76,12 +79,18 @@ impl Pool {
         // A resolver gives the addresses in another order each time.
         addresses.sort_unstable();
         let mut state = self.lock();
+        state.unknown.remove(name);
         if state.known.get(name) != Some(&addresses) {
             state.known.insert(name.clone(), addresses);
             state.arrange();
             drop(state);
             self.targets_changed.notify_one();
         }
+    }
+
+    /// A name could not be looked up just now. What is known of it holds.
+    pub(crate) fn unresolved(&self, name: &Server, error: String) {
+        self.lock().unknown.insert(name.clone(), error);
     }
 
     /// Every name of these options has been looked up, with success or without it.
@@ -126,22 +135,26 @@ impl Pool {
 
     /// Why there is no place, where nothing has been tried.
     pub(crate) fn why_none(&self) -> String {
-        let targets = self.targets();
-        if targets.is_empty() {
-            let options = self.options();
-            let names = listed(options.servers.iter().map(ToString::to_string));
-            return format!("no name of a server has an address: {names}");
-        }
-        let (up, down): (Vec<_>, Vec<_>) = targets.iter().partition(|target| target.is_up());
-        let down =
-            listed(down.iter().map(|target| format!("{} is down ({})", target.name, target.trouble())));
-        if up.is_empty() {
-            return down;
-        }
-        let most = self.options().max_connections.unwrap_or(usize::MAX);
-        let full =
-            listed(up.iter().map(|target| format!("{} is full (max_connections {most})", target.name)));
-        if down.is_empty() { full } else { format!("{full}; {down}") }
+        let State { options, targets, known, unknown } = &*self.lock();
+        let most = options.max_connections.unwrap_or(usize::MAX);
+        let mut reasons: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                if target.is_up() {
+                    format!("{} is full (max_connections {most})", target.name)
+                } else {
+                    format!("{} is down ({})", target.name, target.trouble())
+                }
+            })
+            .collect();
+        let is_nameless = |server: &&Server| {
+            matches!(server, Server::Name(..)) && known.get(server).is_none_or(Vec::is_empty)
+        };
+        reasons.extend(options.servers.iter().filter(is_nameless).map(|name| match unknown.get(name) {
+            Some(error) => format!("{name} has no address ({error})"),
+            None => format!("{name} has no address"),
+        }));
+        listed(reasons.into_iter())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -181,6 +194,7 @@ impl State {
         let stays = |old: &Arc<Target>| targets.iter().any(|target| Arc::ptr_eq(target, old));
         self.targets.iter().filter(|old| !stays(old)).for_each(|old| old.remove());
         self.known.retain(|name, _| self.options.servers.contains(name));
+        self.unknown.retain(|name, _| self.options.servers.contains(name));
         self.targets = targets.into();
     }
 
@@ -233,7 +247,12 @@ mod tests {
         pool.update(Arc::new(options(&["broker:2"])));
         assert_eq!(addresses(&pool), ["10.0.0.3:2", "10.0.0.4:2"]);
         pool.resolved(&name, ips(&[]));
-        assert_eq!(pool.why_none(), "no name of a server has an address: broker:2");
+        assert_eq!(pool.why_none(), "broker:2 has no address");
+        pool.unresolved(&name, "Name or service not known".into());
+        assert_eq!(pool.why_none(), "broker:2 has no address (Name or service not known)");
+        pool.resolved(&name, ips(&["10.0.0.3:2"]));
+        pool.unresolved(&name, "Try again".into());
+        assert_eq!(addresses(&pool), ["10.0.0.3:2"], "what is known holds");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Looks up the names of servers again and again, for as long as the gateway runs.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,12 +16,12 @@ use crate::options::Server;
 /// Looks a name up. Tests replace the system's resolver.
 pub(crate) type Lookup = Arc<dyn Fn(String, u16) -> Answer + Send + Sync>;
 
-/// The addresses; `None` if they cannot be had just now.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Option<Vec<SocketAddr>>> + Send>>;
+/// The addresses, or why they cannot be had just now.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Asks the system's resolver, which gives no TTL.
 pub(crate) fn system() -> Lookup {
-    Arc::new(|name, port| Box::pin(async move { Some(lookup_host((name, port)).await.ok()?.collect()) }))
+    Arc::new(|name, port| Box::pin(async move { Ok(lookup_host((name, port)).await?.collect()) }))
 }
 
 /// Looks every name up each `resolve_interval`, and at once when the servers have changed.
@@ -36,8 +37,11 @@ pub(crate) async fn keep_resolved(pool: Arc<Pool>, lookup: Lookup) {
             }
         }
         while let Some(done) = lookups.join_next().await {
-            if let Ok((server, Some(addresses))) = done {
-                pool.resolved(&server, addresses);
+            match done {
+                Ok((server, Ok(addresses))) => pool.resolved(&server, addresses),
+                Ok((server, Err(error))) => pool.unresolved(&server, error.to_string()),
+                // A panic of a lookup, which has been said.
+                Err(_) => {}
             }
         }
         pool.all_resolved(&options);
@@ -65,7 +69,7 @@ mod tests {
         let lookup: Lookup = Arc::new(move |name, port| {
             assert_eq!((name.as_str(), port), ("broker", 1883));
             let answer = answers.lock().unwrap().pop().unwrap_or(Some("10.0.0.9:1"));
-            Box::pin(async move { Some(vec![answer?.parse().unwrap()]) })
+            Box::pin(async move { Ok(vec![answer.ok_or(io::ErrorKind::TimedOut)?.parse().unwrap()]) })
         });
         let servers = vec!["broker:1883".parse().unwrap()];
         let pool = Arc::new(Pool::new(Arc::new(UpstreamOptions { servers, ..UpstreamOptions::default() })));
