@@ -248,6 +248,36 @@ async def test_a_hundred_thousand_sessions() -> None:
         await expect(cell(page, "dev-999")).to_be_visible()
 
 
+async def test_a_tab_that_nobody_looks_at_asks_nothing() -> None:
+    async with scene() as (_, _, page):
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        await page.clock.install()
+        await page.reload()
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        look = "Object.defineProperty(document, 'hidden', {value: HIDDEN, configurable: true});"
+        tell = "document.dispatchEvent(new Event('visibilitychange'))"
+        await page.evaluate(look.replace("HIDDEN", "true") + tell)
+        await page.clock.run_for(5_000)  # a round may have been under way
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.clock.run_for(60_000)
+        assert asked == []
+        await page.evaluate(look.replace("HIDDEN", "false") + tell)
+        async with page.expect_request("**/api/overview"):
+            await page.clock.run_for(5_000)
+
+
+async def test_a_broker_that_has_gone_is_told_and_comes_back_by_itself() -> None:
+    async with serving() as (_, api), opened(api.url, wrong=(503,)) as page:
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        await page.route(
+            "**/api/**", lambda route: route.fulfill(status=503, json={"message": "the store is away"})
+        )
+        await expect(page.get_by_text("the store is away")).to_be_visible()
+        await page.unroute("**/api/**")
+        await expect(page.get_by_text("the store is away")).to_have_count(0)
+
+
 VIEWS = ["overview", "sessions", "refused", "blocked", "listeners", "nodes", f"address?ip={OTHER[0]}"]
 
 

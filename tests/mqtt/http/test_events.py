@@ -101,3 +101,26 @@ async def test_a_thousand_listeners_share_what_waits() -> None:
         assert listener is not None
         feed.unsubscribe(listener)
     assert len(feed) == 0
+
+
+async def test_a_listener_that_takes_nothing_holds_up_nobody_and_fills_no_memory() -> None:
+    async with serving() as (broker, api):
+        host, port = api.url.removeprefix("http://").rstrip("/").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+        writer.write(
+            f"GET /api/events HTTP/1.1\r\nHost: {host}\r\nX-Authorization: Bearer {READ_TOKEN}\r\n\r\n".encode()
+        )
+        await broker.until(lambda: len(broker.service.feed) == 1)
+        (subscription,) = broker.service.feed._subscriptions
+        # The kernel and the transport take some; then what waits is bounded, and the rest is counted.
+        line = "x" * 10_000
+        while not broker.service.feed.dropped:
+            broker.service.feed.publish("x", line)
+            assert len(subscription._waiting) <= feeds.WAITING
+            await asyncio.sleep(0)
+        async with log_in(broker.address(), connect("dev")) as client:
+            assert client.connack
+        assert (await api.ask("GET", "/api/overview")).json["dropped"]["events"] >= 1
+        writer.transport.abort()
+        del reader
+        await broker.until(lambda: not len(broker.service.feed))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mqtt import plugins
-from mqtt.peers import running
+from mqtt.peers import WAIT, running
 from proxyproto_rs import Header, open_connection
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService, ConfigError
+from proxyproto_rs.mqtt.checking import check
 from proxyproto_rs.mqtt.config import Loaded
+from proxyproto_rs.mqtt.http import server
 from proxyproto_rs.mqtt.http.tokens import Tokens, WrongTokens
 
 from .asking import READ_TOKEN, TOKEN, serving
@@ -181,3 +186,46 @@ async def test_behind_a_proxy_the_operators_own_address_is_seen(tmp_path: Path) 
         await writer.wait_closed()
     (denied,) = [json.loads(line) for line in audit.read_text().splitlines() if "api.denied" in line]
     assert (denied["client"], denied["by"]) == ({"ip": "203.0.113.50", "port": 4711}, "api@203.0.113.50")
+
+
+async def test_a_request_that_never_ends_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_IDLE", 0.1)
+    async with serving() as (_, api):
+        host, port = api.url.removeprefix("http://").rstrip("/").split(":")
+        for sent in (
+            b"",
+            b"GET /healthz HTTP/1.1\r\nHost: local",
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ",
+        ):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(sent)
+            assert await asyncio.wait_for(reader.read(), WAIT) == b""
+            writer.close()
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "head", ["X: " + "x" * 20_000, "\r\n".join(f"X{number}: y" for number in range(1000))]
+)
+async def test_a_head_that_is_too_large_is_refused(head: str) -> None:
+    async with serving() as (_, api):
+        host, port = api.url.removeprefix("http://").rstrip("/").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode())
+        status = (await asyncio.wait_for(reader.read(100), WAIT)).split()[1]
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        assert status in (b"400", b"431")
+        assert (await api.ask("GET", "/healthz")).status == 200
+
+
+async def test_a_check_looks_at_the_certificate_and_the_tokens_file(tmp_path: Path) -> None:
+    tls = {"certfile": "/none.pem", "keyfile": "/none.key"}
+    with pytest.raises(ConfigError, match=r"^http\.tls\.certfile: /none\.pem: no such file$"):
+        await check(config(bind="127.0.0.1:0", tls=tls))
+    with pytest.raises(ConfigError, match=r"^http\.token_file: /none: cannot be read"):
+        await check(config(bind="127.0.0.1:0", token_file="/none"))
+    tree = config(bind="127.0.0.1:0").model_copy(update={"store": f"sqlite:{tmp_path}/broker.db"})
+    await check(tree)
+    assert os.listdir(tmp_path) == [], "it makes no token"

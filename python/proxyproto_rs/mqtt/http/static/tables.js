@@ -89,7 +89,7 @@ export function refused(can, fixed = {}, shortened = false) {
       { name: "code", label: "Reason", sort: "reasonCode", cell: (row) => el("a", { href: link("refused", { reason: row.reasonCode }) }, row.reasonCode) },
       { name: "attempts", label: "Attempts", sort: "attempts", cell: (row) => count(row.attempts) },
       { name: "listener", label: "Listener", sort: "listener", cell: (row) => row.listener },
-      { name: "what", label: "What came", cell: (row) => text(row.reason, 200) },
+      { name: "what", label: "What came", cell: (row) => text(row.reason, 400) },
       { name: "first", label: "First", sort: "firstTs", cell: (row) => time(row.firstTs), hidden: true },
       { name: "proxy", label: "Proxy", cell: (row) => shown(row.proxyAddress), hidden: true },
       { name: "password", label: "Password", cell: (row) => (row.passwordProvided ? "sent" : "none"), hidden: true },
