@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ import yaml
 
 from interop.certificates import make
 from mqtt.http.asking import READ_TOKEN, TOKEN, serving
-from mqtt.peers import OTHER, connect, dial, log_in
+from mqtt.peers import OTHER, WAIT, connect, dial, log_in
 from proxyproto_rs.cli import main, operating
 
 if TYPE_CHECKING:
@@ -199,3 +202,37 @@ def test_a_table_fits_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     text = operating.table(columns, [{"a": "x" * 100, "b": "y" * 10}])
     assert [len(line) for line in text.splitlines()] == [3 + 27 + 3, 40]
     assert "…" in text
+
+
+async def test_watching_shows_what_has_changed() -> None:
+    async with serving() as (broker, api):
+        variables = {**os.environ, "PROXYPROTO_RS_URL": api.url, "PROXYPROTO_RS_TOKEN": READ_TOKEN}
+        command = [sys.executable, "-m", "proxyproto_rs.cli", "sessions", "--json", "--watch"]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, env=variables
+        )
+        assert process.stdout is not None
+        try:
+            assert json.loads(await asyncio.wait_for(process.stdout.readline(), WAIT))["data"] == []
+            async with log_in(broker.address(), connect("dev-1")):
+                now = json.loads(await asyncio.wait_for(process.stdout.readline(), WAIT))
+            assert [row["clientId"] for row in now["data"]] == ["dev-1"]
+        finally:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
+        assert process.returncode == 130
+
+
+def test_with_an_address_and_a_token_no_extra_is_needed() -> None:
+    code = (
+        "import sys\n"
+        "for missing in ('pydantic', 'aiohttp', 'prometheus_client', 'amqtt', 'yaml', 're2'): sys.modules[missing] = None\n"
+        "from proxyproto_rs.cli import main\n"
+        "main(['sessions'])\n"
+    )
+    variables = {**os.environ, "PROXYPROTO_RS_URL": "http://127.0.0.1:1", "PROXYPROTO_RS_TOKEN": "t"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("proxyproto-rs sessions: http://127.0.0.1:1 cannot be asked: ")
