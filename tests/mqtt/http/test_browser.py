@@ -177,6 +177,21 @@ async def test_several_clients_are_disconnected() -> None:
         await expect(page.get_by_text("1–1 of 1")).to_be_visible()
 
 
+async def test_all_that_match_a_filter_are_disconnected() -> None:
+    async with (
+        scene(f"#/sessions?ip={CLIENT[0]}") as (broker, _, page),
+        log_in(broker.address(), connect("dev-1")) as one,
+        log_in(broker.address(), connect("dev-2")) as two,
+        log_in(broker.address(), connect("dev-3"), source=OTHER) as three,
+    ):
+        await page.get_by_label("Select dev-1").check()
+        await page.get_by_role("button", name="Disconnect all 2 that match").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
+        await expect(page.get_by_text("2 clients disconnected.")).to_be_visible()
+        assert (await one.end(), await two.end()) == (b"", b"")
+        assert await three.ask(PINGREQ) == PINGRESP
+
+
 async def test_what_strangers_write_stays_text() -> None:
     evil = "<img src=x onerror=\"document.title='owned'\">\u202egnp.exe\u0007"
     async with (

@@ -57,7 +57,17 @@ export function sessions(can, fixed = {}, shortened = false) {
       { label: "Disconnect", danger: true, run: disconnect },
       { label: "Block the addresses", danger: true, run: (rows, table) => blockAll(rows, "clientIpAdr", table) },
     ] : [],
+    matching: can.write ? { label: "Disconnect all", run: disconnectMatching } : null,
   };
+}
+
+function disconnectMatching(filters, total, table) {
+  confirm(`Disconnect all ${plural(total, "client")} that match the filters?`, "Disconnect", async () => {
+    const ended = await remove("/api/v2/client-session/disconnect", filters);
+    say(`${plural(ended.count, "client")} disconnected.`);
+    table.unselect();
+    await table.refresh();
+  });
 }
 
 function disconnect(rows, table) {
