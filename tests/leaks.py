@@ -107,4 +107,13 @@ def open_files() -> dict[str, str]:
 
 def _threads() -> frozenset[str]:
     # All of them, not only those that Python knows.
-    return frozenset(os.listdir("/proc/self/task"))
+    return frozenset(task for task in os.listdir("/proc/self/task") if not _stays(task))
+
+
+def _stays(task: str) -> bool:
+    """Whether it is the thread of the crate futures-timer, which rmqtt starts once in a process."""
+    try:
+        with open(f"/proc/self/task/{task}/comm", encoding="ascii") as name:
+            return name.read() == "futures-timer\n"
+    except OSError:  # it has ended meanwhile
+        return True

@@ -55,7 +55,7 @@ CALLED = [
 
 # What only the package itself uses of the core.
 INTERNAL = {
-    *("Acceptor", "Connection"),
+    *("Acceptor", "Broker", "Connection"),
     *("Gateway", "Channel", "Arrival", "Connect", "Login", "Welcomed", "Refused", "Ended", "Traffic"),
     *("ListenerReport", "ServerChange"),
 }

@@ -34,7 +34,8 @@ def test_pythons_are_those_of_the_package() -> None:
 
 
 def test_rust_is_the_oldest_that_builds_it() -> None:
-    (rust,) = re.findall(r'^rust-version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.M)
+    crate = ROOT / "rust" / "python" / "Cargo.toml"
+    (rust,) = re.findall(r'^rust-version = "(.*)"$', crate.read_text(), re.M)
     assert set(re.findall(r"Rust (\d[\d.]+\d)|rustc (\d[\d.]+\d)", read(PAGE))) == {(rust, ""), ("", rust)}
 
 

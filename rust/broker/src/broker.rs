@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use rmqtt::context::ServerContext;
 use rmqtt::net::Builder;
+use rmqtt::router::DefaultRouter;
 use rmqtt::server::MqttServer;
+use rmqtt::shared::DefaultShared;
 use rmqtt::types::Id;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -78,8 +80,11 @@ impl Broker {
                         return;
                     }
                 };
-                runtime.block_on(serve(&options, own, &started, stopped));
+                let context = runtime.block_on(serve(&options, own, &started, stopped));
                 runtime.shutdown_timeout(SHUTDOWN);
+                if let Some(context) = context {
+                    take_apart(&context);
+                }
             })
             .map_err(|error| StartError::new("no thread", error))?;
         let gone = |_| StartError::new("its thread has ended", io::ErrorKind::Other.into());
@@ -201,14 +206,14 @@ async fn serve(
     shared: Arc<Shared>,
     started: &std::sync::mpsc::SyncSender<Started>,
     stopped: oneshot::Receiver<()>,
-) {
+) -> Option<ServerContext> {
     let listener = listener(options).bind().and_then(rmqtt::net::Listener::tcp);
     let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = match bound {
         Ok(bound) => bound,
         Err(error) => {
             let _ = started.send(Err(StartError::new("no port on 127.0.0.1", io::Error::other(error))));
-            return;
+            return None;
         }
     };
     // rmqtt refuses logins on a machine that is busy. Here the gateway decides who comes in.
@@ -220,7 +225,7 @@ async fn serve(
     }
     hooks::register(&context, &shared).await;
     let _ = started.send(Ok((address, context.clone(), Handle::current())));
-    let server = MqttServer::new(context).listener_by_id(listener, address.port()).build();
+    let server = MqttServer::new(context.clone()).listener_by_id(listener, address.port()).build();
     let expire = async {
         loop {
             tokio::time::sleep(EXPIRY_INTERVAL).await;
@@ -231,6 +236,20 @@ async fn serve(
         _ = server.run() => {}
         () = expire => {}
         _ = stopped => {}
+    }
+    Some(context)
+}
+
+/// Lets go of what holds the context and is held by it, and with it of sessions, messages and the runtime's descriptors.
+fn take_apart(context: &ServerContext) {
+    // rmqtt spawns a task for each session that it drops, and panics where there is no runtime to do so.
+    let Ok(runtime) = runtime::Builder::new_current_thread().build() else { return };
+    let _entered = runtime.enter();
+    if let Ok(mut shared) = context.extends.shared.try_write() {
+        *shared = Box::new(DefaultShared::new(None));
+    }
+    if let Ok(mut router) = context.extends.router.try_write() {
+        *router = Box::new(DefaultRouter::new(None));
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use proxyproto_codec::{Options, Status, decode};
 
@@ -36,7 +36,7 @@ impl Secret {
     }
 
     /// The address of the real client, if the password is one of the gateway's.
-    pub(crate) fn client_of(&self, password: &[u8]) -> Option<IpAddr> {
+    pub(crate) fn client_of(&self, password: &[u8]) -> Option<SocketAddr> {
         let (secret, header) = password.split_first_chunk::<{ Self::LENGTH }>()?;
         // Takes as long for a secret that begins right as for one that does not.
         let difference = self.0.iter().zip(secret).fold(0, |bits, (own, other)| bits | (own ^ other));
@@ -45,13 +45,16 @@ impl Secret {
 }
 
 /// The address of the real client of a session that has logged in.
-pub(crate) fn client_of_session(password: &[u8]) -> Option<IpAddr> {
+pub(crate) fn client_of_session(password: &[u8]) -> Option<SocketAddr> {
     address_in(password.get(Secret::LENGTH..)?)
 }
 
-fn address_in(header: &[u8]) -> Option<IpAddr> {
+fn address_in(header: &[u8]) -> Option<SocketAddr> {
     match decode(header, &Options::default()) {
-        Ok(Status::Complete(header)) => Some(header.source()?.socket_addr()?.ip().to_canonical()),
+        Ok(Status::Complete(header)) => {
+            let source = header.source()?.socket_addr()?;
+            Some(SocketAddr::new(source.ip().to_canonical(), source.port()))
+        }
         _ => None,
     }
 }
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     fn header(source: &str) -> Vec<u8> {
-        let source: std::net::SocketAddr = source.parse().unwrap();
+        let source: SocketAddr = source.parse().unwrap();
         let header = Header::v2(source.into(), source.into(), Transport::Stream, &[], false).unwrap();
         header.raw().to_vec()
     }
@@ -80,8 +83,8 @@ mod tests {
         let other = Secret::random().unwrap();
         assert_ne!(secret, other);
         let good = [secret.as_bytes(), &header("192.0.2.7:5")].concat();
-        assert_eq!(secret.client_of(&good), Some("192.0.2.7".parse().unwrap()));
-        assert_eq!(client_of_session(&good), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(secret.client_of(&good), Some("192.0.2.7:5".parse().unwrap()));
+        assert_eq!(client_of_session(&good), Some("192.0.2.7:5".parse().unwrap()));
         let wrong = [
             [other.as_bytes(), &header("192.0.2.7:5")].concat(),
             secret.as_bytes().to_vec(),
@@ -98,6 +101,6 @@ mod tests {
     #[test]
     fn a_mapped_address_is_an_ipv4_one() {
         let password = [&[0; Secret::LENGTH][..], &header("[::ffff:192.0.2.7]:5")].concat();
-        assert_eq!(client_of_session(&password), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(client_of_session(&password), Some("192.0.2.7:5".parse().unwrap()));
     }
 }

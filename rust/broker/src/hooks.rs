@@ -104,17 +104,17 @@ impl Answers {
     }
 
     fn is_allowed(&self, session: &Session, action: Action, topic: &str) -> bool {
-        let address = session.password().and_then(|password| client_of_session(password));
-        let is_allowed = address.is_some_and(|address| {
+        let client = session.password().and_then(|password| client_of_session(password));
+        let is_allowed = client.is_some_and(|client| {
             let subject = Subject {
                 client_id: &session.id.client_id,
                 username: session.id.username.as_deref().filter(|name| !name.is_empty()),
-                address,
+                address: client.ip(),
             };
             may_be(action, topic) && self.0.acl().allows(&subject, action, topic)
         });
         if !is_allowed {
-            self.0.denials.add(&session.id.client_id, action, topic);
+            self.0.denials.add(&session.id.client_id, client, action, topic);
         }
         is_allowed
     }

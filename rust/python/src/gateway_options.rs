@@ -9,7 +9,7 @@ use proxyproto_gateway as gateway;
 use proxyproto_mqtt::{Version, Versions};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::error;
 use crate::gateway_channels::read_client;
@@ -74,6 +74,15 @@ fn read_upstream(given: &Bound<'_, PyDict>) -> PyResult<UpstreamOptions> {
                 let words = [("v2", HeaderOut::V2), ("v1", HeaderOut::V1), ("off", HeaderOut::Off)];
                 upstream.header = word(name, value, &words)?;
             }
+            "secret" => {
+                upstream.secret = if value.is_none() {
+                    None
+                } else {
+                    let bytes = value.cast::<PyBytes>();
+                    let bytes = bytes.map_err(|_| error::wrong_type(name, "bytes or None", value))?;
+                    Some(bytes.as_bytes().into())
+                };
+            }
             "checksum" => upstream.checksum = flag(name, value)?,
             "forward_certificate" => upstream.forward_certificate = flag(name, value)?,
             "connect_timeout" => upstream.connect_timeout = seconds(name, value)?,
@@ -130,7 +139,7 @@ pub(crate) fn section<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bo
 pub(crate) fn items<'py, T>(
     name: &str,
     value: &Bound<'py, PyAny>,
-    convert: impl Fn(&str, &Bound<'py, PyAny>) -> PyResult<T>,
+    mut convert: impl FnMut(&str, &Bound<'py, PyAny>) -> PyResult<T>,
 ) -> PyResult<Vec<T>> {
     if value.is_instance_of::<PyString>() {
         return Err(error::wrong_type(name, "a list", value));
@@ -175,7 +184,7 @@ pub(crate) fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     }
 }
 
-fn count(name: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+pub(crate) fn count(name: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
     error::int_argument(name, value, "0 or more")
 }
 
@@ -195,7 +204,7 @@ fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
     // A year is more than any of them can be meant to be, and little enough to be added to a clock.
     Duration::try_from_secs_f64(seconds)
         .ok()
-        .filter(|duration| *duration <= Duration::from_secs(366 * 24 * 3600))
+        .filter(|duration| *duration <= Duration::from_hours(366 * 24))
         .ok_or_else(|| PyValueError::new_err(format!("{name}: must be from 0 to 366 days, not {seconds} s")))
 }
 

@@ -8,6 +8,8 @@
 use pyo3::prelude::*;
 
 mod address;
+#[cfg(broker)]
+mod broker;
 #[cfg(acceptor)]
 mod connection;
 mod encode;
@@ -47,6 +49,9 @@ mod wording;
 mod _core {
     use pyo3::prelude::*;
 
+    #[cfg(broker)]
+    #[pymodule_export]
+    use crate::broker::Broker;
     #[cfg(acceptor)]
     #[pymodule_export]
     use crate::connection::Connection;

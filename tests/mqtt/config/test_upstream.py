@@ -62,7 +62,11 @@ backend:
 SERVERS = 'backend: {upstream: {servers: ["a:1883"]}}\n'
 
 BROKEN = [
-    ("no-backend", "backend: {}\n", ["broker.yaml:2: backend: must name a backend: upstream (got {})"]),
+    (
+        "no-backend",
+        "backend: {}\n",
+        ["broker.yaml:2: backend: must name one backend: upstream or embedded (got {})"],
+    ),
     (
         "no-server",
         "backend: {upstream: {servers: []}}\n",

@@ -1,6 +1,7 @@
 """Configuration of the broker: one YAML file and TBMQ's variables. All errors are reported at once."""
 
 from .broker import BrokerConfig, Loaded, load
+from .embedded import AclRule
 from .errors import ConfigError, Problem
 from .http import HttpConfig
 from .listener import ForwardedConfig, ListenerConfig, ProxyConfig, TlsConfig, WebSocketConfig
@@ -16,11 +17,19 @@ from .sections import (
     MqttConfig,
     UnauthorizedConfig,
 )
-from .upstream import AuthConfig, BackendConfig, CheckConfig, HttpAuthConfig, UpstreamConfig
+from .upstream import (
+    AuthConfig,
+    BackendConfig,
+    CheckConfig,
+    EmbeddedConfig,
+    HttpAuthConfig,
+    UpstreamConfig,
+)
 from .values import Bind, Rate
 
 __all__ = [
     "AccessRule",
+    "AclRule",
     "AmqttConfig",
     "AuditConfig",
     "AuthConfig",
@@ -31,6 +40,7 @@ __all__ = [
     "BrokerConfig",
     "CheckConfig",
     "ConfigError",
+    "EmbeddedConfig",
     "ForwardedConfig",
     "HttpAuthConfig",
     "HttpConfig",

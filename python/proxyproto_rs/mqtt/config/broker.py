@@ -19,6 +19,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from .embedded import AclRule
 from .errors import ConfigError, Path, Problem
 from .http import HttpConfig
 from .inheritance import resolve, written_at
@@ -57,6 +58,7 @@ class BrokerConfig(Section):
     backend: BackendConfig | None = None
     auth: Auth = (AuthConfig(upstream=True),)
     forward_password: Bool = True
+    acl: tuple[AclRule, ...] = ()
     proxy_protocol: Mode = "off"
     proxy: ProxyConfig = ProxyConfig()
     listeners: dict[str, ListenerConfig] = Field(min_length=1)
@@ -211,7 +213,7 @@ def refuse_unusable(config: BrokerConfig) -> None:
             config.amqtt,
             enumerate(config.access),
             config.listeners,
-            behind=Behind(config.backend, config.auth, config.mqtt),
+            behind=Behind(config.backend, config.auth, config.mqtt, config.acl),
             http=Served(config.http if config.serves_http else None, config.proxy),
         )
     )

@@ -15,10 +15,16 @@ _MQTT = (
 
 
 def gateway_options(
-    upstream: UpstreamConfig, mqtt: MqttConfig, limits: LimitsConfig, workers: int
+    upstream: UpstreamConfig,
+    mqtt: MqttConfig,
+    limits: LimitsConfig,
+    workers: int,
+    *,
+    secret: bytes | None = None,
 ) -> dict[str, Any]:
-    """Return the options. The keys have the same names on both sides."""
+    """Return the options. The keys have the same names on both sides. `secret` is the embedded broker's."""
     servers = {key: getattr(upstream, key) for key in type(upstream).model_fields}
+    servers["secret"] = secret
     servers["check"] = dict(upstream.check)
     servers["tls"] = None if upstream.tls is None else dict(upstream.tls)
     clients = {key: getattr(mqtt, key) for key in _MQTT}

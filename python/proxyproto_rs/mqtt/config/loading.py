@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from .embedded import AclRule
 from .errors import ConfigError, Problem
 from .http import HttpConfig
 from .inheritance import resolve
@@ -75,7 +76,13 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Source:
 
 
 def _let_everybody_in(tree: dict[str, Any]) -> list[str]:
-    if tree.get("backend") is not None:
+    backend = tree.get("backend")
+    if backend == "embedded" or (isinstance(backend, dict) and "embedded" in backend):
+        if tree.get("auth") is not None:
+            return []  # the configured sources decide
+        tree["auth"] = ["anonymous"]
+        return ["--allow-anonymous: there is no auth, so whoever gives no user name may log in"]
+    if backend is not None:
         return ["--allow-anonymous changes nothing: the servers of backend.upstream decide"]
     amqtt = tree.setdefault("amqtt", {})
     plugins = amqtt.setdefault("plugins", {}) if isinstance(amqtt, dict) else None
@@ -111,10 +118,13 @@ def _behind(tree: Mapping[str, Any]) -> Behind:
     backend = None if tree.get("backend") is None else _valid(BackendConfig, tree["backend"])
     auth = as_list(tree.get("auth") or ())
     sources = [_valid(AuthConfig, one) for one in auth] if isinstance(auth, (list, tuple)) else [None]
+    acl = tree.get("acl") or ()
+    rules = [_valid(AclRule, one) for one in acl] if isinstance(acl, (list, tuple)) else [None]
     return Behind(
         backend,
         None if None in sources else tuple(one for one in sources if one is not None),
         _valid(MqttConfig, tree.get("mqtt") or {}),
+        None if None in rules else tuple(rule for rule in rules if rule is not None),
         is_broken=backend is None and tree.get("backend") is not None,
     )
 

@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxyproto_rs._core import Gateway
+from proxyproto_rs._core import Broker, Gateway
 
 from ..model.networks import parse_address
 from ..model.patterns import compile_globs
+from .embedded import acl_rules, broker_options, upstream_of
 from .errors import Path
 from .gateway import gateway_options
 from .sections import LimitsConfig
@@ -18,10 +19,11 @@ from .sections import LimitsConfig
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from .embedded import AclRule
     from .http import HttpConfig
     from .listener import ListenerConfig, ProxyConfig
     from .sections import AccessRule, AmqttConfig, MqttConfig
-    from .upstream import AuthConfig, BackendConfig, UpstreamConfig
+    from .upstream import AuthConfig, BackendConfig, EmbeddedConfig, UpstreamConfig
 
 ANONYMOUS = "amqtt.plugins.authentication.AnonymousAuthPlugin"
 OURS = "proxyproto_rs.mqtt.PasswordFile"
@@ -42,6 +44,7 @@ class Behind:
     backend: BackendConfig | None
     auth: tuple[AuthConfig, ...] | None
     mqtt: MqttConfig | None
+    acl: tuple[AclRule, ...] | None = ()
     is_broken: bool = False
     """There is a backend, and it is not valid."""
 
@@ -49,6 +52,11 @@ class Behind:
     def upstream(self) -> UpstreamConfig | None:
         """The servers, if there are any."""
         return None if self.backend is None else self.backend.upstream
+
+    @property
+    def embedded(self) -> EmbeddedConfig | None:
+        """The broker in this process, if there is one."""
+        return None if self.backend is None else self.backend.embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +88,17 @@ def check(
         yield from _identity(listener)
     yield from _ports(listeners)
     if behind.upstream is not None:
-        yield from _upstream(listeners, amqtt, behind)
+        yield from _in_front(listeners, amqtt, behind, "backend.upstream")
+        yield from _upstream(behind.upstream, behind)
+    elif behind.embedded is not None:
+        yield from _in_front(listeners, amqtt, behind, "backend.embedded")
+        yield from _embedded(behind.embedded, behind)
     elif amqtt is not None and not behind.is_broken:
         yield from _plugins(listeners, amqtt)
         yield from _of_the_gateway(listeners)
         yield from _without_servers(behind)
+    if behind.acl and behind.embedded is None and not behind.is_broken:
+        yield Finding(("acl",), "needs backend.embedded: other brokers have rules of their own")
     yield from _access(access, sorted(names))
     if http.http is not None:
         yield from _http(http.http, http.proxy)
@@ -231,30 +245,56 @@ def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Fi
         )
 
 
-def _upstream(
-    listeners: list[ListenerConfig], amqtt: AmqttConfig | None, behind: Behind
+def _in_front(
+    listeners: list[ListenerConfig], amqtt: AmqttConfig | None, behind: Behind, name: str
 ) -> Iterator[Finding]:
-    assert behind.upstream is not None
     for listener in listeners:
         for key in ("key_password", "key_password_file"):
             if listener.tls is not None and getattr(listener.tls, key) is not None:
                 yield Finding(
                     ("listeners", listener.name, "tls", key),
-                    "cannot be used with backend.upstream, which reads no encrypted key: write one without a"
+                    f"cannot be used with {name}, which reads no encrypted key: write one without a"
                     " password with `openssl pkey -in KEY -out NEW`",
                 )
     if amqtt is not None and amqtt.plugins:
-        yield Finding(("amqtt",), "is not used with backend.upstream: keep one of the two")
+        yield Finding(("amqtt",), f"is not used with {name}: keep one of the two")
     for position, source in enumerate(behind.auth or ()):
         if source.plugin is not None:
             yield from _callable(("auth", position, "plugin"), source.plugin)
+
+
+def _upstream(upstream: UpstreamConfig, behind: Behind) -> Iterator[Finding]:
     if behind.mqtt is not None:
         try:
-            Gateway.check(gateway_options(behind.upstream, behind.mqtt, LimitsConfig(), 0))
+            Gateway.check(gateway_options(upstream, behind.mqtt, LimitsConfig(), 0))
         except ValueError as wrong:
-            option, _, text = str(wrong).partition(": ")
-            where = option.split(".")
-            yield Finding(("backend", *where) if where[0] == "upstream" else tuple(where), text)
+            yield _told_by_the_core(wrong)
+
+
+def _embedded(embedded: EmbeddedConfig, behind: Behind) -> Iterator[Finding]:
+    if behind.auth is not None and (not behind.auth or any(source.upstream for source in behind.auth)):
+        yield Finding(
+            ("auth",),
+            "must say who knows the passwords, as the embedded broker knows none: file, http or plugin;"
+            " or anonymous, to let in whoever gives no user name",
+        )
+    if behind.mqtt is None or behind.acl is None:
+        return
+    try:
+        Gateway.check(gateway_options(upstream_of(_NOWHERE), behind.mqtt, LimitsConfig(), 0))
+        Broker.check(broker_options(embedded, behind.mqtt), acl_rules(behind.acl))
+    except ValueError as wrong:
+        yield _told_by_the_core(wrong)
+
+
+_NOWHERE = "127.0.0.1:1"
+"""Stands for the port that the kernel will choose."""
+
+
+def _told_by_the_core(wrong: ValueError) -> Finding:
+    option, _, text = str(wrong).partition(": ")
+    path: Path = tuple(int(part) if part.isdigit() else part for part in option.split("."))
+    return Finding(("backend", *path) if path[0] in ("upstream", "embedded") else path, text)
 
 
 def _of_the_gateway(listeners: list[ListenerConfig]) -> Iterator[Finding]:

@@ -60,15 +60,31 @@ class UpstreamConfig(Section):
     versions: tuple[Annotated[Version, BeforeValidator(_number_as_text)], ...] = ("3.1", "3.1.1", "5")
 
 
+class EmbeddedConfig(Section):
+    """The broker in this process. `docs/embedded.md` explains each key."""
+
+    max_inflight: Annotated[Positive, Field(le=65535)] = 32
+    max_queued: Positive = 1000
+    max_retained: Count = 0
+    session_expiry: Duration = 7 * 86400.0
+    shared_subscriptions: Bool = True
+
+
 class BackendConfig(Section):
     """What carries the messages. Without a backend it is amqtt."""
 
     upstream: UpstreamConfig | None = None
+    embedded: EmbeddedConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {"embedded": {}} if value == "embedded" else value
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
-        if self.upstream is None:
-            raise ValueError("must name a backend: upstream")
+        if (self.upstream is None) == (self.embedded is None):
+            raise ValueError("must name one backend: upstream or embedded")
         return self
 
 

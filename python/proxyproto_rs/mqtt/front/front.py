@@ -23,16 +23,19 @@ from proxyproto_rs._core import (
     Welcomed,
 )
 
+from ..backend.embedded.broker import EmbeddedBroker
 from ..backend.upstream.kept import KeptUpstream
+from ..config.embedded import upstream_of
 from ..config.gateway import gateway_options
 from ..model.connection import connection_of_arrival
 from ..model.events import RefusedClient
 from ..model.reasons import Refuse
 from ..policy.admission import check_limits, check_owner
 from ..policy.asking import Asking
-from ..tables.sessions import Sessions
+from ..tables.sessions import Kept, Sessions
 from ..telling.faults import Faults
 from .channels import ArrivalTls
+from .denials import Denials
 from .entering import Entering
 from .refusing import is_nobodys
 from .visitor import Visitor
@@ -63,7 +66,7 @@ class Front:
     """Decides about the logins of a gateway, and keeps the sessions' records. `start` makes the gateway.
 
     Args:
-        config: It must have `backend.upstream`.
+        config: It must have a `backend`.
         checks: Decide who may come in. They are asked in this order, before any password.
         observer: Is told which clients were refused, came and went.
         node_id: Shown in session records.
@@ -77,9 +80,13 @@ class Front:
         self._config = config
         self._checks = checks
         self._observer = observer
-        self._kept = KeptUpstream()
-        self.sessions: Sessions = Sessions(self._kept, node_id)
-        self._kept.sessions = self.sessions
+        kept = KeptUpstream()
+        self._kept: Kept = kept
+        self.sessions: Sessions = Sessions(kept, node_id)
+        kept.sessions = self.sessions
+        self._broker: EmbeddedBroker | None = None
+        self._denials: Denials | None = None
+        self._telling: asyncio.Task[None] | None = None
         self.faults: Faults = Faults(logger)
         self._doors: dict[str, Door] = {}
         self._listeners: dict[str, Listener] = {}
@@ -110,8 +117,17 @@ class Front:
             self._config.mqtt.auth_timeout / _PATIENCE,
             self._config.limits.logins_at_once,
         )
+        if self._config.backend is not None and self._config.backend.embedded is not None:
+            await self._start_broker()
         self.gateway = Gateway(self._options(self._config))
         asyncio.get_running_loop().add_reader(self.gateway.fileno(), self._take)
+
+    async def _start_broker(self) -> None:
+        self._broker = await EmbeddedBroker.start(self._config)
+        self._kept = self._broker
+        self.sessions.kept_by(self._broker)
+        self._denials = Denials(self._broker, self.sessions, self._observer)
+        self._telling = asyncio.get_running_loop().create_task(self._denials.run())
 
     def open(self, listener: Listener, door: Door) -> None:
         """Serve a Listener under the rules of `door` until it is closed."""
@@ -130,6 +146,8 @@ class Front:
         if self._asking is not None:
             self._asking.change(limits.logins_at_once)
         self._config = config
+        if self._broker is not None:
+            self._broker.change(config.acl)
         self.gateway.update(self._options(config))
         for name, door in self._doors.items():
             self.gateway.change_listener(
@@ -165,6 +183,10 @@ class Front:
         self._events += self.gateway.take()
         while self._events:
             self._handle(self._events.popleft())
+        if self._telling is not None and self._denials is not None and self._broker is not None:
+            self._telling.cancel()
+            self._denials.tell()
+            await self._broker.close()
         if self._asking is not None:
             await self._asking.close()
 
@@ -211,6 +233,8 @@ class Front:
         client_id = event.client_id or visitor.connection.session_id
         record = self.sessions.begin(visitor, client_id)
         visitor.tell(record, event)
+        if self._broker is not None:
+            record.upstream = None  # there is no server elsewhere
         visitor.record = record
         self._entering.end(visitor)
         self._observer.connected(record)
@@ -247,7 +271,7 @@ class Front:
                 else connect.username,
                 password_provided=connect is not None and connect.password is not None,
                 mqtt_version=None if connect is None else connect.mqtt_version,
-                upstream=event.server_address,
+                upstream=None if self._broker is not None else event.server_address,
                 quiet=event.is_bridge_probe
                 or is_nobodys(connection, refused, door.trusted, silent=event.detail in _NO_BYTE),
                 seconds=_age(event.arrival) if visitor is None else visitor.age(),
@@ -262,6 +286,8 @@ class Front:
         if record is not None:
             record.traffic = event.traffic
             self.sessions.finish(visitor, record)
+            if self._denials is not None:
+                self._denials.left(record)
         visitor.settle()
         if record is not None:
             self._observer.disconnected(record)
@@ -338,7 +364,14 @@ class Front:
         return visitor
 
     def _options(self, config: BrokerConfig) -> dict[str, Any]:
-        return gateway_options(_upstream(config), config.mqtt, config.limits, config.workers)
+        broker = self._broker
+        return gateway_options(
+            _upstream(config) if broker is None else upstream_of(broker.address),
+            config.mqtt,
+            config.limits,
+            config.workers,
+            secret=None if broker is None else broker.secret,
+        )
 
 
 _ANSWERED_AS = {"denied": "access-denied"}

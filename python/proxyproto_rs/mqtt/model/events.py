@@ -47,8 +47,8 @@ class Observer(Protocol):
     def disconnected(self, session: SessionRecord) -> None:
         """The connection of `session` is over. `session.disconnect_reason` says why."""
 
-    def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
-        """The operator's topic plugins denied a topic to a connected client."""
+    def denied(self, session: SessionRecord, action: Action, topic: str, times: int = 1) -> None:
+        """The rules or the operator's plugins denied a topic to a client, so many times."""
 
     def asked(self, seconds: float) -> None:
         """The operator's auth plugins took this long over a login, whatever they answered."""
@@ -85,7 +85,7 @@ class Silent:
     def disconnected(self, session: SessionRecord) -> None:
         """Do nothing."""
 
-    def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
+    def denied(self, session: SessionRecord, action: Action, topic: str, times: int = 1) -> None:
         """Do nothing."""
 
     def asked(self, seconds: float) -> None:

@@ -95,6 +95,10 @@ class Sessions:
         """Iterate over the clients that are connected now."""
         return iter(list(self._clients.values()))
 
+    def kept_by(self, kept: Kept) -> None:
+        """Ask another about the sessions that are kept, before the first client comes."""
+        self._kept = kept
+
     def records(self) -> Iterator[SessionRecord]:
         """Iterate over all records, without asking the backend."""
         return iter(list(self._records.values()))

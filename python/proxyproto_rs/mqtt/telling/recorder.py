@@ -165,9 +165,9 @@ class Recorder:
             bytesOut=traffic.bytes_out,
         )
 
-    def denied(self, session: SessionRecord, action: Action, topic: str) -> None:
+    def denied(self, session: SessionRecord, action: Action, topic: str, times: int = 1) -> None:
         """Record a denied topic. The audit log gets one line a minute for each client, action and topic."""
-        self._metrics.acl_denied[action] += 1
+        self._metrics.acl_denied[action] += times
         if self._denials.first((session.client_id, action, topic), self._clock()):
             self.audit.write(
                 "publish.denied" if action == "publish" else "subscribe.denied",

@@ -5,6 +5,7 @@
 
 mod access;
 mod client;
+mod ends;
 mod messages;
 mod sessions;
 mod strangers;

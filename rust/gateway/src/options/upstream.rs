@@ -19,6 +19,10 @@ pub struct UpstreamOptions {
     pub balance: Balance,
     /// The PROXY header that they expect.
     pub header: HeaderOut,
+    /// How brokers in this process know the gateway. With it the CONNECT's password becomes these bytes and, behind them, a
+    /// PROXY header of version 2 with the client's addresses; no header stands in front of the CONNECT, whatever `header` says.
+    /// A client of MQTT 3.1 or 3.1.1 without a user name, which may not have a password, gets an empty one.
+    pub secret: Option<Arc<[u8]>>,
     /// Whether a header of version 2 has a checksum.
     pub checksum: bool,
     /// Whether the client's certificate goes on in the header. Mosquitto 2.1 refuses headers of more than 500 bytes.
@@ -45,6 +49,7 @@ impl Default for UpstreamOptions {
             servers: Vec::new(),
             balance: Balance::default(),
             header: HeaderOut::default(),
+            secret: None,
             checksum: false,
             forward_certificate: false,
             channel: None,
@@ -67,6 +72,9 @@ impl UpstreamOptions {
             if self.servers.iter().take(at).any(|other| other == server) {
                 return Err(OptionError::new("upstream.servers", format!("{server} stands there twice")));
             }
+        }
+        if self.secret.as_ref().is_some_and(|secret| !(16..=1024).contains(&secret.len())) {
+            return Err(OptionError::new("upstream.secret", "must have 16 to 1024 bytes"));
         }
         let positive = [
             ("upstream.connect_timeout", self.connect_timeout),

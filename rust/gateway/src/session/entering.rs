@@ -18,7 +18,7 @@ use crate::events::{Admission, Replace};
 use crate::listening::Direction;
 use crate::options::UpstreamOptions;
 use crate::upstream::link::{self, Link};
-use crate::upstream::{Place, Target, connect, header_of_client, listed, no_answer};
+use crate::upstream::{Place, Target, connect, header_of_client, listed, no_answer, password_of_client};
 use crate::wire::{Wire, WireError};
 
 /// A client that a server has let in.
@@ -51,12 +51,13 @@ impl Visitor {
         admission: Admission,
     ) -> Result<Entered, Box<TurnedAway>> {
         let options = self.shared.pool.options();
-        let connect = changed(received, &admission)
+        let own_password = options.secret.as_ref().map(|secret| password_of_client(&self.arrival, secret));
+        let connect = changed(received, &admission, own_password.as_deref())
             .map_err(|error| TurnedAway::new(Reason::AuthError, format!("cannot go upstream: {error}")))?;
         let header = header_of_client(&self.arrival, &options);
         let id_place = IdPlace::enter(&self.shared, connect.client_id(), self.token());
         let began = Instant::now();
-        let (place, link, connack) = self.find_server(&options, &header, &connect).await?;
+        let (place, link, connack) = self.ask_until_available(&options, &header, &connect).await?;
         if let Some(reason) = connack.refused() {
             return Err(refused(reason, &connack, &place));
         }
@@ -75,6 +76,25 @@ impl Visitor {
             id_place,
             connect_time: began.elapsed(),
         })
+    }
+
+    /// Asks the servers; a broker of this process again where it says that it is unavailable. rmqtt 0.24 says so to a login that
+    /// comes in the moment in which the last session of its client id is being put away.
+    async fn ask_until_available(
+        &mut self,
+        options: &UpstreamOptions,
+        header: &[u8],
+        connect: &Connect,
+    ) -> Result<(Place, Link, Connack), Box<TurnedAway>> {
+        let mut again = if options.secret.is_some() { MOST_AGAIN } else { 0 };
+        loop {
+            let found = self.find_server(options, header, connect).await?;
+            if again == 0 || found.2.refused() != Some(Reason::UpstreamUnavailable) {
+                return Ok(found);
+            }
+            again -= 1;
+            self.unless_gone(tokio::time::sleep(BEFORE_AGAIN)).await?;
+        }
     }
 
     /// Asks one server after the other until one answers.
@@ -271,7 +291,11 @@ async fn read_answer(link: &mut Link, limits: Limits) -> Result<Letter, Unread> 
 }
 
 /// The CONNECT that goes upstream.
-fn changed(received: &Connect, admission: &Admission) -> Result<Connect, EncodeError> {
+fn changed(
+    received: &Connect,
+    admission: &Admission,
+    own_password: Option<&[u8]>,
+) -> Result<Connect, EncodeError> {
     let username = match &admission.username {
         Replace::Keep => received.username(),
         Replace::With(username) => Some(username.as_str()),
@@ -281,6 +305,11 @@ fn changed(received: &Connect, admission: &Admission) -> Result<Connect, EncodeE
         Replace::Keep => received.password(),
         Replace::With(password) => Some(password.as_slice()),
         Replace::Without => None,
+    };
+    let password = own_password.or(password);
+    let username = match username {
+        None if own_password.is_some() && received.version() != Version::Mqtt5 => Some(""),
+        username => username,
     };
     let client_id = admission.client_id.as_deref().unwrap_or(received.client_id());
     received.change().client_id(client_id).username(username).password(password).encode()
@@ -334,3 +363,7 @@ fn broker_error(place: &Place, detail: &str) -> Box<TurnedAway> {
 fn gone() -> Box<TurnedAway> {
     TurnedAway::new(Cause::ClosedEarly, "gone while it logged in")
 }
+
+/// How often a broker of this process is asked again.
+const MOST_AGAIN: u32 = 10;
+const BEFORE_AGAIN: Duration = Duration::from_millis(20);

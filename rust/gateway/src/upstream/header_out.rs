@@ -11,18 +11,34 @@ use crate::wire::Socket;
 
 /// The header for this client; empty where none is wanted.
 pub(crate) fn of_client(arrival: &Arrival, options: &UpstreamOptions) -> Vec<u8> {
-    let (source, destination) = match (arrival.client(), arrival.destination()) {
-        // A peer of a UNIX socket is on this machine. LOCAL, which says nothing, crashes the reader of RabbitMQ 3.10.
-        (NOBODY, _) => (LOOPBACK, LOOPBACK),
-        (client, NOBODY) => same_family(client, LOOPBACK),
-        (client, destination) => same_family(client, destination),
-    };
+    if options.secret.is_some() {
+        return Vec::new();
+    }
+    let (source, destination) = ends_of(arrival);
     let header = match options.header {
         HeaderOut::Off => return Vec::new(),
         HeaderOut::V1 => Header::v1(source.into(), destination.into()),
         HeaderOut::V2 => v2(source, destination, arrival, options),
     };
     header.map(|header| header.raw().to_vec()).unwrap_or_default()
+}
+
+/// The password for a broker that knows the gateway by this secret.
+pub(crate) fn password_of_client(arrival: &Arrival, secret: &[u8]) -> Vec<u8> {
+    let (source, destination) = ends_of(arrival);
+    let header = Header::v2(source.into(), destination.into(), Transport::Stream, &[], false);
+    // Two addresses of one family always make a header.
+    header.map(|header| [secret, header.raw()].concat()).unwrap_or_default()
+}
+
+/// The client and where it has connected to, as addresses of one family.
+fn ends_of(arrival: &Arrival) -> (SocketAddr, SocketAddr) {
+    match (arrival.client(), arrival.destination()) {
+        // A peer of a UNIX socket is on this machine. LOCAL, which says nothing, crashes the reader of RabbitMQ 3.10.
+        (NOBODY, _) => (LOOPBACK, LOOPBACK),
+        (client, NOBODY) => same_family(client, LOOPBACK),
+        (client, destination) => same_family(client, destination),
+    }
 }
 
 /// The header for a connection in which nobody but the gateway speaks, such as a check.

@@ -6,7 +6,7 @@ pub(crate) use check::keep_checked;
 mod connect;
 pub(crate) use connect::{connect, no_answer};
 mod header_out;
-pub(crate) use header_out::of_client as header_of_client;
+pub(crate) use header_out::{of_client as header_of_client, password_of_client};
 mod health;
 pub(crate) mod link;
 mod pool;

@@ -1,0 +1,1 @@
+"""A broker in this process, behind the same front as servers elsewhere."""

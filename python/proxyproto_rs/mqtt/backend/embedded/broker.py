@@ -1,0 +1,64 @@
+"""The broker in this process: started, asked about its sessions, and what it has denied."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from proxyproto_rs._core import Broker
+
+from ...config.embedded import acl_rules, broker_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ...config import AclRule, BrokerConfig
+
+
+Denial: TypeAlias = "tuple[str, tuple[str, int] | None, Literal['publish', 'subscribe'], str, int]"
+"""Client id, client, action, topic, and how often."""
+
+
+class EmbeddedBroker:
+    """Implements `sessions.Kept`. It runs until it is closed."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.address: str = broker.address
+        """Where the gateway connects to, as `host:port`."""
+        self.secret: bytes = broker.secret
+        """What the gateway shows to be let in."""
+
+    @classmethod
+    async def start(cls, config: BrokerConfig) -> EmbeddedBroker:
+        """Start what `backend.embedded` and `acl` name. Raises OSError."""
+        assert config.backend is not None
+        assert config.backend.embedded is not None
+        options = broker_options(config.backend.embedded, config.mqtt)
+        return cls(await asyncio.to_thread(Broker, options, acl_rules(config.acl)))
+
+    async def close(self) -> None:
+        """End all sessions. A second call does nothing."""
+        await asyncio.to_thread(self._broker.close)
+
+    def change(self, acl: Sequence[AclRule]) -> None:
+        """Put other rules in force, for clients that are connected too."""
+        self._broker.set_acl(acl_rules(acl))
+
+    def take_denials(self) -> tuple[list[Denial], int]:
+        """Return what was denied since the last call, and how many more denials there were."""
+        denied, publishes, subscribes = self._broker.take_denials()
+        return denied, publishes + subscribes
+
+    def has_session(self, client_id: str) -> bool:
+        """Whether there is a session, of a client that is there or away."""
+        return self._broker.subscriptions(client_id) is not None
+
+    def subscriptions(self, client_id: str) -> Mapping[str, int]:
+        """Return the topic filters of a session and their QoS."""
+        return self._broker.subscriptions(client_id) or {}
+
+    async def forget(self, client_id: str) -> None:
+        """Drop the session of a client that is away. Raises ValueError if it comes back at this moment."""
+        if await asyncio.to_thread(self._broker.forget, client_id) == "busy":
+            raise ValueError(f"client {client_id!r} logs in at this moment: try again")

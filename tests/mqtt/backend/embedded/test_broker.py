@@ -1,0 +1,205 @@
+"""Clients through the front to the broker in this process: logins, topics, sessions, and what is written down of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from argon2 import PasswordHasher
+
+from mqtt.peers import (
+    CLIENT,
+    DISCONNECT,
+    OTHER,
+    WELCOME,
+    WELCOME_BACK,
+    connack,
+    connect,
+    connect_of,
+    dial,
+    log_in,
+    publish,
+    running,
+    subscribe,
+    will,
+)
+from proxyproto_rs.mqtt import ConfigError, SessionQuery
+from proxyproto_rs.mqtt.config.broker import BrokerConfig, Loaded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mqtt.peers import Broker
+    from proxyproto_rs.mqtt.model.login import Login
+
+EVERYBODY: dict[str, Any] = {
+    "backend": {"embedded": {}},
+    "auth": ["anonymous", {"plugin": f"{__name__}:knows"}],
+    "amqtt": {},
+}
+OWN = {"topics": ["dev/%c/#"], "allow": True}
+
+
+def knows(login: Login) -> bool:
+    """Know every user, as a plugin of `auth`."""
+    return bool(login.username)
+
+
+async def rows(broker: Broker) -> list[dict[str, Any]]:
+    return [record.to_json() for record in (await broker.service.sessions.find(SessionQuery())).data]
+
+
+@pytest.mark.parametrize("username", ["user", None])
+@pytest.mark.parametrize("version", ["MQTT_3_1", "MQTT_3_1_1", "MQTT_5"])
+async def test_a_login_of_each_version_has_its_row(version: str, username: str | None) -> None:
+    async with running(**EVERYBODY) as broker:
+        raw = connect_of(version) if username else anonymous(version)
+        async with dial(broker.address(), raw) as client:
+            answer = await client.packet()
+            assert (answer[0], answer[2], answer[3]) == (0x20, 0, 0)
+            (row,) = await rows(broker)
+            assert (row["clientIpAdr"], row["clientPort"]) == CLIENT
+            assert (row["mqttVersion"], row["username"], row["upstream"]) == (version, username, None)
+            client.send(DISCONNECT)
+            assert await client.end() == b""
+        await broker.until(lambda: len(broker.service.sessions) == 0)
+
+
+def anonymous(version: str) -> bytes:
+    """A CONNECT without user name and password."""
+    name, level, properties = {
+        "MQTT_3_1": (b"\0\6MQIsdp", 3, b""),
+        "MQTT_3_1_1": (b"\0\4MQTT", 4, b""),
+        "MQTT_5": (b"\0\4MQTT", 5, b"\0"),
+    }[version]
+    body = name + bytes((level, 2, 0, 60)) + properties + b"\0\3dev"
+    return bytes((0x10, len(body))) + body
+
+
+async def test_a_file_knows_the_passwords(tmp_path: Path) -> None:
+    users = tmp_path / "users.txt"
+    users.write_text(f"own:{PasswordHasher(1, 8, 1).hash('secret')}\n")
+    async with running(**{**EVERYBODY, "auth": [{"file": str(users)}]}) as broker:
+        for password, answer in [(b"secret", WELCOME), (b"wrong", connack(5)), (None, connack(5))]:
+            how = connect(username="own", password=password)
+            async with log_in(broker.address(), how) as client:
+                assert client.connack == answer, password
+
+
+async def test_messages_go_from_client_to_client() -> None:
+    async with (
+        running(**EVERYBODY) as broker,
+        log_in(broker.address(), connect("one")) as one,
+        log_in(broker.address(), connect("two")) as two,
+    ):
+        assert (await one.ask(subscribe("a/#", qos=1)))[-1] == 1
+        for number in range(100):
+            assert await two.ask(publish("a/b", b"%d" % number, 1, number + 1)) == bytes(
+                (0x40, 2, 0, number + 1)
+            )
+        for number in range(100):
+            assert (await one.message()).payload == b"%d" % number
+
+
+async def test_a_kept_session_is_shown_with_its_subscriptions_and_can_be_removed() -> None:
+    how = connect("kept", clean_session=False)
+    async with running(**EVERYBODY) as broker:
+        async with log_in(broker.address(), how) as client:
+            await client.ask(subscribe("a/#", "b/+", qos=1))
+            view = await broker.service.sessions.get("kept")
+            assert view is not None
+            assert view.subscriptions == {"a/#": 1, "b/+": 1}
+            with pytest.raises(ValueError, match="disconnect it first"):
+                await broker.service.sessions.remove("kept")
+            client.send(DISCONNECT)
+            assert await client.end() == b""
+        await broker.until(lambda: broker.service.sessions.client("kept") is None)
+        (row,) = await rows(broker)
+        assert (row["connectionState"], row["subscriptionsCount"]) == ("DISCONNECTED", 2)
+        async with log_in(broker.address(), how) as client:
+            assert client.connack == WELCOME_BACK
+            client.send(DISCONNECT)
+            assert await client.end() == b""
+        await broker.until(lambda: broker.service.sessions.client("kept") is None)
+        assert await broker.service.sessions.remove("kept")
+        assert await rows(broker) == []
+        async with log_in(broker.address(), how) as client:
+            assert client.connack == WELCOME
+
+
+async def test_a_session_can_be_disconnected_and_its_will_goes_out() -> None:
+    async with (
+        running(**EVERYBODY) as broker,
+        log_in(broker.address(), connect("watch")) as watch,
+        log_in(broker.address(), connect("dev", will=will("wills", b"gone"))) as client,
+    ):
+        await watch.ask(subscribe("wills"))
+        assert await broker.service.sessions.disconnect("dev")
+        assert await client.end() == b""
+        assert (await watch.message()).payload == b"gone"
+
+
+async def test_a_later_login_with_the_same_id_takes_over() -> None:
+    async with running(**EVERYBODY) as broker, log_in(broker.address()) as first:
+        async with log_in(broker.address()) as second:
+            assert second.connack == WELCOME
+            assert await first.end() == b""
+        await broker.until(lambda: broker.service.metrics.disconnects["tcp", "taken-over"] == 1)
+
+
+async def test_a_client_that_comes_back_at_once_is_let_in() -> None:
+    async with running(**EVERYBODY) as broker:
+        for attempt in range(100):
+            async with log_in(broker.address()) as client:
+                assert client.connack == WELCOME, attempt
+                client.send(subscribe("a/#"), DISCONNECT)
+                await client.end()
+
+
+async def test_denied_topics_are_counted_and_audited(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    acl = [{"topics": "open/#", "networks": ["192.0.2.0/24"], "allow": True}, OWN]
+    async with running(**EVERYBODY, acl=acl, audit={"file": str(audit)}) as broker:
+        for source, codes in [(CLIENT, b"\1\1\x80"), (OTHER, b"\x80\1\x80")]:
+            async with log_in(broker.address(), source=source) as client:
+                answer = await client.ask(subscribe("open/#", "dev/dev/#", "dev/+/x", qos=1))
+                assert answer[-3:] == codes
+                client.send(publish("dev/other/x"), publish("dev/dev/x", b"own"), DISCONNECT)
+                await client.end()
+        denied = broker.service.metrics.acl_denied
+        await broker.until(lambda: (denied["publish"], denied["subscribe"]) == (2, 3))
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    told = {(line["event"], line["client"]["ip"], line["topic"]) for line in lines if "topic" in line}
+    assert told == {
+        ("subscribe.denied", OTHER[0], "open/#"),
+        ("subscribe.denied", CLIENT[0], "dev/+/x"),
+        ("publish.denied", CLIENT[0], "dev/other/x"),
+    }, "one line a minute for each client id, action and topic"
+
+
+async def test_other_rules_hold_after_a_reload_for_clients_that_are_connected() -> None:
+    async with running(**EVERYBODY, acl=[OWN]) as broker, log_in(broker.address()) as client:
+        assert (await client.ask(subscribe("news")))[-1] == 0x80
+        new = broker.service.config.model_dump(mode="json")
+        new["acl"] = [{"topics": ["news"], "allow": True}]
+        assert await broker.service.reload(Loaded(BrokerConfig.model_validate(new), {}, ())) == ("acl",)
+        assert (await client.ask(subscribe("news", packet_id=2)))[-1] == 0
+        new["backend"]["embedded"]["max_queued"] = 5
+        with pytest.raises(ConfigError, match=r"backend\.embedded: has changed: this needs a restart"):
+            await broker.service.reload(Loaded(BrokerConfig.model_validate(new), {}, ()))
+
+
+async def test_whoever_finds_the_port_gets_nowhere_and_holds_up_nobody() -> None:
+    async with running(**EVERYBODY) as broker:
+        address = broker.service.front._broker.address  # type: ignore[union-attr]
+        host, _, port = address.rpartition(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(50)]
+        stranger = connect(username="user", password=b"guess").encode()
+        async with dial((host, int(port)), stranger, source=None) as client:
+            assert await client.end() == connack(5)
+        async with log_in(broker.address()) as client:
+            assert client.connack == WELCOME
+        for _, writer in silent:
+            writer.close()
