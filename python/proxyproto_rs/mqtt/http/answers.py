@@ -5,7 +5,7 @@ Fields and their sense are those of the rows: `model.session_record`, `model.rec
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,7 @@ Ms = Annotated[int, Field(description="Milliseconds since 1970; 0 means never.")
 class Answer(BaseModel):
     """An object of an answer."""
 
-    model_config = ConfigDict(extra="forbid", alias_generator=camel_case)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", alias_generator=camel_case)
 
 
 class Error(Answer):

@@ -23,9 +23,9 @@ class ApiError(Exception):
 
     def __init__(self, status: int, message: str, **headers: str) -> None:
         super().__init__(status, message)
-        self.status = status
-        self.message = message
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.status: int = status
+        self.message: str = message
+        self.headers: dict[str, str] = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def error_body(status: int, message: str) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
@@ -24,7 +24,9 @@ _LONGEST = 1000  # characters of a parameter
 class Parameters(BaseModel):
     """The parameters of one kind of request. Others are refused, so that a misspelt filter does not list everything."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False, alias_generator=camel_case)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=False, alias_generator=camel_case
+    )
 
 
 def _several(value: Any) -> Any:
@@ -58,9 +60,9 @@ def _model_of(query: type[Paging], name: str) -> type[Parameters]:
     return create_model(name, __base__=Parameters, **fields)
 
 
-SessionParameters = _model_of(SessionQuery, "SessionParameters")
-UnauthorizedParameters = _model_of(UnauthorizedQuery, "UnauthorizedParameters")
-BlockParameters = _model_of(BlockQuery, "BlockParameters")
+SessionParameters: type[Parameters] = _model_of(SessionQuery, "SessionParameters")
+UnauthorizedParameters: type[Parameters] = _model_of(UnauthorizedQuery, "UnauthorizedParameters")
+BlockParameters: type[Parameters] = _model_of(BlockQuery, "BlockParameters")
 
 
 def query_of(kind: type[Query], parameters: BaseModel) -> Query:

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 from typing import Any
 
+from pydantic import create_model
+
 from ..model.paging import MAX_PAGE_SIZE
 from ..model.session_record import SessionRecord
 from ..tables.session_query import SessionQuery
@@ -13,16 +15,16 @@ from .answers import Done, PageOf, Session, SessionCounts, SessionDetail
 from .broker import Broker
 from .call import Call, Route
 from .errors import ApiError
-from .queries import ClientId, SessionOf, SessionParameters, query_of
+from .queries import ClientId, Parameters, SessionOf, SessionParameters, query_of
 
 _AT_MOST = 10_000
 """How many sessions one request ends."""
 
 
-class SessionsOrOne(SessionParameters):  # type: ignore[valid-type,misc]  # the base is made at run time
-    """A list, or the one session of `clientId`."""
-
-    client_id: str | None = None
+SessionsOrOne: type[Parameters] = create_model(
+    "SessionsOrOne", __base__=SessionParameters, client_id=(str | None, None)
+)
+"""A list, or the one session of `clientId`."""
 
 
 async def find(call: Call) -> Any:
