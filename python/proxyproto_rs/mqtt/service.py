@@ -167,7 +167,10 @@ class BrokerService:
         await self._start_front(stack)
         self.sources = self._make_sources()
         self._readiness = Readiness(
-            self.listening, self.sources, store, has_servers=config.backend is not None
+            self.listening,
+            self.sources,
+            store,
+            has_servers=config.backend is not None and config.backend.upstream is not None,
         )
         self._keep_running(stack, "unauthorized clients", self.unauthorized.run())
         self._keep_running(stack, "blocked clients", self.blocked.run())

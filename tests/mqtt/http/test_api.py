@@ -16,6 +16,8 @@ from .asking import READ_TOKEN, TOKEN, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from proxyproto_rs.mqtt.model.login import Login
+
 
 async def test_health_and_readiness_need_no_token() -> None:
     async with serving() as (broker, api):
@@ -384,3 +386,30 @@ async def test_the_page_needs_no_token_and_is_code_only() -> None:
             assert (await api.ask("GET", path, token=None, headers=tag)).status == 304
         for path in ("/page/../server.py", "/page/%2e%2e/server.py", "/page/nothing.js"):
             assert (await api.ask("GET", path, token=None)).status == 404
+
+
+def knows(login: Login) -> bool:
+    """Know every user, as a plugin of `auth`."""
+    return bool(login.username)
+
+
+async def test_a_broker_of_our_own_behind_is_ready_and_lists_its_sessions() -> None:
+    auth = {"plugin": f"{__name__}:knows"}
+    behind: dict[str, Any] = {"backend": {"embedded": {}}, "auth": [auth], "amqtt": {}}
+    async with serving(**behind) as (broker, api), log_in(broker.address(), connect("dev-1")):
+        assert (await api.ask("GET", "/readyz", token=None)).json == {"status": "ready", "notReady": []}
+        (row,) = (await api.get("/api/v2/client-session"))["data"]
+        assert (row["clientId"], row["clientIpAdr"]) == ("dev-1", CLIENT[0])
+        assert (await api.get("/api/listeners"))["listeners"][0]["accepted"] == 1
+        gone = await api.ask("DELETE", "/api/client-session/disconnect", clientId="dev-1")
+        assert gone.json == {"count": 1}
+
+
+async def test_servers_that_are_all_down_are_not_ready() -> None:
+    servers = {"servers": ["127.0.0.1:1"], "proxy_protocol": "off", "check": {"interval": "50ms", "fall": 1}}
+    async with serving(backend={"upstream": servers}, amqtt={}) as (broker, api):
+        await broker.until(lambda: not any(server["is_up"] for server in broker.service.sources.servers()))
+        answer = await api.ask("GET", "/readyz", token=None)
+        assert (answer.status, answer.json["notReady"]) == (503, ["no server of backend.upstream is up"])
+        (server,) = (await api.get("/api/listeners"))["upstreams"]
+        assert server["isUp"] is False

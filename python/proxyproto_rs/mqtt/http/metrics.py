@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
 def handler(broker: Broker, guard: Guard) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Return the handler of the path."""
-    numbers = registry(broker.sources)
 
     async def scrape(request: web.Request) -> web.Response:
         guard.access(request, "metrics")
         with contextlib.suppress(StoreError):  # then it is the number of the last purge
             await broker.unauthorized.count()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(numbers), headers={"Content-Type": content_type})
+        return web.Response(body=encode(registry(broker.sources)), headers={"Content-Type": content_type})
 
     return scrape

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
@@ -39,8 +40,9 @@ class HttpServer:
         http = config.http
         self._tls = None if http.tls is None else _context(http.tls)
         self._tokens = load_tokens(http, config)
-        self._guard = Guard(http, self._tokens, broker)
-        self._broker = broker
+        # Weak, because aiohttp keeps its last applications in a cache, and with them all that their handlers name.
+        self._broker = cast("Broker", weakref.proxy(broker))
+        self._guard = Guard(http, self._tokens, self._broker)
         self._runner: web.AppRunner | None = None
         self._server: Server | None = None
         self.listener: Listener | None = None
