@@ -9,7 +9,7 @@ use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{
-    AuthResult, ConnectInfo, From, FromType, Publish, PublishAclResult, Subscribe, SubscribeAclResult,
+    AuthResult, ConnectInfo, From, FromType, Publish, PublishAclResult, QoS, Subscribe, SubscribeAclResult,
 };
 
 use crate::acl::{Action, Subject};
@@ -26,6 +26,7 @@ pub(crate) async fn register(context: &ServerContext, shared: &Arc<Shared>) {
         Type::ClientSubscribeCheckAcl,
         Type::MessagePublish,
         Type::MessageDropped,
+        Type::MessageExpiryCheck,
     ] {
         register.add(kind, Box::new(Answers(Arc::clone(shared)))).await;
     }
@@ -52,6 +53,10 @@ impl Handler for Answers {
             }
             Parameter::MessagePublish(Some(session), from, publish) => {
                 self.will(session, from, publish).map(HookResult::Publish)
+            }
+            // It would close the connection over one, where MQTT leaves it out (MQTT 5, section 3.1.2.11.4).
+            Parameter::MessageExpiryCheck(session, _, publish) if is_too_large(session, publish).await => {
+                Some(HookResult::MessageExpiry)
             }
             Parameter::MessageDropped(Some(_), ..) => {
                 self.0.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -120,6 +125,38 @@ impl Answers {
     }
 }
 
+/// Whether the client of the session takes no packets as large as this one.
+async fn is_too_large(session: &Session, publish: &Publish) -> bool {
+    let Ok(connect) = session.connect_info().await else { return false };
+    let ConnectInfo::V5(_, connect) = &*connect else { return false };
+    let Some(most) = connect.max_packet_size else { return false };
+    publish_size(publish, connect.topic_alias_max > 0) > most.get() as usize
+}
+
+/// The size of the PUBLISH that a client of MQTT 5 gets, as rmqtt counts it.
+fn publish_size(publish: &Publish, has_alias: bool) -> usize {
+    let number_size = |number: usize| match number {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    };
+    let mut properties = if has_alias { 3 } else { 0 };
+    if let Some(own) = &publish.properties {
+        let text = |text: Option<usize>| text.map_or(0, |length| 3 + length);
+        properties += if own.message_expiry_interval.is_some() { 5 } else { 0 };
+        properties += if own.is_utf8_payload { 2 } else { 0 };
+        properties += text(own.content_type.as_ref().map(|text| text.len()));
+        properties += text(own.response_topic.as_ref().map(|text| text.len()));
+        properties += text(own.correlation_data.as_deref().map(<[u8]>::len));
+        properties +=
+            own.user_properties.iter().map(|(name, value)| 5 + name.len() + value.len()).sum::<usize>();
+        properties += own.subscription_ids.iter().map(|id| 1 + number_size(id.get() as usize)).sum::<usize>();
+    }
+    let id = if publish.qos == QoS::AtMostOnce { 0 } else { 2 };
+    FIXED_HEADER + 2 + publish.topic.len() + id + number_size(properties) + properties + publish.payload.len()
+}
+
 /// Whether anybody may, whatever the rules say.
 fn may_be(action: Action, topic: &str) -> bool {
     // What begins with `$` is the broker's to publish.
@@ -132,3 +169,5 @@ fn may_be(action: Action, topic: &str) -> bool {
 
 /// Where denied wills go.
 const NOWHERE: &str = "$denied";
+/// What rmqtt counts for a fixed header, however short it is (rmqtt-codec 0.3.1, `set_max_outbound_size`).
+const FIXED_HEADER: usize = 5;
