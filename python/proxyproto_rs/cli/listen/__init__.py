@@ -103,7 +103,8 @@ class Showing:
 
     def __init__(self, colours: Colours, wait: float) -> None:
         self._colours, self._wait = colours, wait
-        self.served = self.refused = 0
+        self.served: int = 0
+        self.refused: int = 0
 
     async def serve(
         self, sock: socket.socket, judge: Judge, context: ssl.SSLContext | None, count: int | None

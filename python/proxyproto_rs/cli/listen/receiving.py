@@ -45,7 +45,7 @@ class Client:
     def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         self._sock, self._context = sock, context
         self._loop = asyncio.get_running_loop()
-        self.received = Received()
+        self.received: Received = Received()
 
     async def receive(self, header_timeout: float, wait: float) -> Callable[[bytes], Awaitable[None]] | None:
         """Read the header within `header_timeout` seconds, and what follows it until `wait` seconds bring nothing more.
