@@ -1,6 +1,7 @@
 //! The events of a gateway, and the answer to a login.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -65,8 +66,8 @@ pub struct Login {
     pub connect: Arc<Connect>,
 }
 
-/// The changes to the CONNECT of a client that is let in, before it goes to a server.
-#[derive(Clone, Debug, Default)]
+/// The changes to the CONNECT of a client that is let in, before it goes to a server; or who carries it instead.
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Admission {
     /// The user name.
@@ -75,6 +76,10 @@ pub struct Admission {
     pub password: Replace<Vec<u8>>,
     /// Another client id. A client of MQTT 5 that left the choice to the server gets it in the CONNACK.
     pub client_id: Option<String>,
+    /// Our end of a stream of UNIX sockets (`socketpair(2)`), at whose other end a broker in this process carries the client.
+    /// The broker knows the CONNECT from the login, so the stream begins with its CONNACK. Behind it comes what the client
+    /// sends. No server is asked.
+    pub stream: Option<OwnedFd>,
 }
 
 /// The change to a field of the CONNECT.
@@ -95,8 +100,8 @@ pub enum Replace<T> {
 pub struct Welcomed {
     /// Whose session begins.
     pub token: Token,
-    /// The server.
-    pub server: ServerName,
+    /// The server; `None` for a broker in this process.
+    pub server: Option<ServerName>,
     /// The time from the first attempt to connect until the server's answer.
     pub connect_time: Duration,
     /// The session's client id: the one of the CONNECT, the one of the admission, or the server's choice.

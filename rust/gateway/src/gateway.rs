@@ -137,6 +137,12 @@ impl Gateway {
         handle.map(|handle| handle.end(ending)).is_some()
     }
 
+    /// Whether a client that waits for a decision may still send something: it is there, and has not closed its side.
+    #[must_use]
+    pub fn can_send(&self, token: Token) -> bool {
+        self.shared.table.get(token).is_some_and(|handle| !handle.is_half_closed())
+    }
+
     /// What has gone over a session; `None` once it has ended.
     #[must_use]
     pub fn traffic(&self, token: Token) -> Option<Traffic> {

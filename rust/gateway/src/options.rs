@@ -21,6 +21,9 @@ pub struct Options {
     pub mqtt: MqttOptions,
     /// The servers behind the gateway.
     pub upstream: UpstreamOptions,
+    /// Whether a broker in this process carries the clients, each on an [`Admission::stream`](crate::Admission::stream).
+    /// There need be no servers then.
+    pub in_process: bool,
 }
 
 impl Options {
@@ -31,6 +34,6 @@ impl Options {
     /// [`OptionError`] names the first option that makes no sense.
     pub fn check(&self) -> Result<(), OptionError> {
         self.mqtt.check()?;
-        self.upstream.check()
+        self.upstream.check(self.in_process)
     }
 }

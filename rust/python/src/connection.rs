@@ -86,15 +86,8 @@ impl Connection {
 
     /// Return the same connection with a duplicate of `fd`, the fd of its socket.
     fn dup(&self, py: Python<'_>, fd: i32) -> PyResult<Self> {
-        if fd < 0 {
-            return Err(bad_fd());
-        }
-        // SAFETY: -1 is excluded above. The number may still not be an open file, or another thread may close it during
-        // the call. The kernel then answers EBADF or duplicates the file that has come in its place, as for os.dup.
-        #[expect(unsafe_code, reason = "Python hands over a number")]
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         Ok(Self {
-            fd: Mutex::new(Some(fd)),
+            fd: Mutex::new(Some(duplicate(fd)?)),
             given: AtomicI32::new(-1),
             header: self.header(py),
             peer: self.peer.clone(),
@@ -163,6 +156,18 @@ impl Connection {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A duplicate of a descriptor of Python's.
+pub(crate) fn duplicate(fd: i32) -> PyResult<OwnedFd> {
+    if fd < 0 {
+        return Err(bad_fd());
+    }
+    // SAFETY: -1 is excluded above. The number may still not be an open file, or another thread may close it during
+    // the call. The kernel then answers EBADF or duplicates the file that has come in its place, as for os.dup.
+    #[expect(unsafe_code, reason = "Python hands over a number")]
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(fd.try_clone_to_owned()?)
 }
 
 fn bad_fd() -> PyErr {

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::connection::duplicate;
 use crate::error;
 use crate::gateway_channels::Channel;
 use crate::gateway_events::{self as events, Traffic};
@@ -24,8 +25,8 @@ use crate::options::Keyword;
 /// copies of its connections.
 ///
 /// Args:
-///     options: `workers`, `mqtt` and `upstream`, the last two with the names of the broker's configuration. Durations are
-///         seconds.
+///     options: `workers`, `mqtt` and `upstream`, the last two with the names of the broker's configuration; durations are
+///         seconds. With `in_process`, clients are admitted with streams, and there need be no servers.
 ///
 /// Raises:
 ///     ValueError: An option cannot be meant. The text begins with its name, as in `upstream.servers: ...`.
@@ -133,9 +134,17 @@ impl Gateway {
     ///     username: Goes upstream in place of the CONNECT's; None takes it out.
     ///     password: Likewise.
     ///     client_id: Likewise; it cannot be taken out.
+    ///     stream: The fd of one of a pair of UNIX sockets; it is duplicated. A broker at the other one carries the client,
+    ///         and no server is asked. It knows the CONNECT; the stream begins with its CONNACK.
+    ///
+    /// Raises:
+    ///     TypeError: An argument has a wrong type.
+    ///     OSError: The stream is closed.
     #[pyo3(
-        signature = (token, *, username=Keyword::default(), password=Keyword::default(), client_id=None),
-        text_signature = "($self, token, *, username=..., password=..., client_id=None)"
+        signature = (
+            token, *, username=Keyword::default(), password=Keyword::default(), client_id=None, stream=None
+        ),
+        text_signature = "($self, token, *, username=..., password=..., client_id=None, stream=None)"
     )]
     fn admit(
         &self,
@@ -143,6 +152,7 @@ impl Gateway {
         username: Keyword<'_, '_>,
         password: Keyword<'_, '_>,
         client_id: Option<String>,
+        stream: Option<i32>,
     ) -> PyResult<bool> {
         self.of_this_process()?;
         let mut admission = Admission::default();
@@ -154,6 +164,7 @@ impl Gateway {
             bytes.map_err(|_| error::wrong_type("password", "bytes or None", given))
         })?;
         admission.client_id = client_id;
+        admission.stream = stream.map(duplicate).transpose()?;
         Ok(self.inner.admit(Token::new(token), admission))
     }
 
@@ -175,6 +186,12 @@ impl Gateway {
     fn end(&self, token: u64, reason: &str, detail: &str) -> PyResult<bool> {
         self.of_this_process()?;
         Ok(self.inner.end(Token::new(token), cause(reason)?, detail))
+    }
+
+    /// Return whether a client that waits for a decision may still send something: it is there, and has not closed its side.
+    fn can_send(&self, token: u64) -> PyResult<bool> {
+        self.of_this_process()?;
+        Ok(self.inner.can_send(Token::new(token)))
     }
 
     /// Return what has gone over a session; None once it has ended.

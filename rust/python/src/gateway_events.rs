@@ -136,6 +136,13 @@ impl Connect {
         self.connect.will().map(|will| will.topic)
     }
 
+    /// The will, if there is one: topic, message, QoS, and whether it is retained.
+    #[getter]
+    fn will<'py>(&self, py: Python<'py>) -> Option<(&str, Bound<'py, PyBytes>, u8, bool)> {
+        let will = self.connect.will()?;
+        Some((will.topic, PyBytes::new(py, will.message), will.qos, will.retain))
+    }
+
     /// The user name.
     #[getter]
     fn username(&self) -> Option<&str> {
@@ -199,16 +206,16 @@ impl Welcomed {
         self.welcomed.token.number()
     }
 
-    /// The server as the options name it.
+    /// The server as the options name it; None for a broker in this process.
     #[getter]
-    fn server(&self) -> &str {
-        &self.welcomed.server.configured
+    fn server(&self) -> Option<&str> {
+        self.welcomed.server.as_ref().map(|server| &*server.configured)
     }
 
     /// The server's address.
     #[getter]
-    fn server_address(&self) -> &str {
-        &self.welcomed.server.address
+    fn server_address(&self) -> Option<&str> {
+        self.welcomed.server.as_ref().map(|server| &*server.address)
     }
 
     /// The seconds from the first attempt to connect until the server's answer.

@@ -22,6 +22,7 @@ pub(crate) fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
             "workers" => options.workers = count(name, value)?,
             "mqtt" => options.mqtt = read_mqtt(&section(name, value)?)?,
             "upstream" => options.upstream = read_upstream(&section(name, value)?)?,
+            "in_process" => options.in_process = flag(name, value)?,
             _ => return Err(unknown(name)),
         }
         Ok(())
@@ -46,6 +47,7 @@ fn read_mqtt(given: &Bound<'_, PyDict>) -> PyResult<MqttOptions> {
             "max_send_buffer" => mqtt.max_send_buffer = count(name, value)?,
             "keepalive_factor" => mqtt.keepalive_factor = number(name, value)?,
             "keepalive" => mqtt.keepalive = optional_seconds(name, value)?,
+            "strict" => mqtt.strict = flag(name, value)?,
             "publish" => mqtt.publish = rates(name, value)?,
             _ => return Err(unknown(name)),
         }

@@ -64,8 +64,8 @@ impl Default for UpstreamOptions {
 }
 
 impl UpstreamOptions {
-    pub(super) fn check(&self) -> Result<(), OptionError> {
-        if self.servers.is_empty() {
+    pub(super) fn check(&self, in_process: bool) -> Result<(), OptionError> {
+        if self.servers.is_empty() && !in_process {
             return Err(OptionError::new("upstream.servers", "at least one is needed"));
         }
         for (at, server) in self.servers.iter().enumerate() {

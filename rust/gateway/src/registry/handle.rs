@@ -16,6 +16,8 @@ pub(crate) struct Handle {
     pub(crate) meter: Meter,
     mail: Mutex<Mail>,
     has_mail: AtomicBool,
+    /// A client that waits for a decision has closed its side.
+    is_half_closed: AtomicBool,
 }
 
 /// Messages that the session has not read yet.
@@ -43,7 +45,22 @@ pub(crate) struct Ending {
 
 impl Handle {
     pub(crate) fn new(token: Token) -> Self {
-        Self { token, meter: Meter::default(), mail: Mutex::default(), has_mail: AtomicBool::new(false) }
+        Self {
+            token,
+            meter: Meter::default(),
+            mail: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            is_half_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The client sends no more.
+    pub(crate) fn half_close(&self) {
+        self.is_half_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.is_half_closed.load(Ordering::Relaxed)
     }
 
     /// Answers the login; the first answer counts.

@@ -2,6 +2,7 @@
 //! until it has sent something to the client.
 
 use std::future::poll_fn;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::listening::Direction;
 use crate::options::UpstreamOptions;
 use crate::upstream::link::{self, Link};
 use crate::upstream::{Place, Target, connect, header_of_client, listed, no_answer, password_of_client};
-use crate::wire::{Wire, WireError};
+use crate::wire::{Socket, Wire, WireError};
 
 /// A client that a server has let in.
 pub(super) struct Entered {
@@ -31,7 +32,8 @@ pub(super) struct Entered {
     pub(super) client_id: String,
     /// In seconds; 0 means none.
     pub(super) keep_alive: u16,
-    pub(super) place: Place,
+    /// `None`: a broker in this process carries it.
+    pub(super) place: Option<Place>,
     pub(super) id_place: IdPlace,
     pub(super) connect_time: Duration,
 }
@@ -48,8 +50,11 @@ impl Visitor {
     pub(super) async fn enter(
         &mut self,
         received: &Connect,
-        admission: Admission,
+        mut admission: Admission,
     ) -> Result<Entered, Box<TurnedAway>> {
+        if let Some(stream) = admission.stream.take() {
+            return self.enter_stream(received, admission.client_id, stream).await;
+        }
         let options = self.shared.pool.options();
         let own_password = options.secret.as_ref().map(|secret| password_of_client(&self.arrival, secret));
         let connect = changed(received, &admission, own_password.as_deref())
@@ -59,7 +64,7 @@ impl Visitor {
         let began = Instant::now();
         let (place, link, connack) = self.ask_until_available(&options, &header, &connect).await?;
         if let Some(reason) = connack.refused() {
-            return Err(refused(reason, &connack, &place));
+            return Err(refused(reason, &connack, Some(&place)));
         }
         let assigned = match (received.client_id(), admission.client_id.as_deref()) {
             ("", assigned) => assigned,
@@ -72,7 +77,48 @@ impl Visitor {
             client_id: connack.assigned_client_identifier().unwrap_or(connect.client_id()).to_owned(),
             keep_alive: connack.server_keep_alive().unwrap_or(connect.keep_alive()),
             connack,
-            place,
+            place: Some(place),
+            id_place,
+            connect_time: began.elapsed(),
+        })
+    }
+
+    /// Hands the client to the broker at the other end of a stream, which knows the CONNECT.
+    async fn enter_stream(
+        &mut self,
+        connect: &Connect,
+        client_id: Option<String>,
+        stream: OwnedFd,
+    ) -> Result<Entered, Box<TurnedAway>> {
+        let client_id = client_id.unwrap_or_else(|| connect.client_id().to_owned());
+        let id_place = IdPlace::enter(&self.shared, &client_id, self.token());
+        let began = Instant::now();
+        let socket = Socket::adopt(stream, false)
+            .map_err(|error| TurnedAway::new(Reason::AuthError, format!("its stream: {error}")))?;
+        let mut link = Link { wire: Wire::new(socket, None), received: Vec::new() };
+        let limits = Limits::new(Sender::Server, connect.version(), self.options.mqtt.max_packet_size);
+        let answer = timeout(self.options.mqtt.auth_timeout, read_answer(&mut link, limits));
+        let wrong = |detail: &str| broker_error(None, detail);
+        let bytes = match self.unless_gone(answer).await? {
+            Ok(Ok(Letter::Connack(bytes))) => bytes,
+            Ok(Ok(Letter::Auth(_))) => return Err(wrong("an AUTH in the place of a CONNACK")),
+            Ok(Err(Unread::Gone(error))) => return Err(wrong(&error.to_string())),
+            Ok(Err(Unread::Wrong(detail))) => return Err(wrong(&detail)),
+            Err(_) => return Err(wrong("no CONNACK in time")),
+        };
+        let connack = Connack::decode(&bytes, connect.version())
+            .map_err(|fault| wrong(&format!("its CONNACK: {fault}")))?
+            .to_owned();
+        if let Some(reason) = connack.refused() {
+            return Err(refused(reason, &connack, None));
+        }
+        Ok(Entered {
+            server: link.wire,
+            behind: link.received,
+            connack,
+            client_id,
+            keep_alive: connect.keep_alive(),
+            place: None,
             id_place,
             connect_time: began.elapsed(),
         })
@@ -160,7 +206,9 @@ impl Visitor {
         let mut answer = match self.unless_gone(answer).await.map_err(Failed::Over)? {
             Ok(Ok(answer)) => answer,
             Ok(Err(Unread::Gone(error))) => return Err(Failed::Next(error)),
-            Ok(Err(Unread::Wrong(detail))) => return Err(Failed::Over(broker_error(place, &detail))),
+            Ok(Err(Unread::Wrong(detail))) => {
+                return Err(Failed::Over(broker_error(Some(place), &detail)));
+            }
             Err(_) => return Err(Failed::Next(WireError::Io(no_answer(limit)))),
         };
         let deadline = Instant::now() + self.options.mqtt.auth_timeout;
@@ -173,7 +221,7 @@ impl Visitor {
         let Letter::Connack(bytes) = answer else { return Err(Failed::Next(link::closed())) };
         match Connack::decode(&bytes, packet.version()) {
             Ok(connack) => Ok((link, connack.to_owned())),
-            Err(fault) => Err(Failed::Over(broker_error(place, &format!("its CONNACK: {fault}")))),
+            Err(fault) => Err(Failed::Over(broker_error(Some(place), &format!("its CONNACK: {fault}")))),
         }
     }
 
@@ -190,7 +238,10 @@ impl Visitor {
     ) -> Result<Letter, Box<TurnedAway>> {
         let is_wanted = connect.authentication_method().is_some();
         if !is_wanted || Auth::decode(auth, Sender::Server).is_err() {
-            return Err(broker_error(place, "an AUTH that the client has not asked for, or not a valid one"));
+            return Err(broker_error(
+                Some(place),
+                "an AUTH that the client has not asked for, or not a valid one",
+            ));
         }
         self.count(Direction::Out, auth, PacketType::Auth);
         let exchange = async {
@@ -206,7 +257,7 @@ impl Visitor {
                     let detail = format!("{}: {error}, during the authentication", place.target().address);
                     unavailable(Some(place.target()), detail)
                 }
-                Unread::Wrong(detail) => broker_error(place, &detail),
+                Unread::Wrong(detail) => broker_error(Some(place), &detail),
             })
         };
         let late = |_| TurnedAway::new(Reason::AuthError, "the authentication has not ended in time");
@@ -327,7 +378,7 @@ fn for_client(connack: &Connack, assigned: Option<&str>, max_packet_size: u32) -
     connack.with(&properties).unwrap_or_else(|_| connack.to_owned())
 }
 
-fn refused(reason: Reason, connack: &Connack, place: &Place) -> Box<TurnedAway> {
+fn refused(reason: Reason, connack: &Connack, place: Option<&Place>) -> Box<TurnedAway> {
     let words = connack.reason_string();
     let detail = match words {
         Some(words) => format!("{}: {words}", connack.code_text()),
@@ -335,7 +386,7 @@ fn refused(reason: Reason, connack: &Connack, place: &Place) -> Box<TurnedAway> 
     };
     Box::new(TurnedAway {
         answer: Answer::Packet(connack.raw().into()),
-        server: Some(place.target().name.clone()),
+        server: place.map(|place| place.target().name.clone()),
         server_code: Some(connack.code()),
         reason_string: words.map(str::to_owned),
         ..*TurnedAway::new(reason, detail)
@@ -351,11 +402,14 @@ fn unavailable(asked: Option<&Arc<Target>>, detail: String) -> Box<TurnedAway> {
 }
 
 /// The server has broken the rules of MQTT. The answer tells the client that the fault is not its own.
-fn broker_error(place: &Place, detail: &str) -> Box<TurnedAway> {
-    let detail = format!("{}: {detail}", place.target().address);
+fn broker_error(place: Option<&Place>, detail: &str) -> Box<TurnedAway> {
+    let detail = match place {
+        Some(place) => format!("{}: {detail}", place.target().address),
+        None => format!("the broker: {detail}"),
+    };
     Box::new(TurnedAway {
         answer: Answer::Of(Reason::UpstreamUnavailable),
-        server: Some(place.target().name.clone()),
+        server: place.map(|place| place.target().name.clone()),
         ..*TurnedAway::new(Cause::BrokerError, detail)
     })
 }

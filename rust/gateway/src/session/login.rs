@@ -63,7 +63,12 @@ impl Visitor {
                 Poll::Ready(Ok(true)) => {}
                 // A half-closed channel can carry no answer.
                 Poll::Ready(Ok(false)) if self.client.channel().is_some() => return Err(gone()),
-                Poll::Ready(Ok(false)) => self.is_half_closed = true,
+                Poll::Ready(Ok(false)) => {
+                    self.is_half_closed = true;
+                    if let Some(registration) = &self.registration {
+                        registration.handle.half_close();
+                    }
+                }
                 Poll::Ready(Err(WireError::Io(_))) => return Err(gone()),
                 Poll::Ready(Err(WireError::Channel(fault))) => return Err(refused_by(fault, Stage::Open)),
             }

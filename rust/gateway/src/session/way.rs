@@ -126,7 +126,7 @@ impl Visitor {
         registration.welcome();
         self.shared.events.push(Event::Welcomed(Welcomed {
             token: registration.token(),
-            server: place.target().name.clone(),
+            server: place.as_ref().map(|place| place.target().name.clone()),
             connect_time,
             client_id,
             keep_alive,
@@ -275,7 +275,8 @@ impl From<Ending> for Box<TurnedAway> {
 struct Session {
     relay: Box<Relay>,
     registration: Registration,
-    place: Place,
+    /// `None`: a broker in this process carries it.
+    place: Option<Place>,
     id_place: IdPlace,
 }
 
@@ -288,7 +289,8 @@ impl Session {
         let tell = async {
             if over.is_closed_by_server {
                 ending.cause =
-                    why_closed(ending.cause, over.server_code, &id_place, &place, &registration).await;
+                    why_closed(ending.cause, over.server_code, &id_place, place.as_ref(), &registration)
+                        .await;
             }
             drop((place, id_place));
             registration.end(ending, over.server_code, over.reason_string);
@@ -308,12 +310,13 @@ async fn why_closed(
     cause: Cause,
     server_code: Option<u8>,
     id_place: &IdPlace,
-    place: &Place,
+    place: Option<&Place>,
     registration: &Registration,
 ) -> Cause {
     if server_code == Reason::TakenOver.disconnect() || server_code.is_none() && id_place.is_replaced() {
         return Reason::TakenOver.into();
     }
+    let Some(place) = place else { return Cause::BrokerError };
     if cause == Cause::UpstreamLost {
         return cause;
     }

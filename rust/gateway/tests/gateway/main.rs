@@ -17,6 +17,7 @@ mod random;
 mod rig;
 mod secure;
 mod storm;
+mod stream;
 mod tls;
 mod unix;
 mod way;

@@ -51,7 +51,7 @@ async fn a_client_of_a_unix_socket_comes_to_a_server_of_one() {
         soon(client.read_exact(&mut answer)).await.unwrap();
         assert_eq!(answer[..], connack(version, 0));
         let Some(Event::Welcomed(welcomed)) = soon(gateway.next()).await else { panic!("no welcome") };
-        assert_eq!(&*welcomed.server.address, name);
+        assert_eq!(&*welcomed.server.unwrap().address, name);
         drop(upstream);
         assert_eq!(soon(client.read(&mut answer)).await.unwrap(), 0);
     }

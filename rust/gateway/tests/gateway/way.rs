@@ -136,20 +136,20 @@ async fn an_admission_changes_the_connect() {
     let rig = Rig::new(&[&server], |_| {});
     let sent = |id, user| connect_with(Version::Mqtt311, id, 60, b"", user);
     let packet = sent("", Some(("alice", "secret")));
-    let mut admission = Admission::default();
-    let mut cases = vec![(admission.clone(), packet.clone())];
-    admission.username = Replace::With("bob".into());
-    admission.client_id = Some("auto-1".into());
-    cases.push((admission.clone(), sent("auto-1", Some(("bob", "secret")))));
-    admission.password = Replace::With(b"other".to_vec());
-    cases.push((admission.clone(), sent("auto-1", Some(("bob", "other")))));
-    admission.username = Replace::Without;
-    admission.password = Replace::Without;
-    cases.push((admission.clone(), sent("auto-1", None)));
-    for (admission, expected) in cases {
+    let bob = || Replace::With("bob".to_owned());
+    let other = Replace::With(b"other".to_vec());
+    let cases = [
+        (Replace::Keep, Replace::Keep, "", packet.clone()),
+        (bob(), Replace::Keep, "auto-1", sent("auto-1", Some(("bob", "secret")))),
+        (bob(), other, "auto-1", sent("auto-1", Some(("bob", "other")))),
+        (Replace::Without, Replace::Without, "auto-1", sent("auto-1", None)),
+    ];
+    for (username, password, client_id, expected) in cases {
         let _client = rig.client(&packet).await;
         let token = rig.login().await.token;
-        let client_id = admission.client_id.clone().unwrap_or_default();
+        let mut admission = Admission::default();
+        (admission.username, admission.password) = (username, password);
+        admission.client_id = (!client_id.is_empty()).then(|| client_id.to_owned());
         assert!(rig.gateway.admit(token, admission));
         let mut upstream = server.accept().await;
         upstream.expect(&expected).await;
