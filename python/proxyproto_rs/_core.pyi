@@ -366,7 +366,7 @@ class Broker:
 @final
 class Channel:
     def __new__(
-        cls, *, tls: dict[str, Any] | None = None, websocket: dict[str, Any] | None = None
+        cls, *, tls: dict[str, Any] | Callable[[], Any] | None = None, websocket: dict[str, Any] | None = None
     ) -> Self: ...
 
 # --- gateway_events.rs ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .config import ConfigError, Problem
-from .listening import wrapping_of
+from .listening import channel_in_front
 from .policy.password_table import PasswordFileError, read_passwords
 from .store.opening import check_store
 from .store.protocol import StoreError
@@ -25,7 +25,7 @@ async def check(config: BrokerConfig) -> None:
     problems: list[Problem] = []
     for listener in config.listeners.values():
         try:
-            wrapping_of(listener, config.mqtt if config.backend is not None else None)
+            channel_in_front(listener, config.mqtt)
         except ConfigError as wrong:
             problems += wrong.problems
     problems += await _amqtt(config) if config.backend is None else _password_files(config)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from proxyproto_rs import AddressSet, Listener
-from proxyproto_rs._core import Channel
 
 from .config import ConfigError, Problem
 from .front.channels import channel_of
 from .front.door import Door
-from .front.tls import server_context
 from .model.connection import address_text
 from .model.networks import parse_address
 from .model.reasons import Refuse
@@ -18,21 +16,17 @@ from .policy.identity import Identity
 from .telling.logs import endpoint
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Container
 
     from proxyproto_rs import ListenerStats, Refusal
+    from proxyproto_rs._core import Channel
 
     from .config import ListenerConfig, MqttConfig
     from .policy.checks import Checks
     from .tables.blocks.blocked import Blocked
-    from .telling.metrics import ListenerCounts
 
     OnRefused = Callable[[str, Container[str], Refusal], None]
     """Takes the listener's name, its trusted proxies, and what it refused."""
-
-    Wrapping = ssl.SSLContext | Channel | None
-    """What stands in front of a listener's MQTT: TLS for the asyncio front, or the gateway's channel."""
 
 _NEEDS_A_NEW_SOCKET = ("backlog", "reuse_port", "proxy_protocol")
 
@@ -44,15 +38,12 @@ class Listening:
         self,
         config: ListenerConfig,
         *,
+        mqtt: MqttConfig,
         blocked: Blocked,
         checks: Checks,
         on_refused: OnRefused,
-        counts: ListenerCounts,
-        gateway: MqttConfig | None = None,
     ) -> None:
-        """Prepare the listener, for the gateway if its options are given. Raises ConfigError for a certificate that
-        cannot be used.
-        """
+        """Prepare the listener. Raises ConfigError for a certificate that cannot be used."""
         self.config: ListenerConfig = config
         self._blocked = blocked
         self._checks = checks
@@ -60,10 +51,10 @@ class Listening:
         self._deny = AddressSet()
         self._blocked_in_http = AddressSet()
         """What is blocked, for addresses from X-Forwarded-For, which only the gateway sees."""
-        self.door: Door = Door(config.name, check_address=self._check_address, counts=counts)
+        self.door: Door = Door(config.name, check_address=self._check_address)
         self.listener: Listener | None = None
         self._address = str(config.bind)
-        self._adopt(config, self.prepare(config, gateway))
+        self._adopt(config, self.prepare(config, mqtt))
 
     def bind(self) -> Listener:
         """Listen. Raises OSError with a text that names the listener."""
@@ -85,14 +76,14 @@ class Listening:
         self._address = str(endpoint(address_text(self.listener.getsockname())))
         return self.listener
 
-    def prepare(self, config: ListenerConfig, gateway: MqttConfig | None) -> Wrapping:
+    def prepare(self, config: ListenerConfig, mqtt: MqttConfig) -> Channel | None:
         """Build what `change` needs of a new configuration, and change nothing. Raises ConfigError."""
-        return wrapping_of(config, gateway, self._blocked_in_http)
+        return channel_in_front(config, mqtt, self._blocked_in_http)
 
-    def change(self, config: ListenerConfig, wrapping: Wrapping) -> None:
+    def change(self, config: ListenerConfig, channel: Channel | None) -> None:
         """Put a new configuration in force, for clients that come from now on."""
         old_deny, self._deny = self._deny, AddressSet()
-        self._adopt(config, wrapping)
+        self._adopt(config, channel)
         self._follow_blocks()
         if self.listener is not None:
             options = self._options(config)
@@ -126,13 +117,11 @@ class Listening:
             return True
         return bool(proxy.allow) and not any(parsed in network for network in proxy.allow)
 
-    def _adopt(self, config: ListenerConfig, wrapping: Wrapping) -> None:
+    def _adopt(self, config: ListenerConfig, channel: Channel | None) -> None:
         self.config = config
         trusted = config.proxy.trusted
         self._trusted = None if trusted is None else AddressSet([str(network) for network in trusted])
-        self.door.channel = wrapping if isinstance(wrapping, Channel) else None
-        self.door.tls = None if isinstance(wrapping, Channel) else wrapping
-        self.door.websocket = config.ws if config.websocket else None
+        self.door.channel = channel
         self.door.identity = Identity(config.identity)
         self.door.trusted = cast("Container[str]", self._trusted) if self._trusted is not None else ()
 
@@ -157,14 +146,12 @@ class Listening:
         self._checks.address(address)
 
 
-def wrapping_of(
-    config: ListenerConfig, gateway: MqttConfig | None, blocked: AddressSet | None = None
-) -> Wrapping:
-    """Return the TLS context of a listener, or what the gateway puts in front of its MQTT. Raises ConfigError."""
+def channel_in_front(
+    config: ListenerConfig, mqtt: MqttConfig, blocked: AddressSet | None = None
+) -> Channel | None:
+    """Return what the gateway puts in front of a listener's MQTT. Raises ConfigError."""
     try:
-        if gateway is not None:
-            return channel_of(config, gateway.max_packet_size, AddressSet() if blocked is None else blocked)
-        return server_context(config.tls) if config.tls_here and config.tls is not None else None
+        return channel_of(config, mqtt.max_packet_size, AddressSet() if blocked is None else blocked)
     except ValueError as wrong:
         key, _, text = str(wrong).partition(": ")
         where = key.split(".") if key.startswith("ws.") else ("tls", key)

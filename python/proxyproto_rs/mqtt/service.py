@@ -19,6 +19,7 @@ from .config.broker import refuse_unusable
 from .config.reload import changed_sections, refuse_what_needs_a_restart
 from .front.front import Front
 from .front.gate import Gate
+from .front.servers import Servers
 from .listening import Listening
 from .model.connection import Connection
 from .model.login import Login
@@ -72,7 +73,7 @@ class BrokerService:
     """amqtt's Broker. It exists once the service has started, without a `backend`."""
     gate: Gate
     """The front of amqtt. It exists once the service has started, without a `backend`."""
-    front: Front | Gate
+    front: Front
     """What decides about logins: `gate`, or the front of the servers of `backend.upstream`."""
     sessions: Sessions
     unauthorized: Unauthorized
@@ -151,17 +152,15 @@ class BrokerService:
         self.listening = {
             name: Listening(
                 listener,
+                mqtt=config.mqtt,
                 blocked=self.blocked,
                 checks=self._checks,
                 on_refused=self._recorder.refused_by_acceptor,
-                counts=self.metrics.listener(name),
-                gateway=config.mqtt if isinstance(self.front, Front) else None,
             )
             for name, listener in config.listeners.items()
         }
         await self.blocked.start()
-        for name, open_port in self.listening.items():
-            open_port.door.counts = self.metrics.listener(name)
+        for open_port in self.listening.values():
             stack.callback(open_port.close)
             open_port.bind()
         await self._start_front(stack)
@@ -179,10 +178,7 @@ class BrokerService:
         stack.push_async_callback(self._close_gate)
         for open_port in self.listening.values():
             assert open_port.listener is not None
-            if isinstance(self.front, Front):
-                self.front.open(open_port.listener, open_port.door)
-            else:
-                await self.front.open(open_port.listener, open_port.door)
+            self.front.open(open_port.listener, open_port.door)
         self._note_certificates(config)
         await self._start_http(stack)
 
@@ -261,9 +257,8 @@ class BrokerService:
         old, new = self.config, loaded.config
         refuse_unusable(new)
         refuse_what_needs_a_restart(old, loaded)
-        gateway = new.mqtt if isinstance(self.front, Front) else None
-        wrappings = {
-            name: self.listening[name].prepare(listener, gateway) for name, listener in new.listeners.items()
+        channels = {
+            name: self.listening[name].prepare(listener, new.mqtt) for name, listener in new.listeners.items()
         }
         rules = AccessRules(new.access)
         http = None if self.http is None else self.http.prepare(new)
@@ -272,7 +267,7 @@ class BrokerService:
         for use in use_passwords:
             use()
         for name, listener in new.listeners.items():
-            self.listening[name].change(listener, wrappings[name])
+            self.listening[name].change(listener, channels[name])
         if audit is not None:
             replaced, self._audit = self._audit, audit
             self._recorder.audit = self.sources.audit = audit
@@ -282,11 +277,10 @@ class BrokerService:
         if self.http is not None and http is not None:
             self.http.change(http)
         self._checks.rules = rules
-        if isinstance(self.front, Front):
+        if isinstance(self.front, Servers):
             self.front.change(new)
         else:
-            self.front.mqtt = new.mqtt
-            self.front.change_limits(new.limits)
+            self.gate.change(new.mqtt, new.limits)
         self.unauthorized.config = new.unauthorized
         self.blocked.config = new.blocked
         self._auto_block.config = new.auto_block
@@ -314,8 +308,7 @@ class BrokerService:
 
     def _end_forbidden(self) -> None:
         self.sessions.end_where("blocked", self._is_forbidden)
-        if isinstance(self.front, Front):
-            self.front.end_logins("blocked", self._is_forbidden_to_enter)
+        self.front.end_logins("blocked", self._is_forbidden_to_enter)
 
     def _protect(self, config: BrokerConfig) -> None:
         proxies = [
@@ -359,10 +352,10 @@ class BrokerService:
         stack.push_async_callback(self.http.close)
         await self.http.start(self.config)
 
-    def _make_front(self, config: BrokerConfig) -> Front | Gate:
+    def _make_front(self, config: BrokerConfig) -> Front:
         checks = (self._checks.connect,)
         if config.backend is not None:
-            return Front(config, checks=checks, observer=self._recorder, node_id=self.node_id)
+            return Servers(config, checks=checks, observer=self._recorder, node_id=self.node_id)
         from .backend.amqtt.backend import AmqttBackend
         from .backend.amqtt.shared import broker_of
 
@@ -375,38 +368,32 @@ class BrokerService:
             observer=self._recorder,
             node_id=self.node_id,
             session_expiry=config.amqtt.session_expiry_interval,
+            workers=config.workers,
         )
         return self.gate
 
     async def _start_front(self, stack: contextlib.AsyncExitStack) -> None:
         """Start what serves clients. It is stopped by `_close_gate`, which is pushed later, and by what is pushed here."""
-        if isinstance(self.front, Front):
-            try:
-                await self.front.start()
-            except PasswordFileError as wrong:
-                raise ConfigError([Problem("", ("auth",), str(wrong))]) from None
-            stack.push_async_callback(self.front.close)
-        else:
+        if isinstance(self.front, Gate):
             await self.front.backend.start()
             stack.push_async_callback(self.front.backend.stop)
-
-    def _publish_delays(self) -> int:
-        if isinstance(self.front, Gate):
-            return self.front.publish_delays
-        return sum(numbers["publish_delays"] for numbers in self.front.numbers()["listeners"].values())
+        try:
+            await self.front.start()
+        except PasswordFileError as wrong:
+            raise ConfigError([Problem("", ("auth",), str(wrong))]) from None
+        stack.push_async_callback(self.front.close)
 
     def _make_sources(self) -> BrokerSources:
         return BrokerSources(
             metrics=self.metrics,
             sessions=self.sessions,
-            publish_delays=self._publish_delays,
             stats=self.stats,
             unauthorized=self.unauthorized,
             blocked=self.blocked,
             auto_block=self._auto_block,
             audit=self._audit,
             store=self._watched,
-            relayed=self.front.numbers if isinstance(self.front, Front) else None,
+            relayed=self.front.numbers,
         )
 
     def _note_certificates(self, config: BrokerConfig) -> None:

@@ -25,7 +25,7 @@ impl<'a> Connect<&'a [u8]> {
     /// - `malformed-connect`: the bytes are another protocol's, another packet, or break a rule of the
     ///   client's version;
     /// - `packet-too-large`: the CONNECT has more than `max_size` bytes. The bytes that say its version are
-    ///   waited for;
+    ///   waited for. Where `versions` has no MQTT 5, nobody could be told, and it is `malformed-connect` at once;
     /// - `protocol-version`: the version is not among `versions`, whatever the rest of the packet is;
     /// - `identifier-rejected`: the client id is empty, and the version does not allow it.
     pub fn read(received: &'a [u8], versions: Versions, max_size: u32) -> Result<Status<Self>, Refusal> {
@@ -45,6 +45,10 @@ impl<'a> Connect<&'a [u8]> {
         let body_at = 1 + usize::from(length.bytes);
         let size = 1 + u32::from(length.bytes) + length.value;
         if size > max_size {
+            if !versions.contains(Version::Mqtt5) {
+                // No version has an answer to it, so nobody needs to know which it is.
+                return Err(malformed(Wrong::new(Detail::ConnectTooLarge { size, max: max_size }, 1), None));
+            }
             return match peek_version(received.get(body_at..).unwrap_or_default(), length.value) {
                 Status::Partial { needed } => Ok(Status::Partial { needed }),
                 Status::Complete(version) => {

@@ -84,6 +84,13 @@ fn a_connect_that_is_not_whole_is_refused_where_all_of_it_must_be_there() {
 }
 
 #[test]
+fn a_connect_that_is_too_large_is_refused_at_its_length_where_nobody_can_be_told() {
+    let refusal = Connect::read(b"\x10\xff\xff\x7f", Versions::of(&[Version::Mqtt311]), 16384).unwrap_err();
+    assert_eq!((refusal.reason, refusal.version), (Reason::MalformedConnect, None));
+    assert!(refusal.detail.to_string().contains("at most 16384"), "{}", refusal.detail);
+}
+
+#[test]
 fn a_connect_that_is_too_large_is_refused_once_its_version_is_known() {
     let table = [
         (&b"\x10\xff\x7f\x00\x04MQTT\x05"[..], Some(Version::Mqtt5), Some(0x95)),

@@ -17,13 +17,15 @@ use crate::error;
 use crate::gateway_options::{cannot_be_meant, each, items, section, text, unknown, word};
 use crate::limits;
 use crate::listener_options::flag;
+use crate::python_tls::PythonTls;
 
 /// What stands between the bytes of a listener's connections and MQTT: TLS, WebSocket, or WebSocket in TLS.
 ///
 /// It never changes. To reload certificates, make another; connections that are open keep theirs.
 ///
 /// Args:
-///     tls: The keys of the broker's `tls` section that are not about passwords, and `certificates`.
+///     tls: The keys of the broker's `tls` section that are not about passwords, and `certificates`; or a callable that makes
+///         another TLS for each connection, as `proxyproto_rs.mqtt.front.openssl.Openssl` does.
 ///     websocket: The keys of the broker's `ws` section, and `max_message_size`. The addresses of `forwarded` are AddressSets
 ///         or iterables: `trusted`, `denied`, `blocked` and `allowed`.
 ///
@@ -39,18 +41,16 @@ pub(crate) struct Channel {
 impl Channel {
     #[new]
     #[pyo3(signature = (*, tls=None, websocket=None))]
-    fn new(tls: Option<&Bound<'_, PyDict>>, websocket: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let tls = tls
-            .map(|tls| read_tls(tls).and_then(|tls| TlsServer::new(&tls).map_err(unusable)))
-            .transpose()?;
+    fn new(tls: Option<&Bound<'_, PyAny>>, websocket: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let tls = tls.map(read_any_tls).transpose()?;
         let websocket = websocket
             .map(|options| WebSocketServer::new(read_websocket(options)?).map_err(cannot_be_meant))
             .transpose()?;
         let factory: Arc<dyn ChannelFactory> = match (tls, websocket) {
             (None, None) => return Err(PyValueError::new_err("tls or websocket is needed")),
-            (Some(tls), None) => Arc::new(tls),
+            (Some(tls), None) => tls,
             (None, Some(websocket)) => Arc::new(websocket),
-            (Some(tls), Some(websocket)) => Arc::new(websocket.in_tls(Arc::new(tls))),
+            (Some(tls), Some(websocket)) => Arc::new(websocket.in_tls(tls)),
         };
         Ok(Self { factory })
     }
@@ -83,6 +83,14 @@ pub(crate) fn read_client(given: &Bound<'_, PyDict>) -> PyResult<Arc<dyn Channel
     let client =
         TlsClient::new(&options).map_err(|error| PyValueError::new_err(format!("upstream.tls.{error}")))?;
     Ok(Arc::new(client))
+}
+
+fn read_any_tls(given: &Bound<'_, PyAny>) -> PyResult<Arc<dyn ChannelFactory>> {
+    if given.is_callable() {
+        return Ok(Arc::new(PythonTls::new(given.clone().unbind())));
+    }
+    let options = read_tls(&section("tls", given)?)?;
+    Ok(Arc::new(TlsServer::new(&options).map_err(unusable)?))
 }
 
 fn read_tls(given: &Bound<'_, PyDict>) -> PyResult<TlsOptions> {

@@ -40,6 +40,8 @@ mod listener_options;
 mod options;
 mod parse;
 mod path;
+#[cfg(acceptor)]
+mod python_tls;
 mod ssl;
 #[cfg(acceptor)]
 mod wording;

@@ -13,6 +13,9 @@ _MQTT = (
     *("max_connect_size", "max_packet_size", "max_send_buffer", "keepalive_factor"),
 )
 
+_KEEPALIVE = 30.0
+"""Seconds of TCP keep-alive towards clients, where no server has one."""
+
 
 def gateway_options(
     upstream: UpstreamConfig,
@@ -27,7 +30,22 @@ def gateway_options(
     servers["secret"] = secret
     servers["check"] = dict(upstream.check)
     servers["tls"] = None if upstream.tls is None else dict(upstream.tls)
+    return {"workers": workers, "mqtt": _clients(mqtt, limits, upstream.keepalive), "upstream": servers}
+
+
+def in_process_options(mqtt: MqttConfig, limits: LimitsConfig, workers: int) -> dict[str, Any]:
+    """Return the options for amqtt in this process. It knows MQTT 3.1.1 alone, and checks no packet."""
+    clients = _clients(mqtt, limits, _KEEPALIVE)
+    return {
+        "workers": workers,
+        "mqtt": {**clients, "strict": True},
+        "upstream": {"versions": ["3.1.1"]},
+        "in_process": True,
+    }
+
+
+def _clients(mqtt: MqttConfig, limits: LimitsConfig, keepalive: float) -> dict[str, Any]:
     clients = {key: getattr(mqtt, key) for key in _MQTT}
-    clients["keepalive"] = upstream.keepalive  # it holds towards servers and clients
+    clients["keepalive"] = keepalive  # it holds towards servers and clients
     clients["publish"] = [(rate.count, rate.seconds) for rate in limits.publish]
-    return {"workers": workers, "mqtt": clients, "upstream": servers}
+    return clients

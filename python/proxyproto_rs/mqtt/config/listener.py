@@ -46,7 +46,7 @@ class CertificateConfig(Section):
 
 
 class TlsConfig(Section):
-    """Our own TLS on an ssl or wss listener. `certificates` and `crlfile` are for `backend.upstream`."""
+    """Our own TLS on an ssl or wss listener."""
 
     certfile: str | None = None
     keyfile: str | None = None

@@ -95,7 +95,7 @@ def check(
         yield from _embedded(behind.embedded, behind)
     elif amqtt is not None and not behind.is_broken:
         yield from _plugins(listeners, amqtt)
-        yield from _of_the_gateway(listeners)
+        yield from _passwords_of_keys(listeners)
         yield from _without_servers(behind)
     if behind.acl and behind.embedded is None and not behind.is_broken:
         yield Finding(("acl",), "needs backend.embedded: other brokers have rules of their own")
@@ -297,11 +297,18 @@ def _told_by_the_core(wrong: ValueError) -> Finding:
     return Finding(("backend", *path) if path[0] in ("upstream", "embedded") else path, text)
 
 
-def _of_the_gateway(listeners: list[ListenerConfig]) -> Iterator[Finding]:
+def _passwords_of_keys(listeners: list[ListenerConfig]) -> Iterator[Finding]:
     for listener in listeners:
+        tls = listener.tls
+        if tls is None or (tls.key_password is None and tls.key_password_file is None):
+            continue
         for key in ("certificates", "crlfile"):
-            if listener.tls is not None and getattr(listener.tls, key):
-                yield Finding(("listeners", listener.name, "tls", key), "needs backend.upstream")
+            if getattr(tls, key):
+                yield Finding(
+                    ("listeners", listener.name, "tls", key),
+                    "cannot be used with a key that has a password: write one without with"
+                    " `openssl pkey -in KEY -out NEW`",
+                )
 
 
 def _without_servers(behind: Behind) -> Iterator[Finding]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from proxyproto_rs._core import Channel
 
-from ..config import IdentityConfig, WebSocketConfig
+from ..config import IdentityConfig
 from ..model.login import Login
 from ..policy.identity import Identity
-from ..telling.metrics import ListenerCounts
 
 Check = Callable[[Login], None]
 """Raises Refuse if the client may not come in."""
@@ -22,14 +20,10 @@ class Door:
     """The rules of one listener. They may change while it is open, for clients that come afterwards."""
 
     name: str
-    tls: ssl.SSLContext | None = None
-    websocket: WebSocketConfig | None = None
     identity: Identity = field(default_factory=lambda: Identity(IdentityConfig()))
     trusted: Container[str] = ()
     """Peers that may close without a byte, as in a health check, and leave no trace."""
     check_address: Callable[[str], None] | None = None
     """Checks an address from X-Forwarded-For, which the acceptor has not checked. Raises Refuse."""
-    unauthenticated: int = 0
-    counts: ListenerCounts = field(default_factory=ListenerCounts)
     channel: Channel | None = None
-    """What the gateway puts in front of MQTT. `tls` and `websocket` are for the asyncio front."""
+    """What the gateway puts in front of MQTT: TLS, WebSocket."""

@@ -1,4 +1,4 @@
-"""The way of every login through the gateway: identity, checks, limits, own passwords, admit.
+"""The way of every login through the gateway: identity, checks, limits; then the passwords, which each kind of front asks.
 
 The gateway (in Rust) has the connections and the packets. Here it is decided who may come in, and written down what
 happened.
@@ -6,6 +6,7 @@ happened.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import logging
@@ -23,19 +24,13 @@ from proxyproto_rs._core import (
     Welcomed,
 )
 
-from ..backend.embedded.broker import EmbeddedBroker
-from ..backend.upstream.kept import KeptUpstream
-from ..config.embedded import upstream_of
-from ..config.gateway import gateway_options
 from ..model.connection import connection_of_arrival
 from ..model.events import RefusedClient
 from ..model.reasons import Refuse
-from ..policy.admission import check_limits, check_owner
-from ..policy.asking import Asking
-from ..tables.sessions import Kept, Sessions
+from ..policy.admission import check_limits
+from ..tables.sessions import Sessions
 from ..telling.faults import Faults
 from .channels import ArrivalTls
-from .denials import Denials
 from .entering import Entering
 from .refusing import is_nobodys
 from .visitor import Visitor
@@ -46,8 +41,10 @@ if TYPE_CHECKING:
     from proxyproto_rs import Listener
     from proxyproto_rs._core import Arrival, _GatewayNumbers
 
-    from ..config import BrokerConfig, UpstreamConfig
+    from ..config import LimitsConfig, MqttConfig
     from ..model.events import Observer
+    from ..model.events import Observer
+    from ..model.session_record import SessionRecord
     from .door import Check, Door
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
@@ -59,40 +56,44 @@ _ENDS_A_SECOND = (
     1000  # sessions that a drain ends at most, so that their clients do not come back all at once
 )
 _END_GRACE = 2.0  # seconds for clients to take their last bytes
-_PATIENCE = 4  # the part of `auth_timeout` that a login may wait in a queue; the rest is for the check
 
 
-class Front:
+class Front(abc.ABC):
     """Decides about the logins of a gateway, and keeps the sessions' records. `start` makes the gateway.
 
     Args:
-        config: It must have a `backend`.
+        kept: What is known of the sessions that are kept behind it.
+        mqtt: Deadlines and sizes.
+        limits: How many sessions and logins there may be, and how fast a client may publish.
         checks: Decide who may come in. They are asked in this order, before any password.
         observer: Is told which clients were refused, came and went.
         node_id: Shown in session records.
+        session_expiry: How long sessions are kept whose client does not say it, in seconds; 0 means for ever.
     """
 
     gateway: Gateway
 
     def __init__(
-        self, config: BrokerConfig, *, checks: Sequence[Check], observer: Observer, node_id: str
+        self,
+        kept: Kept,
+        *,
+        mqtt: MqttConfig,
+        limits: LimitsConfig,
+        checks: Sequence[Check],
+        observer: Observer,
+        node_id: str,
+        session_expiry: int = 0,
     ) -> None:
-        self._config = config
-        self._checks = checks
-        self._observer = observer
-        kept = KeptUpstream()
-        self._kept: Kept = kept
-        self.sessions: Sessions = Sessions(kept, node_id)
-        kept.sessions = self.sessions
-        self._broker: EmbeddedBroker | None = None
-        self._denials: Denials | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self.mqtt: MqttConfig = mqtt
+        self.limits: LimitsConfig = limits
+        self.checks: Sequence[Check] = checks
+        self.observer: Observer = observer
+        self.sessions: Sessions = Sessions(kept, node_id, session_expiry)
         self.faults: Faults = Faults(logger)
         self._doors: dict[str, Door] = {}
         self._listeners: dict[str, Listener] = {}
         self._visitors: dict[int, Visitor] = {}
         self._entering = Entering(self.sessions)
-        self._asking: Asking | None = None
         self._events: deque[Any] = deque()
         self._all_gone: asyncio.Event | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -104,30 +105,30 @@ class Front:
             ServerChange: self._server_changed,
         }
 
+    # each kind of front has its own
+
+    @abc.abstractmethod
+    def _options(self) -> dict[str, Any]:
+        """Return the gateway's options."""
+
+    @abc.abstractmethod
+    def _visitor(self, event: Login) -> Visitor:
+        """Return what is to be known of a client."""
+
+    @abc.abstractmethod
+    def _ask(self, visitor: Visitor) -> None:
+        """Ask for the password of a client that may come in otherwise, and let it in or turn it away."""
+
+    @abc.abstractmethod
+    async def _let_go(self) -> None:
+        """Close what is behind, when the gateway is closed."""
+
+    # the life of the gateway
+
     async def start(self) -> None:
-        """Start the gateway's threads, and ask for its events.
-
-        Raises:
-            PasswordFileError: A file of `auth` cannot be used.
-            OSError: There is no thread or descriptor.
-        """
-        self._asking = await Asking.open(
-            self._config.auth,
-            time.monotonic,
-            self._config.mqtt.auth_timeout / _PATIENCE,
-            self._config.limits.logins_at_once,
-        )
-        if self._config.backend is not None and self._config.backend.embedded is not None:
-            await self._start_broker()
-        self.gateway = Gateway(self._options(self._config))
+        """Start the gateway's threads, and ask for its events. Raises OSError if there is no thread or descriptor."""
+        self.gateway = Gateway(self._options())
         asyncio.get_running_loop().add_reader(self.gateway.fileno(), self._take)
-
-    async def _start_broker(self) -> None:
-        self._broker = await EmbeddedBroker.start(self._config)
-        self._kept = self._broker
-        self.sessions.kept_by(self._broker)
-        self._denials = Denials(self._broker, self.sessions, self._observer)
-        self._telling = asyncio.get_running_loop().create_task(self._denials.run())
 
     def open(self, listener: Listener, door: Door) -> None:
         """Serve a Listener under the rules of `door` until it is closed."""
@@ -136,23 +137,23 @@ class Front:
         listener.hand_to(
             self.gateway,
             name=door.name,
-            max_unauthenticated=self._config.limits.max_unauthenticated,
+            max_unauthenticated=self.limits.max_unauthenticated,
             channel=door.channel,
         )
 
-    def change(self, config: BrokerConfig) -> None:
-        """Put a new configuration in force, for clients that come from now on. It must have been checked."""
-        limits = config.limits
-        if self._asking is not None:
-            self._asking.change(limits.logins_at_once)
-        self._config = config
-        if self._broker is not None:
-            self._broker.change(config.acl)
-        self.gateway.update(self._options(config))
+    def _change(self, mqtt: MqttConfig, limits: LimitsConfig) -> None:
+        """Put other options in force, for clients that come from now on. They must have been checked."""
+        self.mqtt, self.limits = mqtt, limits
+        self.gateway.update(self._options())
         for name, door in self._doors.items():
             self.gateway.change_listener(
                 name, max_unauthenticated=limits.max_unauthenticated, channel=door.channel
             )
+
+    @property
+    def publish_delays(self) -> int:
+        """How often `limits.publish` delayed a publisher."""
+        return sum(numbers["publish_delays"] for numbers in self.numbers()["listeners"].values())
 
     def numbers(self) -> _GatewayNumbers:
         """Return the gateway's numbers of now."""
@@ -172,7 +173,7 @@ class Front:
         if self._all_gone is not None:
             return
         sessions = len(self._visitors)
-        over = min(self._config.mqtt.drain, sessions / _ENDS_A_SECOND)
+        over = min(self.mqtt.drain, sessions / _ENDS_A_SECOND)
         self._all_gone = asyncio.Event()
         if sessions:
             self.gateway.drain(over)
@@ -183,12 +184,7 @@ class Front:
         self._events += self.gateway.take()
         while self._events:
             self._handle(self._events.popleft())
-        if self._telling is not None and self._denials is not None and self._broker is not None:
-            self._telling.cancel()
-            self._denials.tell()
-            await self._broker.close()
-        if self._asking is not None:
-            await self._asking.close()
+        await self._let_go()
 
     # events
 
@@ -204,40 +200,38 @@ class Front:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _handle(self, event: Any) -> None:
+        self._attempt(self._handlers[type(event)], event)
+
+    def _attempt(self, handle: Callable[[Any], None], event: Any) -> None:
         try:
-            self._handlers[type(event)](event)
+            handle(event)
         except Exception as wrong:  # a fault with one client must not affect others
             self.faults.note(wrong, f"broker-error event={type(event).__name__}")
             if isinstance(event, Login):
                 self.gateway.refuse(event.token, "auth-error", "a fault of ours")
 
     def _came(self, event: Login) -> None:
-        visitor = Visitor(event, self._doors[event.arrival.listener], self.gateway)
+        visitor = self._visitor(event)
         self._visitors[event.token] = visitor
         try:
             self._identify(visitor, event.arrival)
-            for check in self._checks:
+            for check in self.checks:
                 check(visitor)
-            check_limits(visitor, self._config.limits, self._entering)
+            check_limits(visitor, self.limits, self._entering)
         except Refuse as refused:
             self._turn_away(visitor, refused)
             return
-        if self._asking is None or visitor.certificate_is_login:
-            self._enter(visitor, by_upstream=self._asking is None)
-        else:
-            visitor.task = asyncio.get_running_loop().create_task(self._ask(visitor, self._asking))
+        self._ask(visitor)
 
     def _welcomed(self, event: Welcomed) -> None:
         visitor = self._visitors[event.token]
         # A server of MQTT 5 must say which id it has chosen. If it does not, ours tells the session from others.
         client_id = event.client_id or visitor.connection.session_id
         record = self.sessions.begin(visitor, client_id)
-        visitor.tell(record, event)
-        if self._broker is not None:
-            record.upstream = None  # there is no server elsewhere
+        self._tell(visitor, record, event)
         visitor.record = record
         self._entering.end(visitor)
-        self._observer.connected(record)
+        self.observer.connected(record)
 
     def _refused(self, event: Refused) -> None:
         visitor = None if event.token is None else self._gone(event.token)
@@ -258,7 +252,7 @@ class Front:
         door = self._doors[connection.listener]
         if visitor is None and connection.address_source == "forwarded":
             refused = _in_our_words(door, connection.client[0], refused)
-        self._observer.refused(
+        self.observer.refused(
             RefusedClient(
                 connection=connection,
                 reason=refused.reason,
@@ -271,7 +265,7 @@ class Front:
                 else connect.username,
                 password_provided=connect is not None and connect.password is not None,
                 mqtt_version=None if connect is None else connect.mqtt_version,
-                upstream=None if self._broker is not None else event.server_address,
+                upstream=event.server_address,
                 quiet=event.is_bridge_probe
                 or is_nobodys(connection, refused, door.trusted, silent=event.detail in _NO_BYTE),
                 seconds=_age(event.arrival) if visitor is None else visitor.age(),
@@ -285,12 +279,18 @@ class Front:
         visitor.traffic = event.traffic
         if record is not None:
             record.traffic = event.traffic
-            self.sessions.finish(visitor, record)
-            if self._denials is not None:
-                self._denials.left(record)
+            self._finish(visitor, record)
         visitor.settle()
         if record is not None:
-            self._observer.disconnected(record)
+            self.observer.disconnected(record)
+
+    def _tell(self, visitor: Visitor, record: SessionRecord, event: Welcomed) -> None:
+        """Put into the record what the server has said."""
+        visitor.tell(record, event)
+
+    def _finish(self, visitor: Visitor, record: SessionRecord) -> None:
+        """Close the record of a session that is over."""
+        self.sessions.finish(visitor, record)
 
     def _reported(self, event: ListenerReport) -> None:
         self._listeners[event.listener].tell(event)
@@ -318,41 +318,6 @@ class Front:
             visitor.username = name
             visitor.certificate_is_login = True
 
-    async def _ask(self, visitor: Visitor, asking: Asking) -> None:
-        timeout = self._config.mqtt.auth_timeout
-        since = time.monotonic()
-        try:
-            try:
-                good = await asyncio.wait_for(asking.decide(visitor), timeout)
-            finally:
-                self._observer.asked(time.monotonic() - since)
-        except Refuse as refused:
-            self._turn_away(visitor, refused)
-        except asyncio.TimeoutError:
-            self._turn_away(visitor, Refuse("auth-error", f"no answer in {timeout:g} s"))
-        except Exception as wrong:
-            self.faults.note(wrong, "broker-error: a login could not be checked")
-            self._turn_away(visitor, Refuse("auth-error", "a fault of ours"))
-        else:
-            self._enter(visitor, by_upstream=not good)
-
-    def _enter(self, visitor: Visitor, *, by_upstream: bool) -> None:
-        """Let a client in, unless another user's login with its client id is under way: then after that."""
-        forward = by_upstream or self._config.forward_password
-        self._entering.in_turn(visitor, lambda: self._admit(visitor, forward_password=forward))
-
-    def _admit(self, visitor: Visitor, *, forward_password: bool) -> None:
-        try:
-            if self._config.mqtt.client_id_owner == "refuse":
-                check_owner(visitor, self.sessions, self._kept)
-            check_limits(visitor, self._config.limits, self._entering)
-        except Refuse as refused:
-            self._turn_away(visitor, refused)
-            return
-        self._entering.begin(visitor)
-        # If the client has gone meanwhile, an event tells of it.
-        self.gateway.admit(visitor.token, **visitor.changes(forward_password=forward_password))
-
     def _turn_away(self, visitor: Visitor, refused: Refuse) -> None:
         visitor.refusal = refused
         self.gateway.refuse(visitor.token, _ANSWERED_AS.get(refused.reason, refused.reason), refused.detail)
@@ -362,16 +327,6 @@ class Front:
         if not self._visitors and self._all_gone is not None:
             self._all_gone.set()
         return visitor
-
-    def _options(self, config: BrokerConfig) -> dict[str, Any]:
-        broker = self._broker
-        return gateway_options(
-            _upstream(config) if broker is None else upstream_of(broker.address),
-            config.mqtt,
-            config.limits,
-            config.workers,
-            secret=None if broker is None else broker.secret,
-        )
 
 
 _ANSWERED_AS = {"denied": "access-denied"}
@@ -395,12 +350,6 @@ def _in_our_words(door: Door, address: str, refused: Refuse) -> Refuse:
         except Refuse as ours:
             return ours
     return refused
-
-
-def _upstream(config: BrokerConfig) -> UpstreamConfig:
-    assert config.backend is not None
-    assert config.backend.upstream is not None
-    return config.backend.upstream
 
 
 def _words(event: Refused | Ended) -> str:

@@ -1,35 +1,14 @@
-"""Describes a refused client, and tells clients' attempts from health checks."""
+"""Tells clients' attempts from health checks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..model.events import RefusedClient
-from ..model.reasons import Refuse
-
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from ..model.connection import Connection
-    from .client import Client
-
-
-def refused_client(client: Client, refused: Refuse) -> RefusedClient:
-    """Describe a client at the end of its login, with everything known about it."""
-    connect = client.connect if client.greeted and hasattr(client, "connect") else None
-    return RefusedClient(
-        connection=client.connection,
-        reason=refused.reason,
-        detail=refused.detail,
-        client_id=refused.client_id if connect is None else connect.client_id,
-        username=client.username,
-        password_provided=connect is not None and connect.password is not None,
-        mqtt_version=None if connect is None else connect.mqtt_version,
-        quiet=is_nobodys(
-            client.connection, refused, client.door.trusted, silent=not client.wire.traffic.bytes_in
-        ),
-        seconds=client.age(),
-    )
+    from ..model.reasons import Refuse
 
 
 def is_nobodys(connection: Connection, refused: Refuse, trusted: Container[str], *, silent: bool) -> bool:

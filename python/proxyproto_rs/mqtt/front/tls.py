@@ -1,4 +1,4 @@
-"""TLS that ends at the broker: a listener's context, the facts of a handshake, and why one failed."""
+"""TLS by Python's ssl: a listener's context, and why a handshake failed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.connection import TlsInfo
-from ..policy.identity import common_names
-
 if TYPE_CHECKING:
-    from proxyproto_rs import SslInfo
-
     from ..config import TlsConfig
 
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -57,22 +52,8 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     return context
 
 
-def info_of(ssl_object: ssl.SSLObject) -> TlsInfo:
-    """Describe a finished handshake."""
-    cipher = ssl_object.cipher()
-    names = common_names(ssl_object)
-    return TlsInfo(
-        ended_at="broker",
-        version=ssl_object.version(),
-        cipher=cipher[0] if cipher else None,
-        sni=getattr(ssl_object, "_proxyproto_rs_sni", None),
-        client_cert_cn=names[0] if names else None,
-        client_cert_verified=bool(ssl_object.getpeercert(binary_form=True)),
-    )
-
-
 def why_failed(wrong: BaseException) -> str:
-    """Say why a handshake failed: one of five words, then OpenSSL's reason where it says more."""
+    """Say why a handshake failed: one of four words, then OpenSSL's reason where it says more."""
     if isinstance(wrong, ssl.SSLCertVerificationError):
         return f"bad-certificate: {wrong.verify_message}"
     if isinstance(wrong, ssl.SSLError) and wrong.reason:
@@ -83,35 +64,7 @@ def why_failed(wrong: BaseException) -> str:
         if wrong.reason in _WRONG_VERSION:
             return f"wrong-version: {wrong.reason}"
         return f"closed: {wrong.reason}"
-    # asyncio reports the timeout in the text only. Other OSErrors mean that the peer has gone.
-    if isinstance(wrong, (TimeoutError, ConnectionAbortedError)) and "longer than" in str(wrong):
-        return "timeout"
     return "closed"
-
-
-class ProxyTls:
-    """TLS that a proxy ended. It has the methods of an ssl.SSLObject that plugins use."""
-
-    __slots__ = ("_info",)
-
-    def __init__(self, info: SslInfo) -> None:
-        self._info = info
-
-    def version(self) -> str | None:
-        """Return the TLS version, as ssl.SSLObject does."""
-        return self._info.version
-
-    def cipher(self) -> tuple[str, str, int] | None:
-        """Return the cipher, as ssl.SSLObject does. The number of secret bits is not known and is 0."""
-        return (self._info.cipher, self._info.version or "", 0) if self._info.cipher else None
-
-    def getpeercert(self, binary_form: bool = False) -> Any:
-        """Return the certificate if the proxy verified and sent it. The dict form holds only the header's CN."""
-        if not self._info.verified:
-            return None if binary_form else {}
-        if binary_form:
-            return self._info.client_cert
-        return {"subject": ((("commonName", self._info.cn),),)} if self._info.cn is not None else {}
 
 
 def load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:

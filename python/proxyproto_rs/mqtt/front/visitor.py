@@ -35,6 +35,7 @@ class Visitor:
     __slots__ = (
         "_accepted_at",
         "_gateway",
+        "_is_settled",
         "_settled",
         "certificate_is_login",
         "connect",
@@ -75,6 +76,7 @@ class Visitor:
         self._gateway = gateway
         self._accepted_at = arrival.at
         self._settled: asyncio.Future[None] | None = None
+        self._is_settled = False
 
     def age(self) -> float:
         """Return the seconds since the connection was accepted."""
@@ -86,12 +88,13 @@ class Visitor:
 
     def settle(self) -> None:
         """Let `wait_settled` return."""
+        self._is_settled = True
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
 
     async def wait_settled(self) -> None:
         """Wait until the session of an ended client is settled."""
-        if self.reason is not None:
+        if self._is_settled:
             return
         if self._settled is None:
             self._settled = asyncio.get_running_loop().create_future()
@@ -112,8 +115,9 @@ class Visitor:
     def tell(self, record: SessionRecord, welcomed: Welcomed) -> None:
         """Put into the record what the server has said."""
         record.keep_alive_seconds = welcomed.keep_alive
-        record.upstream = sys.intern(welcomed.server_address)  # many sessions have the same
-        record.upstream_connect_seconds = welcomed.connect_time
+        if welcomed.server_address is not None:
+            record.upstream = sys.intern(welcomed.server_address)  # many sessions have the same
+            record.upstream_connect_seconds = welcomed.connect_time
 
 
 class LiveTraffic:

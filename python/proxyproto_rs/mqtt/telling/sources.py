@@ -28,18 +28,16 @@ class BrokerSources:
         *,
         metrics: Metrics,
         sessions: Sessions,
-        publish_delays: Callable[[], int],
         stats: Callable[[], Mapping[str, ListenerStats]],
         unauthorized: Unauthorized,
         blocked: Blocked,
         auto_block: AutoBlock,
         audit: AuditLog,
         store: Watched,
-        relayed: Callable[[], _GatewayNumbers] | None = None,
+        relayed: Callable[[], _GatewayNumbers],
     ) -> None:
         self._metrics = metrics
         self._sessions = sessions
-        self._publish_delays = publish_delays
         self._stats = stats
         self._unauthorized = unauthorized
         self._blocked = blocked
@@ -52,11 +50,11 @@ class BrokerSources:
     @property
     def metrics(self) -> Metrics:
         """All counters that no other part keeps."""
-        self._metrics.publish_delays = self._publish_delays()
-        if self._relayed is not None:
-            for name, numbers in self._relayed()["listeners"].items():
-                counts = self._metrics.listener(name)
-                counts.packets_in, counts.packets_out = numbers["packets_in"], numbers["packets_out"]
+        self._metrics.publish_delays = 0
+        for name, numbers in self._relayed()["listeners"].items():
+            counts = self._metrics.listener(name)
+            counts.packets_in, counts.packets_out = numbers["packets_in"], numbers["packets_out"]
+            self._metrics.publish_delays += numbers["publish_delays"]
         return self._metrics
 
     def stats(self) -> Mapping[str, ListenerStats]:
@@ -81,21 +79,12 @@ class BrokerSources:
 
     def transferred(self) -> dict[str, tuple[int, int]]:
         """Bytes in and out by listener, with those of open connections."""
-        if self._relayed is not None:
-            listeners = self._relayed()["listeners"]
-            return {name: (numbers["bytes_in"], numbers["bytes_out"]) for name, numbers in listeners.items()}
-        totals = {
-            name: [counts.bytes_in, counts.bytes_out] for name, counts in self._metrics.listeners.items()
-        }
-        for client in self._sessions.clients():
-            total = totals.setdefault(client.connection.listener, [0, 0])
-            total[0] += client.traffic.bytes_in
-            total[1] += client.traffic.bytes_out
-        return {name: (total[0], total[1]) for name, total in totals.items()}
+        listeners = self._relayed()["listeners"]
+        return {name: (numbers["bytes_in"], numbers["bytes_out"]) for name, numbers in listeners.items()}
 
     def servers(self) -> Sequence[_ServerNumbers]:
         """The servers behind, each address of a name; none if this process carries the messages."""
-        return () if self._relayed is None else self._relayed()["servers"]
+        return self._relayed()["servers"]
 
     def blocked(self) -> dict[str, int]:
         """The number of active blocks, by type."""

@@ -6,13 +6,13 @@ use super::{Channel, ChannelFault, Flow, Stage};
 use crate::facts::Facts;
 
 /// A channel inside another.
-pub(super) struct Layered<Outer, Inner> {
-    outer: Outer,
+pub(super) struct Layered<Inner> {
+    outer: Box<dyn Channel>,
     inner: Inner,
 }
 
-impl<Outer: Channel, Inner: Channel> Layered<Outer, Inner> {
-    pub(super) fn new(outer: Outer, inner: Inner) -> Self {
+impl<Inner: Channel> Layered<Inner> {
+    pub(super) fn new(outer: Box<dyn Channel>, inner: Inner) -> Self {
         Self { outer, inner }
     }
 }
@@ -28,7 +28,7 @@ thread_local! {
     static BETWEEN: RefCell<Between> = RefCell::default();
 }
 
-impl<Outer: Channel, Inner: Channel> Channel for Layered<Outer, Inner> {
+impl<Inner: Channel> Channel for Layered<Inner> {
     fn stage(&self) -> Stage {
         match self.outer.stage() {
             Stage::Open => self.inner.stage(),

@@ -95,6 +95,7 @@ pub(crate) struct Over {
     pub(crate) reason_string: Option<String>,
     /// The client's connection, if the client may still have something to read.
     pub(crate) client: Option<Wire>,
+    pub(crate) server: Wire,
 }
 
 impl Relay {
@@ -245,7 +246,7 @@ impl Relay {
 
     /// Takes the session apart when it is over.
     pub(crate) fn into_over(self) -> Over {
-        let Self { end, is_client_lost, client, down, .. } = self;
+        let Self { end, is_client_lost, client, server, down, .. } = self;
         let words = down.words.map(|words| *words).unwrap_or_default();
         let trouble = words.trouble;
         let has_no_reason = end.is_none();
@@ -264,6 +265,7 @@ impl Relay {
             server_code: words.server_code,
             reason_string: words.reason_string,
             client: (!is_client_lost).then_some(client),
+            server,
         }
     }
 

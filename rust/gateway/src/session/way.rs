@@ -284,8 +284,14 @@ impl Session {
     /// Sends the event about the end, and lets the client read the last bytes.
     async fn end(self) {
         let Self { relay, registration, place, id_place } = self;
-        let over = relay.into_over();
+        let mut over = relay.into_over();
         let mut ending = over.ending;
+        if place.is_none() {
+            // A broker in this process settles the session before anybody sees the end, so that whoever comes back at once
+            // finds it settled.
+            over.server.linger(SETTLE).await;
+        }
+        drop(over.server);
         let tell = async {
             if over.is_closed_by_server {
                 ending.cause =
@@ -303,6 +309,9 @@ impl Session {
         tokio::join!(tell, linger);
     }
 }
+
+/// How long a broker in this process may take to let go of a session that is over.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Finds out why a server has closed a session: another session has taken the client id over, the server has gone, or the
 /// server wanted to.

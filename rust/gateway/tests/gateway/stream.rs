@@ -91,6 +91,9 @@ async fn whoever_ends_a_session_closes_its_stream() {
     let (mut client, token, mut broker) = session(&rig).await;
     assert!(rig.gateway.end(token, cause("administrative"), ""));
     assert!(read_all(&mut broker).await.is_empty());
+    // It is told, and the client sees it, when the broker has let go.
+    assert!(rig.gateway.take().is_empty());
+    drop(broker);
     client.expect_end().await;
     assert_eq!(rig.ended().await.cause, cause("administrative"));
 }

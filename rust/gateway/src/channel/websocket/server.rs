@@ -12,7 +12,7 @@ use super::request::Request;
 use super::{WebSocketOptions, forwarded};
 use crate::cause::Cause;
 use crate::channel::layered::Layered;
-use crate::channel::{Channel, ChannelFactory, ChannelFault, Flow, Remote, Stage, TlsServer};
+use crate::channel::{Channel, ChannelFactory, ChannelFault, Flow, Remote, Stage};
 use crate::facts::Facts;
 use crate::option_error::OptionError;
 
@@ -20,7 +20,7 @@ use crate::option_error::OptionError;
 /// listener a new one.
 pub struct WebSocketServer {
     options: Arc<WebSocketOptions>,
-    tls: Option<Arc<TlsServer>>,
+    tls: Option<Arc<dyn ChannelFactory>>,
 }
 
 impl WebSocketServer {
@@ -34,9 +34,9 @@ impl WebSocketServer {
         Ok(Self { options: Arc::new(options), tls: None })
     }
 
-    /// Puts the WebSocket into TLS.
+    /// Puts the WebSocket into TLS: that of a [`TlsServer`](crate::TlsServer), or another.
     #[must_use]
-    pub fn in_tls(self, tls: Arc<TlsServer>) -> Self {
+    pub fn in_tls(self, tls: Arc<dyn ChannelFactory>) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
@@ -74,7 +74,7 @@ impl ChannelFactory for WebSocketServer {
         let websocket = self.channel(peer, has_header);
         match &self.tls {
             None => Box::new(websocket),
-            Some(tls) => Box::new(Layered::new(tls.channel(), websocket)),
+            Some(tls) => Box::new(Layered::new(tls.open(remote), websocket)),
         }
     }
 }
