@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from proxyproto_rs.mqtt.model.login import Connect, Will, encode_length
 from . import plugins
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator
 
     from proxyproto_rs.mqtt.model.connection import Address
@@ -136,7 +136,8 @@ class Client:
     async def end(self) -> bytes:
         """Everything that still comes until the broker closes the connection."""
         received = bytearray()
-        with contextlib.suppress(ConnectionError):
+        # TLS may end with an alert.
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             while chunk := await asyncio.wait_for(self.reader.read(65536), WAIT):
                 received += chunk
         return bytes(received)

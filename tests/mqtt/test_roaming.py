@@ -119,12 +119,14 @@ async def test_a_client_that_has_left_takes_nothing_over() -> None:
     """If the client is gone by the time its login succeeds, the login ends no other session."""
     async with running() as broker, log_in(broker.address(), connect("dev")) as victim:
         gate = broker.service.gate
-        await gate._locks.acquire("dev")
+        (holder,) = gate._visitors.values()
+        gate._entering.in_turn(holder, lambda: None)
         async with dial(broker.address(), connect("dev").encode()):
-            await broker.until(lambda: gate._locks._waiting["dev"])
-        await broker.until(lambda: sum(client.wire.eof for client in gate._clients))
-        gate._locks.release("dev")
-        await broker.until(lambda: not len(gate._locks))
+            await broker.until(lambda: gate._entering._turns["dev"])
+        (late,) = (visitor for visitor in gate._visitors.values() if visitor is not holder)
+        await broker.until(lambda: not gate.gateway.can_send(late.token))
+        gate._entering.end(holder)
+        await broker.until(lambda: len(gate._visitors) == 1)
         assert await victim.ask(PINGREQ) == PINGRESP
         assert [row.reason_code for row in await broker.rows()] == ["closed-early"]
 

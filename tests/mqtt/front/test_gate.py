@@ -6,6 +6,7 @@ import pytest
 
 from proxyproto_rs import Header
 from proxyproto_rs.mqtt import SessionQuery
+from proxyproto_rs.mqtt.model.login import Will
 
 from ..peers import (
     CLIENT,
@@ -113,6 +114,22 @@ async def test_who_is_refused_at_connect_is_told_and_recorded(
         (row,) = await broker.rows()
         assert (row.reason_code, row.ip_address, row.port, row.attempts) == (reason, *CLIENT, 1)
         assert not broker.service.broker.sessions
+
+
+async def test_the_will_of_a_bridge_is_denied_with_the_remedy_and_bans_nobody() -> None:
+    bridge = connect("bridge", will=Will("$SYS/broker/connection/bridge/state", b"0", 1, True))
+    blocks = {"enabled": True, "max_failures": 1}
+    async with running(auto_block=blocks) as broker:
+        for _ in range(3):
+            async with log_in(broker.address(), bridge) as client:
+                assert client.connack == connack(5)
+        (row,) = await broker.rows()
+        assert (row.reason_code, row.attempts) == ("access-denied", 3)
+        assert "starts with $" in row.reason
+        assert "notifications false" in row.reason
+        assert not any(broker.service.blocked.count_by_type().values())
+        async with log_in(broker.address()) as client:
+            assert client.connack == WELCOME
 
 
 async def test_a_plugin_that_never_answers_is_an_auth_error() -> None:

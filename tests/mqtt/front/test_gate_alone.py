@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from ssl import CERT_OPTIONAL
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from amqtt.broker import Broker
 
+from interop.certificates import CLIENT_NAME
 from proxyproto_rs import Listener
-from proxyproto_rs.mqtt import Backend, Gate, RefusedClient
-from proxyproto_rs.mqtt.model.events import Silent
-from proxyproto_rs.mqtt.model.reasons import Refuse
+from proxyproto_rs.mqtt import Backend, Gate
+from proxyproto_rs.mqtt.config import IdentityConfig, TlsConfig
 
 from .. import plugins
 from ..peers import (
@@ -23,87 +24,16 @@ from ..peers import (
     WELCOME,
     connack,
     connect,
+    dial,
     log_in,
     publish,
     subscribe,
 )
+from .gates import TRUSTED, Echo, Refusals, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-
     from interop.certificates import Certificates
     from proxyproto_rs.mqtt import Link
-    from proxyproto_rs.mqtt.model.connection import Address
-    from proxyproto_rs.mqtt.model.events import Action
-
-TRUSTED = ["127.0.0.0/8"]
-
-
-class Echo:
-    """A backend that sends each client what it has published, and nothing else."""
-
-    def __init__(self) -> None:
-        self.denied: Callable[[str, Action, str], None] = lambda client_id, action, topic: None
-        self.kept: set[str] = set()
-
-    async def start(self) -> None:
-        pass
-
-    async def stop(self) -> None:
-        pass
-
-    async def authenticate(self, link: Link) -> None:
-        if link.connect.password != plugins.PASSWORD.encode():
-            raise Refuse("bad-credentials", "Echo says no")
-
-    async def check_will(self, link: Link) -> None:
-        raise Refuse("access-denied", "Echo takes no wills")
-
-    async def carry(self, link: Link) -> None:
-        if link.username == "late":
-            raise Refuse("auth-error", "Echo has changed its mind")
-        link.welcome()
-        link.push(WELCOME)
-        self.kept.add(link.connect.client_id)
-        while (packet := await link.pull()) is not None:
-            if packet == PINGREQ:
-                link.push(PINGRESP)
-            elif packet[0] >> 4 == 3:
-                link.push(packet)
-            else:
-                raise RuntimeError("Echo knows no other packets")
-
-    def has_session(self, client_id: str) -> bool:
-        return client_id in self.kept
-
-    def subscriptions(self, client_id: str) -> Mapping[str, int]:
-        return {}
-
-    async def forget(self, client_id: str) -> None:
-        self.kept.discard(client_id)
-
-
-class Refusals(Silent):
-    """Keeps the clients that were refused."""
-
-    def __init__(self) -> None:
-        self.seen: list[RefusedClient] = []
-
-    def refused(self, refused: RefusedClient) -> None:
-        self.seen.append(refused)
-
-
-@contextlib.asynccontextmanager
-async def serving(backend: Any, **options: Any) -> AsyncIterator[tuple[Gate, Address]]:
-    gate = Gate(backend, **options)
-    await gate.backend.start()
-    listener = Listener("127.0.0.1", 0, trusted=TRUSTED)
-    try:
-        await gate.serve(listener, name="tcp")
-        yield gate, listener.getsockname()
-    finally:
-        await gate.close()
-        await gate.backend.stop()
 
 
 async def test_another_backend_behind_the_same_gate() -> None:
@@ -150,6 +80,7 @@ async def test_a_backend_that_fails_ends_one_connection(caplog: pytest.LogCaptur
         assert record.disconnect_reason == "broker-error"
         assert gate.faults.count == 1
     assert "broker-error client=192.0.2.10:50123 listener=tcp" in caplog.text
+    caplog.clear()  # it holds the traceback, and that the gate
 
 
 async def test_logins_at_once_wait_for_each_other() -> None:
@@ -192,19 +123,87 @@ async def test_a_broker_of_ones_own(certificates: Certificates) -> None:
         await broker.shutdown()
 
 
-def test_tls_on_another_loop_is_refused(certificates: Certificates) -> None:
+@pytest.mark.parametrize("kind", ["options", "context"])
+def test_tls_is_served_on_uvloop_too(certificates: Certificates, kind: str) -> None:
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    server = str(certificates.server)
+    ssl = TlsConfig(certfile=server, keyfile=server) if kind == "options" else certificates.server_context()
 
     async def serve() -> None:
-        with (
-            Listener("127.0.0.1", 0, trusted=TRUSTED) as listener,
-            pytest.raises(RuntimeError, match="needs asyncio's own event loop"),
-        ):
-            await Gate(Echo()).serve(listener, name="ssl", ssl=certificates.server_context())
+        async with serving(Echo(), ssl=ssl) as (gate, address):
+            for number in range(50):  # asyncio's way of starting TLS lost a ClientHello there, now and then
+                how = connect(f"dev-{number}")
+                async with log_in(address, how, ssl=certificates.client_context()) as client:
+                    assert client.connack == WELCOME
+                    assert await client.ask(publish("a", bytes(50_000))) == publish("a", bytes(50_000))
+                    record = gate.sessions.record(f"dev-{number}")
+                    assert record is not None
+                    assert record.connection.tls is not None
+                    assert (record.connection.tls.ended_at, record.connection.tls.version) == (
+                        "broker",
+                        "TLSv1.3",
+                    )
 
     loop = uvloop.new_event_loop()
     loop.run_until_complete(serve())
     loop.close()
+
+
+FAILED = [
+    ("wrong-version", connect().encode(), "wrong-version: WRONG_VERSION_NUMBER"),
+    ("http", b"GET / HTTP/1.1\r\n\r\n", "wrong-version: HTTP_REQUEST"),
+    ("closed", b"\x16\x03\x01", "closed"),
+]
+
+
+@pytest.mark.parametrize(("sent", "said"), [row[1:] for row in FAILED], ids=[row[0] for row in FAILED])
+async def test_a_context_of_ones_own_names_what_failed(
+    certificates: Certificates, sent: bytes, said: str
+) -> None:
+    observer = Refusals()
+    async with (
+        serving(Echo(), ssl=certificates.server_context(), observer=observer) as (gate, address),
+        dial(address, sent) as client,
+    ):
+        client.writer.write_eof()
+        await client.end()
+        while not observer.seen:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        del gate
+    (refused,) = observer.seen
+    assert (refused.reason, refused.detail, refused.connection.client) == ("tls-failed", said, CLIENT)
+
+
+async def test_a_certificate_is_read_from_a_context_of_ones_own(certificates: Certificates) -> None:
+    context = certificates.server_context()
+    context.load_verify_locations(certificates.authority)
+    context.verify_mode = CERT_OPTIONAL
+    known = certificates.client_context()
+    known.load_cert_chain(certificates.client)
+    identity = IdentityConfig(source="tls")
+    async with (
+        serving(Echo(), ssl=context, websocket=True, identity=identity) as (gate, address),
+        dial(address, ssl=known) as client,
+    ):
+        client.send(UPGRADE)
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        client.send(masked(connect().encode()))
+        assert await client.reader.readexactly(6) == b"\x82\x04" + WELCOME
+        record = gate.sessions.record("dev")
+        assert record is not None
+        assert record.username == CLIENT_NAME
+
+
+def masked(payload: bytes) -> bytes:
+    """A binary message of less than 126 bytes, with a mask of zeros."""
+    return bytes((0x82, 0x80 | len(payload))) + bytes(4) + payload
+
+
+UPGRADE = (
+    b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+)
 
 
 async def test_a_broker_that_runs_already_is_refused() -> None:

@@ -6,6 +6,12 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from interop.certificates import make
 from proxyproto_rs.mqtt.config import TlsConfig
@@ -87,6 +93,24 @@ async def test_minimum_version(certificates: Certificates) -> None:
                 pass
         (row,) = await broker.rows()
         assert row.reason.startswith("wrong-version: ")
+
+
+async def test_a_key_with_a_password(certificates: Certificates, tmp_path: Path) -> None:
+    key = load_pem_private_key(certificates.server.read_bytes(), None)
+    encrypted = tmp_path / "encrypted.pem"
+    encrypted.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
+    options = listener(certificates, keyfile=str(encrypted), key_password="secret")
+    async with (
+        running(**options) as broker,
+        log_in(broker.address("ssl"), ssl=certificates.client_context()) as client,
+    ):
+        assert client.connack == WELCOME
+        assert await client.ask(PINGREQ) == PINGRESP
+        record = broker.service.sessions.record("dev")
+        assert record is not None
+        assert record.to_json()["tls"]["version"] == "TLSv1.3"
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ async def test_pages_are_of_what_there_is_now() -> None:
             await two.end()
         (kept,) = (await sessions.find(SessionQuery(connected_status_list=("DISCONNECTED",)))).data
         assert (kept.client_id, kept.disconnect_reason) == ("two", "disconnect")
-        assert (kept.traffic.packets_in, kept.traffic.packets_out) == (1, 1)
+        assert (kept.traffic.packets_in, kept.traffic.packets_out) == (2, 1)
         # amqtt forgets it; so do we.
         del broker.service.broker.sessions["two"]
         assert (await sessions.find()).total_elements == 1
@@ -220,7 +220,7 @@ async def test_counters_count() -> None:
             record.traffic.bytes_out,
         )
         assert broker.service.sources.sessions() == {("tcp", "connected"): 1}
-        counts = broker.service.metrics.listener("tcp")
+        counts = broker.service.sources.metrics.listener("tcp")
         assert counts.packets_in[1] == counts.packets_out[2] == 1
         assert counts.packets_in[8] == counts.packets_out[9] == 1
 

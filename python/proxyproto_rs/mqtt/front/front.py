@@ -96,6 +96,7 @@ class Front(abc.ABC):
         self._entering = Entering(self.sessions)
         self._events: deque[Any] = deque()
         self._all_gone: asyncio.Event | None = None
+        self._last_numbers: _GatewayNumbers | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             Login: self._came,
             Welcomed: self._welcomed,
@@ -156,8 +157,8 @@ class Front(abc.ABC):
         return sum(numbers["publish_delays"] for numbers in self.numbers()["listeners"].values())
 
     def numbers(self) -> _GatewayNumbers:
-        """Return the gateway's numbers of now."""
-        return self.gateway.stats()
+        """Return the gateway's numbers of now, and after `close` its last ones."""
+        return self.gateway.stats() if self._last_numbers is None else self._last_numbers
 
     def end_logins(self, reason: str, covers: Callable[[Visitor], bool]) -> None:
         """End those that have been let in here, and not yet by a server, and are covered by a new rule."""
@@ -185,6 +186,8 @@ class Front(abc.ABC):
         while self._events:
             self._handle(self._events.popleft())
         await self._let_go()
+        self._last_numbers = self.gateway.stats()
+        del self.gateway  # its descriptors go with it, whoever else still holds this object
 
     # events
 
@@ -250,6 +253,8 @@ class Front(abc.ABC):
             refused = visitor.refusal  # in our words
         connection = connection_of_arrival(event.arrival) if visitor is None else visitor.connection
         door = self._doors[connection.listener]
+        if event.reason == "unexpected-header":
+            refused = Refuse(event.reason, _UNEXPECTED.format(connection.listener))
         if visitor is None and connection.address_source == "forwarded":
             refused = _in_our_words(door, connection.client[0], refused)
         self.observer.refused(
@@ -334,6 +339,8 @@ _ANSWERED_AS = {"denied": "access-denied"}
 
 _RECORDED_AS = {"malformed-packet": "malformed-connect"}
 """What ends a session, and here a login: a message that is not binary, in place of the CONNECT or behind it."""
+
+_UNEXPECTED = "a PROXY header where none is expected: should listeners.{}.proxy_protocol be required?"
 
 _NO_BYTE = ("after 0 bytes", "closed before the upgrade request was whole")
 """What the gateway says of a client that has gone without a byte."""

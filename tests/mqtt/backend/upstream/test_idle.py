@@ -62,14 +62,14 @@ async def test_sessions_leave_nothing_behind(kind: str, certificates: Certificat
                 ]
                 assert {await client.packet() for client in clients} == {WELCOME}
                 await broker.until(lambda: sessions.connected == COUNT)
-                assert broker.service.front.numbers()["sessions"] == COUNT  # type: ignore[union-attr]
+                assert broker.service.front.numbers()["sessions"] == COUNT
                 assert alive(Visitor, SessionRecord) == [count + COUNT for count in before]
                 # The client's, the front's for it, the front's to the server.
                 await broker.until(lambda: descriptors() == open_before + 3 * COUNT)
                 for client in clients[::2]:
                     client.send(DISCONNECT)
             await broker.until(lambda: len(sessions) == 0)
-            numbers = broker.service.front.numbers()  # type: ignore[union-attr]
+            numbers = broker.service.front.numbers()
             assert (numbers["sessions"], numbers["servers"][0]["connections"]) == (0, 0)
             await asyncio.sleep(0)
             await broker.until(lambda: descriptors() == open_before)

@@ -76,7 +76,7 @@ async def session(
 
 
 def numbers(broker: Broker) -> Any:
-    return broker.service.front.numbers()  # type: ignore[union-attr]
+    return broker.service.front.numbers()
 
 
 async def nothing_is_left(broker: Broker) -> None:

@@ -93,6 +93,13 @@ class AmqttBackend:
         """Ask the operator's topic plugins about the will. amqtt itself does not ask."""
         will = link.connect.will
         assert will is not None
+        if will.topic.startswith("$"):
+            # A bridge of Mosquitto has such a will, and its address must not be banned for it.
+            raise Refuse(
+                "access-denied",
+                f"the will's topic {will.topic[:100]!r} starts with $, where only the broker publishes:"
+                " for a bridge of Mosquitto set `notifications false`",
+            )
         probe, _ = link.backend_state
         if not await self._shared.permits(probe, will.topic, Action.PUBLISH):
             raise Refuse("access-denied", f"the will's topic {will.topic[:100]!r} may not be published to")
