@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import paho.mqtt.client as paho
 import pytest
 import websockets
-from mqtt.front.test_websocket import upgraded
 from paho.mqtt.enums import CallbackAPIVersion
 
 from interop.certificates import CLIENT_NAME, make
 from mqtt import plugins
+from mqtt.front.test_websocket import upgraded
 from mqtt.peers import CLIENT, WELCOME, connect, dial, log_in, running
 from proxyproto_rs.mqtt import BlockedClient
 from proxyproto_rs.mqtt.config import Loaded
