@@ -104,7 +104,7 @@ async def test_a_proxy_that_looks_whether_we_are_there_leaves_no_row(server: Ser
     async with running(**behind(server)) as broker:
 
         def has_come() -> bool:
-            return broker.service.front.numbers()["listeners"]["tcp"]["unauthenticated"] == 1
+            return bool(broker.service.front.numbers()["listeners"]["tcp"]["unauthenticated"] == 1)
 
         for header in (*checks, *clients):
             async with dial(broker.address(), header=header.encode()):

@@ -71,7 +71,8 @@ class Client(Visitor):
     async def open_stream(self) -> None:
         """Make the stream. The gateway gets the other end when the backend lets the client in."""
         room = max(self.options.max_packet_size, self.options.max_connect_size) + _BEHIND
-        self._stream, self._peer = await Stream.pair(room)
+        # `drain` must wait before `push` ends the client.
+        self._stream, self._peer = await Stream.pair(room, self.options.max_send_buffer // 2)
 
     def close_stream(self) -> None:
         """Let go of the stream. What was written still goes out."""
@@ -144,8 +145,9 @@ class Client(Visitor):
         """Send one packet. End a client that has left more than `max_send_buffer` bytes unread."""
         stream = self._stream
         assert stream is not None
+        waiting = stream.unsent
         stream.write(packet)
-        if stream.unsent > self.options.max_send_buffer:
+        if waiting > self.options.max_send_buffer:
             self.end("slow-consumer", f"more than {self.options.max_send_buffer} bytes unread")
             stream.abort()  # waiting for a client that does not read would keep its unread bytes
 

@@ -12,8 +12,10 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from proxyproto_rs import Listener
 from proxyproto_rs._core import (
     Ended,
     Gateway,
@@ -24,28 +26,24 @@ from proxyproto_rs._core import (
     Welcomed,
 )
 
+from ..config import LimitsConfig, MqttConfig
 from ..model.connection import connection_of_arrival
-from ..model.events import RefusedClient
+from ..model.events import Observer, RefusedClient
 from ..model.reasons import Refuse
 from ..policy.admission import check_limits
 from ..tables.sessions import Sessions
 from ..telling.faults import Faults
 from .channels import ArrivalTls
+from .door import Check, Door
 from .entering import Entering
 from .refusing import is_nobodys
 from .visitor import Visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from proxyproto_rs._core import Arrival
 
-    from proxyproto_rs import Listener
-    from proxyproto_rs._core import Arrival, _GatewayNumbers
-
-    from ..config import LimitsConfig, MqttConfig
-    from ..model.events import Observer
-    from ..model.events import Observer
     from ..model.session_record import SessionRecord
-    from .door import Check, Door
+    from ..tables.sessions import Kept
 
 logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
@@ -96,7 +94,7 @@ class Front(abc.ABC):
         self._entering = Entering(self.sessions)
         self._events: deque[Any] = deque()
         self._all_gone: asyncio.Event | None = None
-        self._last_numbers: _GatewayNumbers | None = None
+        self._last_numbers: Mapping[str, Any] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             Login: self._came,
             Welcomed: self._welcomed,
@@ -156,7 +154,7 @@ class Front(abc.ABC):
         """How often `limits.publish` delayed a publisher."""
         return sum(numbers["publish_delays"] for numbers in self.numbers()["listeners"].values())
 
-    def numbers(self) -> _GatewayNumbers:
+    def numbers(self) -> Mapping[str, Any]:
         """Return the gateway's numbers of now, and after `close` its last ones."""
         return self.gateway.stats() if self._last_numbers is None else self._last_numbers
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl as openssl
 import time
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from proxyproto_rs import Listener
 from proxyproto_rs._core import Ended
 
 from ..backend.protocol import Backend
@@ -26,9 +28,6 @@ from .door import Check, Door
 from .front import Front
 
 if TYPE_CHECKING:
-    import ssl as openssl
-
-    from proxyproto_rs import Listener
     from proxyproto_rs._core import Login, Refused, Welcomed
 
     from .visitor import Visitor

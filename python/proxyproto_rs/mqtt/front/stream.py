@@ -9,6 +9,7 @@ import asyncio
 import socket
 from typing import Any
 
+_MOST_UNSENT = 64 * 1024  # asyncio's own limit
 _LAST_DIGIT = 0x80  # a smaller byte ends a remaining length (MQTT 3.1.1, section 2.2.3)
 
 
@@ -44,13 +45,14 @@ class Stream(asyncio.Protocol):
         """False while the other end takes less than we write."""
 
     @classmethod
-    async def pair(cls, read_limit: int) -> tuple[Stream, socket.socket]:
-        """Return a stream, and the socket that is its other end."""
+    async def pair(cls, read_limit: int, write_limit: int) -> tuple[Stream, socket.socket]:
+        """Return a stream, and the socket that is its other end. Above `write_limit` bytes it is not `writable`."""
         ours, theirs = socket.socketpair()
         try:
-            _, stream = await asyncio.get_running_loop().create_unix_connection(
+            transport, stream = await asyncio.get_running_loop().create_unix_connection(
                 lambda: cls(read_limit), sock=ours
             )
+            transport.set_write_buffer_limits(min(write_limit, _MOST_UNSENT))
         except BaseException:
             ours.close()
             theirs.close()

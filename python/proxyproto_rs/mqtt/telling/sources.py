@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from proxyproto_rs import ListenerStats
-    from proxyproto_rs._core import _GatewayNumbers, _ServerNumbers
+    from proxyproto_rs._core import _ServerNumbers
 
     from ..tables.blocks.auto_block import AutoBlock
     from ..tables.blocks.blocked import Blocked
@@ -34,7 +34,7 @@ class BrokerSources:
         auto_block: AutoBlock,
         audit: AuditLog,
         store: Watched,
-        relayed: Callable[[], _GatewayNumbers],
+        relayed: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._metrics = metrics
         self._sessions = sessions
@@ -84,7 +84,8 @@ class BrokerSources:
 
     def servers(self) -> Sequence[_ServerNumbers]:
         """The servers behind, each address of a name; none if this process carries the messages."""
-        return self._relayed()["servers"]
+        servers: Sequence[_ServerNumbers] = self._relayed()["servers"]
+        return servers
 
     def blocked(self) -> dict[str, int]:
         """The number of active blocks, by type."""
