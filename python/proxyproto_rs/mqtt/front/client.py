@@ -107,9 +107,11 @@ class Client(Visitor):
         return self.reason is not None
 
     def end(self, reason: str, detail: str = "") -> None:
-        """End the connection. Packets that wait in the stream are no longer read."""
+        """End the connection. Packets that wait in the stream are no longer read, unless another connection takes it over."""
         super().end(reason, detail)
-        self.over(reason)
+        if reason != "taken-over":
+            self.over(reason)
+        # Otherwise the acknowledgements that the client has sent count: it would get those messages once more.
 
     # packets
 

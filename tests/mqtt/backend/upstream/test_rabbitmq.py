@@ -65,7 +65,7 @@ def node_of(broker: Broker, client_id: str) -> str:
 
 def numbers_of(broker: Broker, address: str) -> Any:
     """What the gateway has counted of a node."""
-    servers = broker.service.front.numbers()["servers"]  # type: ignore[union-attr]
+    servers = broker.service.front.numbers()["servers"]
     return next(server for server in servers if server["address"] == address)
 
 
