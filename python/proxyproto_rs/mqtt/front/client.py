@@ -107,7 +107,7 @@ class Client(Visitor):
         return self.reason is not None
 
     def end(self, reason: str, detail: str = "") -> None:
-        """End the connection. Packets that wait in the stream are no longer read, unless another connection takes it over."""
+        """End the connection. Packets that wait are no longer read, unless another connection takes it over."""
         super().end(reason, detail)
         if reason != "taken-over":
             self.over(reason)

@@ -193,7 +193,7 @@ async def test_other_rules_hold_after_a_reload_for_clients_that_are_connected() 
 
 async def test_whoever_finds_the_port_gets_nowhere_and_holds_up_nobody() -> None:
     async with running(**EVERYBODY) as broker:
-        address = broker.service.front._broker.address  # type: ignore[union-attr]
+        address = broker.service.front._broker.address  # type: ignore[attr-defined]
         host, _, port = address.rpartition(":")
         silent = [await asyncio.open_connection(host, int(port)) for _ in range(50)]
         stranger = connect(username="user", password=b"guess").encode()
