@@ -98,21 +98,31 @@ class Judge:
                 conn = conn or self._listener.try_accept()
                 after = self._listener.stats()
                 outcome = next((name for name in after if after[name] > before[name]), None)
-                if outcome is not None and (conn or self._refusals or self._needs_no_more(outcome)):
+                if outcome is not None and (conn or self._refusals or _needs_no_more(outcome, sock)):
                     detail = self._refusals[-1].detail if self._refusals else ""
                     return Judgement(outcome, detail, conn)
                 self._wait()
         return Judgement("timeout", "its header was not whole in time")
 
-    def _needs_no_more(self, outcome: str) -> bool:
-        """Whether the Listener neither gives the connection out nor writes a line: a probe, or a health check."""
-        closes_checks = self._listener.options["health_checks"] == "close"
-        return outcome == "closed-early" or (closes_checks and outcome in ("local", "unknown"))
-
     def _wait(self) -> None:
         poll = select.poll()
         poll.register(self._listener.fileno(), select.POLLIN)
         poll.poll(20)
+
+
+def _needs_no_more(outcome: str, sock: socket.socket) -> bool:
+    """Whether the Listener neither gives the connection out nor writes a line: a probe, or a health check that it closed.
+
+    It closes a check that has ended or that its options do not deliver, and delivers all others.
+    """
+    if outcome not in ("local", "unknown"):
+        return outcome == "closed-early"
+    with contextlib.suppress(BlockingIOError):
+        try:
+            return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except ConnectionError:
+            return True
+    return False
 
 
 def explained(judgement: Judgement) -> str:
