@@ -9,10 +9,11 @@ from .model.connection import Connection, TlsInfo
 from .model.events import Observer, RefusedClient
 from .model.paging import Page
 from .model.records import BlockedClient, BlockQuery, UnauthorizedClient, UnauthorizedQuery
+from .model.session_query import SessionQuery
 from .model.session_record import SessionRecord
 from .service import BrokerService
+from .store.nodes import Node
 from .store.protocol import Store, StoreError, StoreUnavailable
-from .tables.session_query import SessionQuery
 from .tables.sessions import Sessions, SessionView
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "Connection",
     "Gate",
     "Link",
+    "Node",
     "Observer",
     "Page",
     "PasswordFile",

@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from typing_extensions import Self
 
@@ -29,11 +29,13 @@ from .policy.checks import Checks
 from .policy.password_checker import reread_password_files
 from .policy.password_table import PasswordFileError
 from .readiness import Readiness
+from .store.nodes import Node, NodeCounts
 from .store.opening import open_store
 from .store.protocol import Store
 from .tables.blocks.auto_block import AutoBlock
 from .tables.blocks.blocked import Blocked
 from .tables.sessions import Sessions
+from .tables.shared_sessions import SharedSessions
 from .tables.unauthorized import Unauthorized
 from .telling.analytics import Analytics, By, Minute, TopEntry
 from .telling.audit import AuditEvent, AuditLog
@@ -42,6 +44,7 @@ from .telling.certificate_expiry import expiry_of
 from .telling.feed import Feed
 from .telling.last_refusals import LastRefusals
 from .telling.metrics import Metrics
+from .telling.moves import Moves
 from .telling.recorder import Recorder
 from .telling.sources import BrokerSources
 from .telling.watched_store import Watched, watching
@@ -53,6 +56,7 @@ logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 _HOUSEKEEPING = 1.0  # seconds in a round
 _SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # rounds
+_TOLD_TOP = 200  # addresses of each kind that other nodes are told of
 
 
 class BrokerService:
@@ -101,6 +105,8 @@ class BrokerService:
         self._source = source
         self._given_store = store
         self._analytics = Analytics()
+        self._told_top: dict[str, list[tuple[str, float]]] = {}
+        self._shared: SharedSessions | None = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -138,16 +144,19 @@ class BrokerService:
         stack.push_async_callback(self._close_audit)
         store = self._given_store or await open_store(config.store, config.store_file)
         stack.push_async_callback(store.close)
+        self._clock, self._nodes = store.clock, store.nodes
         store = watching(store, self._watched)
-        self.unauthorized = Unauthorized(store, config.unauthorized)
-        self.blocked = Blocked(store, config.blocked)
+        self.unauthorized = Unauthorized(store, config.unauthorized, clock=self._clock)
+        self.blocked = Blocked(store, config.blocked, clock=self._clock)
         self._auto_block = AutoBlock(self.blocked, store, config.auto_block)
         self._checks = Checks(self.blocked, AccessRules(config.access), self.metrics.block_hits)
         self._recorder = self._make_recorder()
+        self._moves = Moves(self._recorder)
         self.blocked.events = BlockConsequences(self._recorder, self._end_forbidden)
         self._protect(config)
         self.front = self._make_front(config)
         self.sessions = self.front.sessions
+        self.sessions.clock = self._clock
         self.sessions.operated = self.unauthorized.operated = self._recorder.operated
         self.listening = {
             name: Listening(
@@ -164,6 +173,7 @@ class BrokerService:
             stack.callback(open_port.close)
             open_port.bind()
         await self._start_front(stack)
+        await self._share_sessions(stack)
         self.sources = self._make_sources()
         self._readiness = Readiness(
             self.listening,
@@ -189,12 +199,33 @@ class BrokerService:
         return {name: open_port.stats() for name, open_port in self.listening.items()}
 
     async def top(self, by: By = "connects", prefix: int = 32, limit: int = 20) -> tuple[TopEntry, ...]:
-        """Return the busiest real addresses, by connects, refused, sessions or bytes. Raises ValueError."""
+        """Return the busiest real addresses of all nodes that share the store, by connects, refused, sessions or bytes.
+
+        Of other nodes their 200 busiest are known, as they were within 15 s; their bytes are those of ended connections.
+
+        Raises:
+            ValueError: There is no such `by` or `prefix`.
+            StoreError: The store does not tell of the other nodes.
+        """
         live = [
             (client.connection.client[0], client.traffic.bytes_in + client.traffic.bytes_out)
             for client in self.sessions.clients()
         ]
-        return self._analytics.top(by, time.time(), prefix=prefix, limit=limit, live=live)
+        others = () if self._nodes is None else await self._nodes.list()
+        elsewhere = [entry for node in others if not node.is_this for entry in node.top.get(by, ())]
+        return self._analytics.top(
+            by, self._clock(), prefix=prefix, limit=limit, live=live, elsewhere=elsewhere
+        )
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """Return the living nodes that share the store, this one included. Raises StoreError."""
+        if self._nodes is not None:
+            return await self._nodes.list()
+        now = int(self._clock() * 1000)
+        counts = self._counts()
+        return (
+            Node(self.node_id, self.started_at, now, counts.connected, counts.rows, counts.top, is_this=True),
+        )
 
     async def history(self) -> tuple[Minute, ...]:
         """Return the last 24 hours, minute by minute."""
@@ -332,6 +363,8 @@ class BrokerService:
     def _make_recorder(self) -> Recorder:
         return Recorder(
             node_id=self.node_id,
+            clock=self._clock,
+            ahead=lambda: self._clock() - time.time(),
             unauthorized=self.unauthorized,
             blocked=self.blocked,
             auto_block=self._auto_block,
@@ -355,7 +388,7 @@ class BrokerService:
     def _make_front(self, config: BrokerConfig) -> Front:
         checks = (self._checks.connect,)
         if config.backend is not None:
-            return Servers(config, checks=checks, observer=self._recorder, node_id=self.node_id)
+            return Servers(config, checks=checks, observer=self._moves, node_id=self.node_id)
         from .backend.amqtt.backend import AmqttBackend
         from .backend.amqtt.shared import broker_of
 
@@ -365,7 +398,7 @@ class BrokerService:
             mqtt=config.mqtt,
             limits=config.limits,
             checks=checks,
-            observer=self._recorder,
+            observer=self._moves,
             node_id=self.node_id,
             session_expiry=config.amqtt.session_expiry_interval,
             workers=config.workers,
@@ -382,6 +415,43 @@ class BrokerService:
         except PasswordFileError as wrong:
             raise ConfigError([Problem("", ("auth",), str(wrong))]) from None
         stack.push_async_callback(self.front.close)
+
+    async def _share_sessions(self, stack: contextlib.AsyncExitStack) -> None:
+        if self._nodes is None:
+            return
+        backend = self.config.backend
+        self._shared = SharedSessions(
+            self._nodes,
+            self.sessions,
+            self.node_id,
+            self._counts,
+            # Servers behind keep their sessions when this process ends; a broker inside does not.
+            outlives=backend is not None and backend.upstream is not None,
+        )
+        self._shared.has_moved = self._moves.moved
+        self._moves.expect(self._shared.moved)
+        self.sessions.elsewhere = self._shared
+        await self._shared.start()
+        stack.push_async_callback(self._shared.stop)
+        self._keep_running(stack, "shared sessions", self._shared.run())
+
+    def _counts(self) -> NodeCounts:
+        if not self._told_top:
+            self._count_top()
+        return NodeCounts(self.sessions.connected, len(self.sessions), self._told_top)
+
+    def _count_top(self) -> None:
+        """Count without the bytes of open connections: asking for each takes too long for a node of 100,000."""
+        now = self._clock()
+        self._told_top = {
+            by: [
+                (entry.address, entry.count)
+                for entry in self._analytics.top(
+                    by, now, limit=_TOLD_TOP, elsewhere=self.sessions.addresses() if by == "sessions" else ()
+                )
+            ]
+            for by in get_args(By)
+        }
 
     def _make_sources(self) -> BrokerSources:
         return BrokerSources(
@@ -410,7 +480,7 @@ class BrokerService:
 
     def _sample(self) -> None:
         transferred = self.sources.transferred().values()
-        self._analytics.sample(self.sessions.connected, sum(map(sum, transferred)), time.time())
+        self._analytics.sample(self.sessions.connected, sum(map(sum, transferred)), self._clock())
 
     async def _keep_house(self) -> None:
         turn = 0
@@ -422,6 +492,7 @@ class BrokerService:
             self._recorder.flush()
             if turn % _SAMPLE_EVERY == 0:
                 self._sample()
+                self._count_top()
             if turn % _SWEEP_EVERY == 0:
                 self.sessions.sweep()
 
@@ -430,7 +501,7 @@ class BrokerService:
         while True:
             await asyncio.sleep(_HOUSEKEEPING)
             if self.config.auto_block.enabled:
-                await self._auto_block.share(time.time())
+                await self._auto_block.share(self._clock())
 
     def _keep_running(
         self, stack: contextlib.AsyncExitStack, what: str, work: Coroutine[Any, Any, None]
@@ -444,6 +515,7 @@ class BrokerService:
         for open_port in self.listening.values():
             open_port.close()
         await self.front.close()
+        await self._moves.close()
         self._recorder.flush(everything=True)
 
     async def _close_audit(self) -> None:

@@ -35,6 +35,12 @@ class Server:
         for connection in self._connections:
             connection.close()
 
+    def close_sessions(self) -> None:
+        """Close every connection."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             while True:

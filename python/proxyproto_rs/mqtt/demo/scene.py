@@ -20,8 +20,8 @@ from argon2 import PasswordHasher
 from ..config import BrokerConfig
 from ..model.login import Connect
 from ..model.records import BlockedClient, BlockQuery, UnauthorizedQuery
+from ..model.session_query import SessionQuery
 from ..service import BrokerService
-from ..tables.session_query import SessionQuery
 from ..telling.logs import endpoint
 from .clients import CLIENTS
 from .five import SubscriberFive

@@ -8,7 +8,7 @@ from typing import Any
 from ..model.networks import parse_address
 from ..model.paging import to_json
 from ..model.records import UnauthorizedQuery
-from ..tables.session_query import SessionQuery
+from ..model.session_query import SessionQuery
 from ..telling.analytics import grouped
 from ..telling.audit import encoded
 from . import sessions, unauthorized

@@ -8,6 +8,7 @@ from typing import Protocol
 from proxyproto_rs import ListenerStats
 
 from ..config import BrokerConfig
+from ..store.nodes import Node
 from ..tables.blocks.blocked import Blocked
 from ..tables.sessions import Sessions
 from ..tables.unauthorized import Unauthorized
@@ -41,6 +42,9 @@ class Broker(Protocol):
 
     async def top(self, by: By = "connects", prefix: int = 32, limit: int = 20) -> tuple[TopEntry, ...]:
         """The busiest real addresses."""
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """The living nodes that share the store."""
 
     async def history(self) -> tuple[Minute, ...]:
         """The last 24 hours, minute by minute."""

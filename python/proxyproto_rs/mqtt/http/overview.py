@@ -126,14 +126,16 @@ async def config(call: Call) -> Any:
 
 async def nodes(call: Call) -> Any:
     """List the brokers that share the store."""
-    broker = call.broker
-    this = {
-        "nodeId": broker.node_id,
-        "sessions": broker.sessions.connected,
-        "lastSeen": int(time.time() * 1000),
-        "isThis": True,
-    }
-    return [this]
+    return [
+        {
+            "nodeId": node.node_id,
+            "sessions": node.connected,
+            "startedAt": node.started_at,
+            "lastSeen": node.seen_at,
+            "isThis": node.is_this,
+        }
+        for node in await call.broker.nodes()
+    ]
 
 
 def _refusal(reason: str, refusal: Refusal) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ..config.values import parse_bool
 from ..model.paging import Paging, camel_case
 from ..model.records import BlockQuery, BlockType, RegexMatchTarget, UnauthorizedQuery
-from ..tables.session_query import SessionQuery
+from ..model.session_query import SessionQuery
 from ..telling.analytics import By
 from .errors import ApiError
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import create_model
 
 from ..model.paging import MAX_PAGE_SIZE
+from ..model.session_query import SessionQuery
 from ..model.session_record import SessionRecord
-from ..tables.session_query import SessionQuery
 from .answers import Done, PageOf, Session, SessionCounts, SessionDetail
 from .broker import Broker
 from .call import Call, Route
@@ -43,6 +43,7 @@ async def page_of(broker: Broker, query: SessionQuery) -> dict[str, Any]:
         "totalPages": page.total_pages,
         "totalElements": page.total_elements,
         "hasNext": page.has_next,
+        "cursor": page.cursor,
     }
 
 

@@ -20,6 +20,8 @@ class Page(Generic[Row]):
     total_pages: int
     total_elements: int
     has_next: bool
+    cursor: str | None = None
+    """Gives the rows behind this page, if it is not the last. Only sessions have it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ from .connection import Connection
 from .login import MqttVersion
 from .paging import camel_case
 
+FORGOTTEN_AFTER = 7 * 24 * 3_600_000
+"""Milliseconds for which the record of a session without an expiry is kept. Servers do not tell when they drop one."""
+
 
 @dataclass(slots=True)
 class Traffic:
@@ -26,6 +29,17 @@ class Traffic:
     def last_seen(self) -> float:
         """When the last byte came from the client, in seconds since 1970."""
         return time.time() - time.monotonic() + self.last_received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTraffic:
+    """The traffic of a connection as it was when it was stored."""
+
+    bytes_in: int
+    bytes_out: int
+    packets_in: int
+    packets_out: int
+    last_seen: float
 
 
 class Transferred(Protocol):
@@ -93,6 +107,13 @@ class SessionRecord:
         if self.connected or not self.session_expiry_interval:
             return 0
         return self.disconnected_at + self.session_expiry_interval * 1000
+
+    @property
+    def forgotten_at(self) -> int:
+        """When a session that a server keeps counts as gone; 0 while the client is connected."""
+        if self.connected:
+            return 0
+        return self.session_end_ts or self.disconnected_at + FORGOTTEN_AFTER
 
     @property
     def last_seen(self) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from ..model.paging import Page
 from ..model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
+from .nodes import Nodes
 
 
 class StoreError(Exception):
@@ -36,6 +37,14 @@ class BlockChanges(NamedTuple):
 
 class Store(Protocol):
     """Every method raises StoreError, and nothing else, if the store fails. Times are milliseconds since 1970."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The time that all nodes of the store agree on, in seconds since 1970."""
+
+    @property
+    def nodes(self) -> Nodes | None:
+        """What the nodes of the store know of each other; None if each knows only itself."""
 
     async def upsert_unauthorized(self, rows: Sequence[UnauthorizedClient]) -> None:
         """Add rows. A known row keeps its `first_ts`, adds the new `attempts`, and takes over all other fields."""

@@ -1,17 +1,22 @@
-"""Who is connected, and whose session is kept. There is a record for each client id, with its newest address."""
+"""Who is connected, and whose session is kept. There is a record for each client id, with its newest address.
+
+The records are those of this node. Where a store shows the sessions of all nodes, the list comes from there.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ..model.events import Operated, nobody_told
 from ..model.login import NO_EXPIRY, Login
 from ..model.paging import Page
+from ..model.session_query import SessionQuery
 from ..model.session_record import SessionRecord, Transferred
-from .session_query import SessionQuery, matching
+from .session_query import behind, matching
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,24 @@ class Kept(Protocol):
         """Drop the session of a client that is not connected."""
 
 
+class Elsewhere(Protocol):
+    """The sessions of all nodes, those of this one included."""
+
+    def changed(self, client_id: str) -> None:
+        """Take over what `Sessions.record` says of the client id now."""
+
+    async def find(self, query: SessionQuery) -> Page[SessionRecord]:
+        """Find a page."""
+
+    async def get(self, client_id: str) -> SessionRecord | None:
+        """Return the session of a client id."""
+
+    async def ask(
+        self, verb: Literal["disconnect", "remove"], client_id: str, session_id: str | None, by: str
+    ) -> bool:
+        """Let the node that has the session do it. Return whether it has done it."""
+
+
 class Sessions:
     """The registry of sessions. It is in memory only, like the sessions of the backend."""
 
@@ -76,6 +99,10 @@ class Sessions:
         self._records: dict[str, SessionRecord] = {}
         self.operated: Operated = nobody_told
         """Is told what operators do."""
+        self.elsewhere: Elsewhere | None = None
+        """Knows the sessions of all nodes, if a store shares them."""
+        self.clock: Callable[[], float] = time.time
+        """Gives the seconds since 1970 that all nodes agree on."""
         self._clients: dict[str, Connected] = {}
         self._by_address: dict[str, int] = {}
 
@@ -90,6 +117,10 @@ class Sessions:
     def connected_from(self, address: str) -> int:
         """How many clients are connected from one address, over all listeners."""
         return self._by_address.get(address, 0)
+
+    def addresses(self) -> Iterator[tuple[str, int]]:
+        """Iterate over the addresses of connected clients, each with how many there are."""
+        return iter(list(self._by_address.items()))
 
     def clients(self) -> Iterator[Connected]:
         """Iterate over the clients that are connected now."""
@@ -131,19 +162,20 @@ class Sessions:
             session_expiry_interval=self._expiry if expiry is None else expiry if expiry != NO_EXPIRY else 0,
             mqtt_version=connect.mqtt_version,
             is_kept=expiry != 0,
-            connected_at=_now(),
+            connected_at=self._now(),
             login_seconds=client.age(),
         )
         self._records[client_id] = record
         self._clients[client_id] = client
         address = client.connection.client[0]
         self._by_address[address] = self._by_address.get(address, 0) + 1
+        self._tell(client_id)
         return record
 
     def finish(self, client: Connected, record: SessionRecord) -> None:
         """Close the record. It is removed if the session ends with the connection."""
         record.connected = False
-        record.disconnected_at = _now()
+        record.disconnected_at = self._now()
         record.disconnect_reason = client.reason
         record.detail = client.detail
         address = client.connection.client[0]
@@ -155,23 +187,57 @@ class Sessions:
             del self._clients[record.client_id]
             if not record.is_kept:
                 del self._records[record.client_id]
+            self._tell(record.client_id)
+
+    def take_over(self, client_id: str, session_id: str) -> None:
+        """End a session whose client has come to another node, and forget it."""
+        record = self._records.get(client_id)
+        if record is None or record.session_id != session_id:
+            return
+        client = self._clients.get(client_id)
+        if client is not None:
+            client.end("taken-over")
+        else:
+            del self._records[client_id]
 
     # Operators call these.
 
     async def find(self, query: SessionQuery | None = None) -> Page[SessionRecord]:
-        """List sessions, newest first unless the query says otherwise."""
+        """List sessions, those of all nodes that share the store, newest first unless the query says otherwise.
+
+        Raises StoreError if the store fails.
+        """
         query = query or SessionQuery()
         self.sweep()
+        if self.elsewhere is not None:
+            page = await self.elsewhere.find(query)
+            return dataclasses.replace(page, data=tuple(map(self._newest, page.data)))
         for record in self._records.values():
             record.subscriptions_count = len(self._kept.subscriptions(record.client_id))
         rows = matching(self._records.values(), query)
+        total, rows = len(rows), behind(rows, query)
         start = query.page * query.page_size
-        return query.page_of(tuple(rows[start : start + query.page_size]), len(rows))
+        data = tuple(rows[start : start + query.page_size])
+        has_next = start + len(data) < len(rows)
+        return Page(
+            data,
+            -(-total // query.page_size),
+            total,
+            has_next,
+            query.cursor_behind(data[-1]) if has_next else None,
+        )
 
     async def get(self, client_id: str) -> SessionView | None:
-        """Return one session with its subscriptions; None if there is none with that client id."""
+        """Return one session with its subscriptions; None if there is none with that client id.
+
+        Of a session on another node only their number is known. Raises StoreError if the store fails.
+        """
         self.sweep()
         record = self._records.get(client_id)
+        if self.elsewhere is not None and client_id not in self._clients:
+            stored = await self.elsewhere.get(client_id)
+            if stored is None or self._newest(stored) is stored:
+                return None if stored is None else SessionView(stored, {})
         if record is None:
             return None
         subscriptions = self._kept.subscriptions(client_id)
@@ -179,10 +245,22 @@ class Sessions:
         return SessionView(record, subscriptions)
 
     async def disconnect(self, client_id: str, session_id: str | None = None, *, by: str = "api") -> bool:
-        """End the connection of a client, and wait until it is closed. `by` is for the audit log.
+        """End the connection of a client, on whatever node, and wait until it is closed. `by` is for the audit log.
 
         Returns False if no such client is connected, or if its connection is no longer that of `session_id`.
+
+        Raises:
+            StoreError: The client is on another node, and that node or the store does not answer.
         """
+        if client_id in self._clients or self.elsewhere is None:
+            return await self.disconnect_here(client_id, session_id, by=by)
+        record = await self.elsewhere.get(client_id)
+        if record is None or not record.connected or session_id not in (None, record.session_id):
+            return False
+        return await self.elsewhere.ask("disconnect", client_id, record.session_id, by)
+
+    async def disconnect_here(self, client_id: str, session_id: str | None = None, *, by: str) -> bool:
+        """Do as `disconnect` does, for clients of this node."""
         client = self._clients.get(client_id)
         if client is None or session_id not in (None, client.connection.session_id):
             return False
@@ -196,7 +274,19 @@ class Sessions:
 
         Raises:
             ValueError: The client is connected: disconnect it first. Or a server behind keeps the session.
+            StoreError: The session is on another node, and that node or the store does not answer.
         """
+        if self.elsewhere is None or client_id in self._records or self._kept.has_session(client_id):
+            return await self.remove_here(client_id, by=by)
+        record = await self.elsewhere.get(client_id)
+        if record is None:
+            return False
+        if record.upstream is not None:
+            await self._kept.forget(client_id)  # which says who can
+        return await self.elsewhere.ask("remove", client_id, record.session_id, by)
+
+    async def remove_here(self, client_id: str, *, by: str) -> bool:
+        """Do as `remove` does, for sessions of this node."""
         if client_id in self._clients:
             raise ValueError(f"client {client_id!r} is connected: disconnect it first")
         record = self._records.get(client_id)
@@ -205,6 +295,7 @@ class Sessions:
         await self._kept.forget(client_id)
         if record is not None and self._records.get(client_id) is record:
             del self._records[client_id]
+            self._tell(client_id)
         self.operated("session.remove", by=by, client_id=client_id, session=record)
         return True
 
@@ -228,7 +319,19 @@ class Sessions:
         ]
         for client_id in gone:
             del self._records[client_id]
+            self._tell(client_id)
 
+    def _newest(self, stored: SessionRecord) -> SessionRecord:
+        """Return this node's own record of a session, if it is one of its own: that has the traffic of now."""
+        own = self._records.get(stored.client_id)
+        if own is None or own.session_id != stored.session_id:
+            return stored
+        own.subscriptions_count = len(self._kept.subscriptions(own.client_id))
+        return own
 
-def _now() -> int:
-    return int(time.time() * 1000)
+    def _tell(self, client_id: str) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.changed(client_id)
+
+    def _now(self) -> int:
+        return int(self.clock() * 1000)

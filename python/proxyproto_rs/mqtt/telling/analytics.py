@@ -81,10 +81,11 @@ class Analytics:
         prefix: int = 32,
         limit: int = 20,
         live: Iterable[tuple[str, int]] = (),
+        elsewhere: Iterable[tuple[str, float]] = (),
     ) -> tuple[TopEntry, ...]:
         """Return the busiest addresses (`prefix` 32) or networks (`prefix` 24, which is /64 for IPv6).
 
-        `live` has the address and the bytes of each open connection.
+        `live` has the address and the bytes of each open connection, `elsewhere` what others have counted.
 
         Raises ValueError for an unknown `by` or `prefix`.
         """
@@ -93,7 +94,7 @@ class Analytics:
         if prefix not in _IPV6_PREFIX:
             raise ValueError(f"prefix must be 32 or 24 (got {prefix})")
         counts: dict[str, float] = {}
-        for address, count in self._counts(by, now, live):
+        for address, count in (*self._counts(by, now, live), *elsewhere):
             key = grouped(address, prefix)
             counts[key] = counts.get(key, 0.0) + count
         ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -54,6 +54,7 @@ class Recorder:
         last_refusals: LastRefusals | None = None,
         node_id: str = "",
         clock: Callable[[], float] = time.time,
+        ahead: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.audit = audit
         """May be replaced while running."""
@@ -65,6 +66,8 @@ class Recorder:
         self._last_refusals = last_refusals or LastRefusals()
         self._node_id = node_id
         self._clock = clock
+        self._ahead = ahead
+        """How far that clock is ahead of this machine's, by which acceptors tell the time."""
         self._refusals: Fold[Refused] = Fold(_FOLD_SECONDS, _CAPACITY)
         self._denials = OncePer(_DENIED_SECONDS, _CAPACITY)
 
@@ -211,14 +214,15 @@ class Recorder:
         if reason == "closed-early" and peer[0] in trusted:
             return
         self._last_refusals.add(listener, reason, refusal)
-        self._analytics.refused(address, reason, refusal.time, refusal.count)
+        at = refusal.time + self._ahead()
+        self._analytics.refused(address, reason, at, refusal.count)
         known = REASONS.get(reason)
         if known is not None and known.recorded:
             self._unauthorized.record(
                 UnauthorizedClient(
                     client_id="",
                     ip_address=address,
-                    ts=int(refusal.time * 1000),
+                    ts=int(at * 1000),
                     reason=refusal.detail,
                     attempts=refusal.count,
                     reason_code=reason,

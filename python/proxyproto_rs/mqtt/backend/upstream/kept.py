@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ...tables.sessions import Sessions
-
-_FORGOTTEN_AFTER = 7 * 24 * 3600.0
-"""Seconds for which the record of a session without an expiry is kept. Servers do not tell when they drop one."""
 
 
 class KeptUpstream:
@@ -27,8 +23,7 @@ class KeptUpstream:
             return False
         if record.connected:
             return True
-        expiry = record.session_expiry_interval or _FORGOTTEN_AFTER
-        return record.is_kept and time.time() < record.disconnected_at / 1000 + expiry
+        return record.is_kept and self.sessions.clock() * 1000 < record.forgotten_at
 
     def subscriptions(self, client_id: str) -> Mapping[str, int]:  # noqa: ARG002
         """Return none: the servers have them."""

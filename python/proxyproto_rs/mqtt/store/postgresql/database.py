@@ -42,16 +42,17 @@ class Database:
     @classmethod
     async def open(cls, dsn: str) -> Database:
         """Connect, and bring the tables up to date. Raises StoreError."""
+        await migrate(dsn)
+        return await cls.connected(dsn)
+
+    @classmethod
+    async def connected(cls, dsn: str, connections: int = _CONNECTIONS) -> Database:
+        """Connect to a database whose tables are up to date. Raises StoreError."""
         try:
-            connection = await _connect(dsn, command_timeout=_MIGRATE_SECONDS)
-            try:
-                await schema.migrate(connection)
-            finally:
-                await connection.close(timeout=_CLOSE_SECONDS)
             pool = await asyncpg.create_pool(
                 dsn,
                 min_size=1,
-                max_size=_CONNECTIONS,
+                max_size=connections,
                 timeout=_CONNECT_SECONDS,
                 command_timeout=_COMMAND_SECONDS,
                 init=_prepare,
@@ -60,6 +61,10 @@ class Database:
         except ERRORS as wrong:
             raise not_opened(dsn, wrong) from None
         return cls(dsn, pool)
+
+    async def another(self, connections: int) -> Database:
+        """Connect once more to the same database, for what must not wait for the others. Raises StoreError."""
+        return await self.connected(self._dsn, connections)
 
     async def run(self, operation: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Run an operation on a connection. Run it again if the server has rolled it back for the sake of another.
@@ -98,6 +103,18 @@ class Database:
         return kind(f"store {shown(self._dsn)}: {_line(wrong)}")
 
 
+async def migrate(dsn: str) -> None:
+    """Make the tables, or bring them up to date. Raises StoreError."""
+    try:
+        connection = await _connect(dsn, command_timeout=_MIGRATE_SECONDS)
+        try:
+            await schema.migrate(connection)
+        finally:
+            await connection.close(timeout=_CLOSE_SECONDS)
+    except ERRORS as wrong:
+        raise not_opened(dsn, wrong) from None
+
+
 def not_opened(dsn: str, wrong: Exception) -> StoreError:
     """Return the error of a store that cannot be opened."""
     return StoreError(f"store {shown(dsn)} cannot be opened: {_line(wrong)}")
@@ -131,6 +148,8 @@ async def _connect(dsn: str, command_timeout: float = _COMMAND_SECONDS) -> Conne
 async def _prepare(connection: Any) -> None:
     # A node that vanishes in the middle of a transaction must not hold the others up.
     await connection.execute("SET idle_in_transaction_session_timeout = 10000")
+    # A page needs another plan for each filter, and compiling one takes longer than running it.
+    await connection.execute("SET plan_cache_mode = force_custom_plan; SET jit = off")
     await connection.execute(schema.CREATE_INCOMING)
 
 

@@ -25,13 +25,15 @@ def where(query: UnauthorizedQuery) -> tuple[str, list[Any]]:
         return f"${len(values)}"
 
     if query.text_search:
-        wanted = place(_pattern(query.text_search))
+        wanted = place(containing(query.text_search))
         clauses.append("(" + " OR ".join(f"{column} ILIKE {wanted}" for column in _SEARCHED) + ")")
     for column in _SUBSTRINGS:
         if part := getattr(query, column):
             network = query.network if column == "ip_address" else None
             clauses.append(
-                f"{column} ILIKE {place(_pattern(part))}" if network is None else _inside(place(str(network)))
+                f"{column} ILIKE {place(containing(part))}"
+                if network is None
+                else _inside(place(str(network)))
             )
     for column in _EXACT:
         if whole := getattr(query, column):
@@ -59,6 +61,7 @@ def _inside(network: str) -> str:
     return f"CASE WHEN {is_address} THEN ip_address::inet <<= {network}::text::cidr ELSE false END"
 
 
-def _pattern(part: str) -> str:
+def containing(part: str) -> str:
+    """Return the pattern for LIKE of texts that hold this part."""
     escaped = text(part).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"

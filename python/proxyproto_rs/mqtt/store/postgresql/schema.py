@@ -69,6 +69,100 @@ MIGRATIONS = (
         PRIMARY KEY (writer, kind)
     );
     """,
+    """
+    CREATE TABLE proxyproto_rs.node (
+        instance uuid PRIMARY KEY,
+        node_id text COLLATE "C" NOT NULL,
+        outlives boolean NOT NULL,
+        started timestamptz NOT NULL DEFAULT now(),
+        seen timestamptz NOT NULL DEFAULT now(),
+        gone boolean NOT NULL DEFAULT false,
+        connected bigint NOT NULL DEFAULT 0,
+        rows bigint NOT NULL DEFAULT 0,
+        top text NOT NULL DEFAULT '{}'
+    );
+    CREATE TABLE proxyproto_rs.node_request (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        instance uuid NOT NULL,
+        asker uuid NOT NULL,
+        verb text NOT NULL,
+        client_id text COLLATE "C" NOT NULL,
+        session_id text COLLATE "C",
+        made_by text NOT NULL,
+        made timestamptz NOT NULL DEFAULT now(),
+        answer text
+    );
+    CREATE INDEX ON proxyproto_rs.node_request (instance, number) WHERE answer IS NULL;
+    CREATE TABLE proxyproto_rs.client_session (
+        client_id text COLLATE "C" PRIMARY KEY,
+        owner uuid NOT NULL,
+        owner_before uuid,
+        session_before text COLLATE "C",
+        node_id text COLLATE "C" NOT NULL,
+        session_id text COLLATE "C" NOT NULL,
+        connected boolean NOT NULL,
+        username text COLLATE "C",
+        client_ip_adr text COLLATE "C" NOT NULL,
+        client_port integer NOT NULL,
+        address inet NOT NULL,
+        listener text COLLATE "C" NOT NULL,
+        proxy_version smallint NOT NULL,
+        clean_start boolean NOT NULL,
+        keep_alive_seconds integer NOT NULL,
+        session_expiry_interval bigint NOT NULL,
+        connected_at bigint NOT NULL,
+        login_seconds double precision NOT NULL,
+        disconnected_at bigint NOT NULL,
+        disconnect_reason text COLLATE "C",
+        detail text COLLATE "C" NOT NULL,
+        mqtt_version text COLLATE "C" NOT NULL,
+        is_kept boolean NOT NULL,
+        upstream text COLLATE "C",
+        upstream_connect_seconds double precision,
+        subscriptions_count bigint NOT NULL,
+        last_seen bigint NOT NULL,
+        bytes_in bigint NOT NULL,
+        bytes_out bigint NOT NULL,
+        packets_in bigint NOT NULL,
+        packets_out bigint NOT NULL,
+        proxy_ip_adr text COLLATE "C",
+        proxy_port integer,
+        destination_ip_adr text COLLATE "C" NOT NULL,
+        destination_port integer NOT NULL,
+        address_source text COLLATE "C" NOT NULL,
+        header bytea,
+        tls text,
+        forgotten_at bigint NOT NULL
+    );
+    CREATE INDEX ON proxyproto_rs.client_session (owner, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (connected_at DESC, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (connected, connected_at DESC, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (node_id, connected_at DESC, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (listener, connected_at DESC, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (proxy_version, connected_at DESC, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (clean_start, connected_at DESC, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (address, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (subscriptions_count);
+    CREATE INDEX ON proxyproto_rs.client_session (owner, forgotten_at) WHERE NOT connected;
+    DO $$
+    DECLARE
+        place text;
+    BEGIN
+        BEGIN
+            CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA proxyproto_rs;
+        EXCEPTION WHEN OTHERS THEN
+            RAISE NOTICE 'pg_trgm is missing: %', SQLERRM;
+        END;
+        SELECT nspname INTO place FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+            WHERE extname = 'pg_trgm';
+        IF place IS NOT NULL THEN
+            EXECUTE format(
+                'CREATE INDEX client_session_texts ON proxyproto_rs.client_session USING gin'
+                ' (client_id %1$I.gin_trgm_ops, username %1$I.gin_trgm_ops, client_ip_adr %1$I.gin_trgm_ops)',
+                place);
+        END IF;
+    END $$;
+    """,
 )
 """The step to each version, 1 first. A step that was released never changes."""
 
@@ -82,8 +176,10 @@ _KEPT = ("client_id", "ip_address", "first_ts", "attempts")
 _CLIENTS = ", ".join(_CLIENT)
 
 INCOMING = "proxyproto_rs_incoming"
+INCOMING_SESSIONS = "proxyproto_rs_incoming_sessions"
 CREATE_INCOMING = (
-    f"CREATE TEMPORARY TABLE {INCOMING} (LIKE proxyproto_rs.unauthorized_client) ON COMMIT DELETE ROWS"
+    f"CREATE TEMPORARY TABLE {INCOMING} (LIKE proxyproto_rs.unauthorized_client) ON COMMIT DELETE ROWS;"
+    f" CREATE TEMPORARY TABLE {INCOMING_SESSIONS} (LIKE proxyproto_rs.client_session) ON COMMIT DELETE ROWS"
 )
 INCOMING_COLUMNS = _CLIENT
 # Every writer locks the rows in the order of their keys. Three writers that did not met five deadlocks in 4 s.

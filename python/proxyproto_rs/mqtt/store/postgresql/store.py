@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,9 +11,11 @@ from ...model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuer
 from ..protocol import BlockChanges
 from . import schema
 from .announcements import Announcements
+from .clock import DatabaseClock
 from .database import Database
 from .gathered import Gathered
 from .ledger import Ledger
+from .nodes import PostgresNodes
 from .query import order, where
 from .schema import Connection
 
@@ -70,13 +70,16 @@ class PostgresStore:
         self._upserts = Gathered(self._upsert, limit=100)
         self._clears = Gathered(self._clear, limit=10_000)
         self._counts = Gathered(self._count, limit=1000)
-        self._listening: asyncio.Task[None] | None = None
+        self._announcements = Announcements(database.connect)
+        self.clock: DatabaseClock = DatabaseClock()
+        self.nodes: PostgresNodes = PostgresNodes(database, self._announcements, self.clock)
 
     @classmethod
     async def open(cls, dsn: str) -> PostgresStore:
         """Connect, and make the tables or bring them up to date. `dsn` is a connection URI. Raises StoreError."""
         store = cls(await Database.open(dsn), uuid.uuid4())
         try:
+            await store._database.run(store.clock.measure)
             await store._database.run(store._rows.enter)
             await store._database.run(store._failures.enter)
         except BaseException:
@@ -171,9 +174,12 @@ class PostgresStore:
 
     def when_blocks_change(self, told: Callable[[], None]) -> None:
         """Call `told` soon after another node has changed a block."""
-        assert self._listening is None
-        announcements = Announcements(self._database.connect, self._writer, told)
-        self._listening = asyncio.create_task(announcements.run(), name="proxyproto-rs store announcements")
+
+        def heard(writer: str | None) -> None:
+            if writer != self._writer:
+                told()
+
+        self._announcements.hear("proxyproto_rs_blocks", heard)
 
     async def add_failure(self, network: str, now: int, window: int) -> int:
         """Count a wrong login from a network."""
@@ -183,11 +189,8 @@ class PostgresStore:
         """Write what waits, and close the connections."""
         for waiting in (self._upserts, self._clears, self._counts):
             await waiting.finish()
-        if self._listening is not None:
-            self._listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listening
-            self._listening = None
+        await self._announcements.close()
+        await self.nodes.close()
         await self._database.close()
 
     # what is written together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import BlockChanges, StoreError
@@ -36,6 +37,15 @@ class SqliteStore:
         except StoreError:
             self._writer.stop()
             raise
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The time of this machine: processes that share a file are on one."""
+        return time.time
+
+    @property
+    def nodes(self) -> None:
+        """None: the sessions of another process are not known here."""
 
     async def upsert_unauthorized(self, rows: Sequence[UnauthorizedClient]) -> None:
         """Add rows, or update known ones."""
