@@ -38,6 +38,8 @@ class PageOf(Answer, Generic[Row]):
     total_pages: int
     total_elements: int
     has_next: bool
+    cursor: str | None
+    """Of sessions, if there are more: the parameter `cursor` for the next page."""
 
 
 class Tls(Answer):
@@ -288,6 +290,7 @@ class Node(Answer):
 
     node_id: str
     sessions: int
+    started_at: Ms
     last_seen: Ms
     is_this: bool
 
