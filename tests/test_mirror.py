@@ -33,6 +33,7 @@ TESTED_BY = {
     "python/proxyproto_rs/_loops/which.py": "listener/test_as_sock.py",
     "python/proxyproto_rs/_without_acceptor.py": "test_without_acceptor.py",
     "python/proxyproto_rs/_wake_fd.py": "listener/test_close.py",
+    "rust/python/src/broker.rs": "mqtt/backend/embedded/test_broker.py",
     "rust/python/src/endpoint.rs": "listener/test_proxied_socket.py",
     "rust/python/src/epoll.rs": "listener/test_close.py",
     "rust/python/src/connection.rs": "listener/test_proxied_socket.py",
@@ -45,6 +46,7 @@ TESTED_BY = {
     "rust/python/src/listener.rs": "listener/test_accept.py",
     "rust/python/src/listener_options.rs": "listener/test_options.py",
     "rust/python/src/path.rs": "codec/test_address.py",
+    "rust/python/src/python_tls.rs": "mqtt/front/test_gate_alone.py",
     "rust/python/src/wording.rs": "listener/test_outcomes.py",
 }
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cli import keyboard
 from interop.proxies import find_program, running_haproxy
 from peers import LOCAL, SIGNATURE, V1, V2, Peer
 
@@ -43,7 +44,8 @@ class Listening:
 @contextlib.contextmanager
 def listening(*options: str, count: int = 1) -> Iterator[Listening]:
     command = [sys.executable, "-m", "proxyproto_rs.cli", "listen", "127.0.0.1:0", "--count", str(count)]
-    with subprocess.Popen([*command, "--wait", "20", *options], stdout=subprocess.PIPE, text=True) as process:
+    command += ["--wait", "20", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=keyboard.heed) as process:  # noqa: PLW1509 - it takes no lock
         assert process.stdout is not None
         line = process.stdout.readline()
         found = re.match(r"Listening on (.*):(\d+)\. Ctrl-C ends it\.\n", line)

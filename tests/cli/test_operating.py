@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from cli import keyboard
 from interop.certificates import make
 from mqtt.http.asking import READ_TOKEN, TOKEN, serving
 from mqtt.peers import OTHER, WAIT, connect, dial, log_in
@@ -209,7 +210,7 @@ async def test_watching_shows_what_has_changed() -> None:
         variables = {**os.environ, "PROXYPROTO_RS_URL": api.url, "PROXYPROTO_RS_TOKEN": READ_TOKEN}
         command = [sys.executable, "-m", "proxyproto_rs.cli", "sessions", "--json", "--watch"]
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, env=variables
+            *command, stdout=asyncio.subprocess.PIPE, env=variables, preexec_fn=keyboard.heed
         )
         assert process.stdout is not None
         try:
