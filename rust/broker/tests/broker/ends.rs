@@ -1,6 +1,7 @@
 //! What is left of a broker that has ended.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use proxyproto_broker::Acl;
 
@@ -29,5 +30,10 @@ fn nothing_stays_open() {
         drop(broker);
         assert!(lamp.is_closed());
     }
-    assert_eq!(descriptors(), before);
+    // rmqtt's last tasks let go of theirs a little later on a busy machine.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while descriptors() != before {
+        assert!(Instant::now() < deadline, "{} descriptors, and {before} before", descriptors());
+        std::thread::yield_now();
+    }
 }

@@ -19,7 +19,7 @@ const DISCONNECT: &[u8] = b"\xe0\0";
 struct Rig {
     client: UnixStream,
     server: UnixStream,
-    over: JoinHandle<Over>,
+    over: JoinHandle<Ending>,
     handle: Arc<Handle>,
     start: Instant,
 }
@@ -46,15 +46,16 @@ impl Rig {
         });
         let over = tokio::spawn(async move {
             poll_fn(|cx| relay.poll(cx)).await;
-            relay.into_over()
+            // Both connections are closed with the rest of it.
+            relay.into_over().ending
         });
         Self { client, server, over, handle, start }
     }
 
     /// Why the session ends, and after which time.
     async fn over(self) -> (&'static str, Duration) {
-        let over = timeout(Duration::from_secs(100_000), self.over).await.expect("an end").unwrap();
-        (over.ending.cause.code(), self.start.elapsed())
+        let ending = timeout(Duration::from_secs(100_000), self.over).await.expect("an end").unwrap();
+        (ending.cause.code(), self.start.elapsed())
     }
 }
 
@@ -185,7 +186,7 @@ async fn a_half_closed_client_is_heard_no_more_and_served_as_long_as_something_c
         expect(&mut rig.client, &publish(b"still")).await;
     }
     drop(rig.server);
-    assert_eq!(rig.over.await.unwrap().ending.cause.code(), "connection-lost");
+    assert_eq!(rig.over.await.unwrap().cause.code(), "connection-lost");
     assert_eq!(rig.client.read(&mut [0]).await.unwrap(), 0);
 }
 
