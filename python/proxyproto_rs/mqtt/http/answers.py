@@ -38,7 +38,7 @@ class PageOf(Answer, Generic[Row]):
     total_pages: int
     total_elements: int
     has_next: bool
-    cursor: str | None
+    cursor: str | None = None
     """Of sessions, if there are more: the parameter `cursor` for the next page."""
 
 

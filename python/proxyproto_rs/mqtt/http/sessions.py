@@ -43,7 +43,7 @@ async def page_of(broker: Broker, query: SessionQuery) -> dict[str, Any]:
         "totalPages": page.total_pages,
         "totalElements": page.total_elements,
         "hasNext": page.has_next,
-        "cursor": page.cursor,
+        **({} if page.cursor is None else {"cursor": page.cursor}),
     }
 
 

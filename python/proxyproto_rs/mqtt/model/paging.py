@@ -12,6 +12,10 @@ SortOrder = Literal["ASC", "DESC"]
 MAX_PAGE_SIZE = 1000
 
 
+_IF_ANY = {"json": "if any"}
+"""Marks a field that JSON shows only with a value: TBMQ's answers do not have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
     """Some rows of a table, and how many there are in all."""
@@ -20,7 +24,7 @@ class Page(Generic[Row]):
     total_pages: int
     total_elements: int
     has_next: bool
-    cursor: str | None = None
+    cursor: str | None = dataclasses.field(default=None, metadata=_IF_ANY)
     """Gives the rows behind this page, if it is not the last. Only sessions have it."""
 
 
@@ -73,8 +77,11 @@ def camel_case(name: str) -> str:
 
 def to_json(record: Any) -> dict[str, Any]:
     """Return a record's fields under their JSON names. Nested records and tuples are converted too."""
+    values = ((field, getattr(record, field.name)) for field in dataclasses.fields(record))
     return {
-        camel_case(field.name): _plain(getattr(record, field.name)) for field in dataclasses.fields(record)
+        camel_case(field.name): _plain(value)
+        for field, value in values
+        if value is not None or field.metadata != _IF_ANY
     }
 
 
