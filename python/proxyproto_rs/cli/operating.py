@@ -100,6 +100,15 @@ def add_to_action(action: argparse.ArgumentParser) -> None:
     )
 
 
+def add_client_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose clients by address, client id and user name."""
+    parser.add_argument(
+        "--ip", metavar="ADDRESS", help="a part of the address, or a network such as 192.0.2.0/24"
+    )
+    parser.add_argument("--client", metavar="TEXT", help="a part of the client id")
+    parser.add_argument("--user", metavar="TEXT", help="a part of the user name")
+
+
 def add_limit(parser: argparse.ArgumentParser, default: int = 50) -> None:
     """Add the option that limits the rows."""
     parser.add_argument(

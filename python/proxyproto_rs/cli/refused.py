@@ -36,11 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     operating.add_arguments(parser)
     operating.add_limit(parser)
-    parser.add_argument(
-        "--ip", metavar="ADDRESS", help="a part of the address, or a network such as 192.0.2.0/24"
-    )
-    parser.add_argument("--client", metavar="TEXT", help="a part of the client id")
-    parser.add_argument("--user", metavar="TEXT", help="a part of the user name")
+    operating.add_client_filters(parser)
     parser.add_argument("--reason", metavar="CODE", help="the reason code: see `proxyproto-rs explain`")
     parser.add_argument("--listener", metavar="NAME", help="the listener")
     parser.add_argument("--since", type=duration, metavar="TIME", help="refused in the last 10m, 24h, 3d")

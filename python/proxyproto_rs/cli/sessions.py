@@ -37,11 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     operating.add_arguments(parser)
     operating.add_limit(parser)
-    parser.add_argument(
-        "--ip", metavar="ADDRESS", help="a part of the address, or a network such as 192.0.2.0/24"
-    )
-    parser.add_argument("--client", metavar="TEXT", help="a part of the client id")
-    parser.add_argument("--user", metavar="TEXT", help="a part of the user name")
+    operating.add_client_filters(parser)
     parser.add_argument("--listener", metavar="NAME", help="the listener")
     parser.add_argument(
         "--state", choices=("connected", "disconnected"), help="whether the client is connected"
