@@ -1,6 +1,7 @@
 """`proxyproto-rs broker`: runs an MQTT broker from a configuration file, until a signal ends it.
 
-SIGHUP reads the file again and reopens the log files. SIGINT and SIGTERM end every session, then the process.
+SIGHUP reads the file again and reopens the log files. SIGINT and SIGTERM end every session, then the process. It
+tells systemd when it is ready, reloads and stops.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING
+
+from . import systemd
 
 if TYPE_CHECKING:
     import argparse
@@ -94,8 +98,10 @@ async def _serve(loaded: Loaded, source: Callable[[], Loaded]) -> int:
     except StoreError as wrong:
         return _refuse(str(wrong))
     try:
+        systemd.tell("READY=1", f"STATUS=Serving {', '.join(sorted(service.listening))}")
         await _until_told(service)
     finally:
+        systemd.tell("STOPPING=1")
         await service.stop()
     return 0
 
@@ -108,7 +114,9 @@ async def _until_told(service: BrokerService) -> None:
         loop.add_signal_handler(number, signals.put_nowait, number)
     try:
         while await signals.get() == signal.SIGHUP:
+            systemd.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             await _reload(service)
+            systemd.tell("READY=1")
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, cast
 
 from proxyproto_rs import AddressSet, Listener
@@ -58,16 +59,10 @@ class Listening:
 
     def bind(self) -> Listener:
         """Listen. Raises OSError with a text that names the listener."""
-        options = self._options(self.config)
         self._follow_blocks()
         self._blocked.bind(self._blocked_in_http)
         try:
-            self.listener = Listener(
-                self.config.bind.host or None,
-                self.config.bind.port,
-                on_refused=self._refused,
-                **options,
-            )
+            self.listener = self._listen()
         except OSError as wrong:
             text = wrong.strerror or str(wrong)
             raise OSError(
@@ -116,6 +111,16 @@ class Listening:
         if any(parsed in network for network in proxy.deny):
             return True
         return bool(proxy.allow) and not any(parsed in network for network in proxy.allow)
+
+    def _listen(self) -> Listener:
+        bind, options = self.config.bind, self._options(self.config)
+        if not bind.systemd:
+            return Listener(bind.host or None, bind.port, on_refused=self._refused, **options)
+        del options["reuse_port"]  # the socket unit decides it
+        try:
+            return Listener.from_systemd(bind.systemd, on_refused=self._refused, **options)
+        except (RuntimeError, ValueError) as wrong:
+            raise OSError(errno.ENOENT, str(wrong)) from None
 
     def _adopt(self, config: ListenerConfig, channel: Channel | None) -> None:
         self.config = config

@@ -315,6 +315,11 @@ BROKEN = [
         ["broker.yaml:3: listeners.other.bind: 127.0.0.1:1883 is listeners.tcp.bind already"],
     ),
     (
+        "one-socket-of-systemds-twice",
+        'listeners:\n  tcp: {bind: "systemd:a"}\n  other: {type: tcp, bind: "systemd:a"}\n',
+        ["broker.yaml:3: listeners.other.bind: systemd:a is listeners.tcp.bind already"],
+    ),
+    (
         "a-path-without-a-slash",
         "listeners: {ws: {ws: {path: mqtt}}}\n",
         ['broker.yaml:1: listeners.ws.ws.path: must start with a slash (got "mqtt")'],

@@ -99,6 +99,14 @@ def test_a_wrong_variable_is_named(variable: str, value: str, said: str, tmp_pat
     assert str(caught.value) == f"{variable}: {said}"
 
 
+def test_a_port_replaces_a_socket_of_systemds(tmp_path: Path) -> None:
+    loaded = _load(tmp_path, 'listeners: {tcp: {bind: "systemd:tcp"}}\n', LISTENER_TCP_BIND_PORT="1999")
+    assert str(loaded.config.listeners["tcp"].bind) == "0.0.0.0:1999"
+    assert loaded.warnings == (
+        f'LISTENER_TCP_BIND_PORT=1999 overrides listeners.tcp.bind: "systemd:tcp" ({tmp_path}/broker.yaml:1)',
+    )
+
+
 def test_what_variables_set(tmp_path: Path) -> None:
     config = _load(
         tmp_path,

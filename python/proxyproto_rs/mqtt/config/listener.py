@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from .section import Section
 from .sections import IdentityConfig, Secret
-from .values import BindAddress, Bool, Count, Duration, Mode, Networks, Positive, Size
+from .values import Bool, Count, Duration, ListenerBind, Mode, Networks, Positive, Size
 
 ListenerType = Literal["tcp", "ssl", "ws", "wss"]
 
@@ -90,7 +90,7 @@ class ListenerConfig(Section):
 
     name: str
     type: ListenerType
-    bind: BindAddress
+    bind: ListenerBind
     proxy_protocol: Mode = "off"
     proxy: ProxyConfig = ProxyConfig()
     tls: TlsConfig | None = None

@@ -173,7 +173,7 @@ def _ports(listeners: list[ListenerConfig]) -> Iterator[Finding]:
     taken: dict[str, str] = {}
     for listener in listeners:
         where = str(listener.bind)
-        if listener.bind.port and where in taken:
+        if (listener.bind.port or listener.bind.systemd) and where in taken:
             yield Finding(
                 ("listeners", listener.name, "bind"), f"{where} is listeners.{taken[where]}.bind already"
             )

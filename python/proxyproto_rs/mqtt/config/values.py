@@ -105,8 +105,12 @@ class Bind:
 
     host: str
     port: int
+    systemd: str = ""
+    """The FileDescriptorName of a socket that systemd holds. Then `host` and `port` are those of its socket unit."""
 
     def __str__(self) -> str:
+        if self.systemd:
+            return f"systemd:{self.systemd}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -121,6 +125,13 @@ def parse_bind(value: Any) -> Bind:
     if int(match[3]) > 65535:  # noqa: PLR2004 (the largest port there is)
         raise ValueError("has a port above 65535")
     return Bind(match[1] or match[2] or "", int(match[3]))
+
+
+def parse_listener_bind(value: Any) -> Bind:
+    """Parse what `parse_bind` does, or `systemd:NAME` for a socket that systemd passes."""
+    if isinstance(value, str) and (match := re.fullmatch(r"systemd:([!-9;-~]{1,255})", value.strip())):
+        return Bind("", 0, match[1])
+    return parse_bind(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +210,7 @@ Networks = Annotated[
     PlainSerializer(lambda networks: [str(network) for network in networks]),
 ]
 BindAddress = Annotated[Bind, PlainValidator(parse_bind), PlainSerializer(str)]
+ListenerBind = Annotated[Bind, PlainValidator(parse_listener_bind), PlainSerializer(str)]
 Rates = Annotated[
     tuple[Rate, ...],
     PlainValidator(parse_rates),

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import Path, Problem, dotted, got, shown
 from .inheritance import DEFAULT_BINDS
-from .values import Bind, parse_bind, parse_bool, parse_duration, parse_float, parse_mode
+from .values import (
+    Bind,
+    parse_bind,
+    parse_bool,
+    parse_duration,
+    parse_float,
+    parse_listener_bind,
+    parse_mode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,9 +106,11 @@ class Overlay:
         if host is None and port is None:
             return
         try:
-            current = parse_bind(self._get(path) if self._get(path) is not None else default)
+            current = parse_listener_bind(self._get(path) if self._get(path) is not None else default)
         except ValueError:
             return  # the model reports the key
+        if current.systemd:
+            current = parse_bind(default)
         variable = f"{prefix}_BIND_ADDRESS" if port is None else f"{prefix}_BIND_PORT"
         address = str(Bind(host or current.host, 0)).removesuffix(":0")
         text = f"{address}:{current.port if port is None else port}"
@@ -173,7 +183,7 @@ def _same(path: Path, before: Any, after: Any) -> bool:
     parsers: dict[str | int, Callable[[Any], Any]] = {
         "proxy_protocol": parse_mode,
         "enabled": parse_bool,
-        "bind": parse_bind,
+        "bind": parse_listener_bind,
         "ttl": parse_duration,
         "cleanup_ttl": parse_duration,
     }
