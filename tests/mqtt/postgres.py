@@ -99,6 +99,8 @@ class Link:
         """Looks at what a client sends. It is delivered, but the connection ends before the answer comes back."""
         self.cuts = 0
         self.accepts = True
+        self.delay = 0.0
+        """Seconds for which everything that a client sends is held back, as on a slow network."""
         self._target = target / _SOCKET
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -124,6 +126,8 @@ class Link:
         down = asyncio.create_task(_copy(up_reader, writer))
         try:
             while chunk := await reader.read(65536):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 if self.cut_at(chunk):
                     self.cuts += 1
                     down.cancel()

@@ -20,7 +20,7 @@ from ..config import IdentityConfig, LimitsConfig, MqttConfig, TlsConfig, WebSoc
 from ..config.gateway import in_process_options
 from ..model.events import Observer, Silent
 from ..model.reasons import Refuse
-from ..policy.admission import check_limits, check_owner
+from ..policy.admission import check_limits, check_owner, check_owner_elsewhere
 from ..policy.identity import Identity
 from .channels import channel
 from .client import Client
@@ -170,6 +170,8 @@ class Gate(Front):
     async def _way(self, client: Client) -> None:
         await self._authenticate(client)
         await self._wait_for_turn(client)
+        if self.mqtt.client_id_owner == "refuse":
+            await check_owner_elsewhere(client, self.sessions)
         self._check_again(client)
         await self._take_over(client)
         await client.open_stream()

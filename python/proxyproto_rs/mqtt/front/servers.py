@@ -11,7 +11,7 @@ from ..backend.upstream.kept import KeptUpstream
 from ..config.embedded import upstream_of
 from ..config.gateway import gateway_options
 from ..model.reasons import Refuse
-from ..policy.admission import check_limits, check_owner
+from ..policy.admission import check_limits, check_owner, check_owner_elsewhere
 from ..policy.asking import Asking
 from .denials import Denials
 from .front import Front
@@ -127,7 +127,26 @@ class Servers(Front):
     def _enter(self, visitor: Visitor, *, by_upstream: bool) -> None:
         """Let a client in, unless another user's login with its client id is under way: then after that."""
         forward = by_upstream or self._config.forward_password
-        self._entering.in_turn(visitor, lambda: self._admit(visitor, forward_password=forward))
+        self._entering.in_turn(visitor, lambda: self._in_turn(visitor, forward_password=forward))
+
+    def _in_turn(self, visitor: Visitor, *, forward_password: bool) -> None:
+        if self._config.mqtt.client_id_owner == "any" or self.sessions.elsewhere is None:
+            self._admit(visitor, forward_password=forward_password)
+            return
+        visitor.task = asyncio.get_running_loop().create_task(
+            self._admit_unless_elsewhere(visitor, forward_password=forward_password)
+        )
+
+    async def _admit_unless_elsewhere(self, visitor: Visitor, *, forward_password: bool) -> None:
+        try:
+            await check_owner_elsewhere(visitor, self.sessions)
+        except Refuse as refused:
+            self._turn_away(visitor, refused)
+        except Exception as wrong:
+            self.faults.note(wrong, "broker-error: the owner of a client id could not be found")
+            self._turn_away(visitor, Refuse("auth-error", "a fault of ours"))
+        else:
+            self._admit(visitor, forward_password=forward_password)
 
     def _admit(self, visitor: Visitor, *, forward_password: bool) -> None:
         try:

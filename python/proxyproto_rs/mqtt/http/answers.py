@@ -106,7 +106,7 @@ class SessionDetail(Session):
 
 
 class SessionCounts(Answer):
-    """How many sessions there are."""
+    """How many sessions there are on all nodes. Those of other nodes are as these told last, within 2 s."""
 
     connected_count: int
     disconnected_count: int
@@ -261,6 +261,13 @@ class Overview(Answer):
     access: Literal["read", "write"]
     connected: int
     sessions: int
+    counts_all_nodes: Annotated[
+        bool,
+        Field(
+            description="Whether connected, sessions and unauthorizedRows are those of all nodes. They are this node's"
+            " if the store does not answer. The other counters always are."
+        ),
+    ]
     accepted: int
     refused: int
     bytes_in: int

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ..model.paging import to_json
 from ..model.records import BlockedClient, BlockQuery
+from ..model.session_record import ConnectedClient
 from ..tables.blocks.index import refuse_to_cover
-from ..tables.blocks.preview import preview
+from ..tables.blocks.preview import Preview
 from .answers import Block, BlockPreviewAnswer, Done, NewBlock, PageOf
 from .call import Call, Route
 from .errors import ApiError
@@ -47,7 +49,7 @@ async def remove(call: Call) -> Any:
 
 
 async def what_if(call: Call) -> Any:
-    """Say whom a block would cover now. It changes nothing."""
+    """Say whom a block would cover now, on all nodes. It changes nothing."""
     named = call.parameters
     try:
         block = BlockedClient(type=named.type, value=named.value, regex_match_target=named.regex_match_target)
@@ -58,8 +60,14 @@ async def what_if(call: Call) -> Any:
         refuse_to_cover(block, call.broker.blocked.proxies())
     except ValueError as wrong:
         refused = str(wrong)
-    # In a thread, because a pattern over a hundred thousand sessions takes longer than a login should wait.
-    return to_json(await asyncio.to_thread(preview, block, call.broker.sessions.records(), refused))
+    preview = Preview(block)
+
+    async def visit(clients: Sequence[ConnectedClient]) -> None:
+        # In a thread, because a pattern over a hundred thousand sessions takes longer than a login should wait.
+        await asyncio.to_thread(preview.add, clients)
+
+    await call.broker.sessions.visit_connected(block, visit)
+    return to_json(preview.result(refused))
 
 
 async def ttl(call: Call) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +14,8 @@ from proxyproto_rs._core import _looks_like
 from ..config.report import masked
 from ..model.connection import address_text
 from ..model.paging import camel_case, to_json
+from ..store.nodes import SessionCounts
+from ..store.protocol import StoreError
 from ..telling.logs import endpoint
 from .answers import (
     Config,
@@ -23,10 +27,12 @@ from .answers import (
     Ready,
     TopRow,
 )
+from .broker import Broker
 from .call import Call, Result, Route
 from .queries import TopParameters
 
 _LATE = 5.0  # seconds
+_PATIENCE = 1.0  # seconds with the store; after that the page shows what this node knows
 
 
 async def health(call: Call) -> Any:
@@ -45,8 +51,10 @@ async def ready(call: Call) -> Any:
 
 
 async def overview(call: Call) -> Any:
-    """Return the counters of the first view."""
+    """Return the counters of the first view: sessions, rows and blocks of all nodes, connections and bytes of this one."""
     broker = call.broker
+    counts = await _of_all_nodes(broker)
+    sessions = counts or SessionCounts(broker.sessions.connected, len(broker.sessions))
     metrics, totals = broker.sources.metrics, broker.sources.totals()
     transferred = broker.sources.transferred().values()
     accepted = sum(count for (_, result), count in metrics.connects.items() if result == "accepted")
@@ -56,8 +64,9 @@ async def overview(call: Call) -> Any:
         "startedAt": broker.started_at,
         "now": int(time.time() * 1000),
         "access": call.access,
-        "connected": broker.sessions.connected,
-        "sessions": len(broker.sessions),
+        "connected": sessions.connected,
+        "sessions": sessions.rows,
+        "countsAllNodes": counts is not None,
         "accepted": accepted,
         "refused": sum(metrics.connects.values())
         - accepted
@@ -74,6 +83,18 @@ async def overview(call: Call) -> Any:
         },
         "notReady": list(await broker.not_ready()),
     }
+
+
+async def _of_all_nodes(broker: Broker) -> SessionCounts | None:
+    """Count the sessions and the unauthorized clients of all nodes; None if the store does not answer."""
+    with contextlib.suppress(StoreError, asyncio.TimeoutError):
+        return await asyncio.wait_for(_counted(broker), _PATIENCE)
+    return None
+
+
+async def _counted(broker: Broker) -> SessionCounts:
+    await broker.unauthorized.count()  # it is in `totals` then
+    return await broker.sessions.count()
 
 
 async def listeners(call: Call) -> Any:

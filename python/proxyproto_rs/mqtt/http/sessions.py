@@ -60,13 +60,12 @@ async def show(call: Call) -> Any:
 
 
 async def counts(call: Call) -> Any:
-    """Count the sessions."""
-    sessions = call.broker.sessions
-    connected = sessions.connected
+    """Count the sessions of all nodes that share the store."""
+    connected, rows = await call.broker.sessions.count()
     return {
         "connectedCount": connected,
-        "disconnectedCount": max(0, len(sessions) - connected),
-        "totalCount": max(len(sessions), connected),
+        "disconnectedCount": max(0, rows - connected),
+        "totalCount": max(rows, connected),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .connection import Connection
 from .login import MqttVersion
@@ -12,6 +12,14 @@ from .paging import camel_case
 
 FORGOTTEN_AFTER = 7 * 24 * 3_600_000
 """Milliseconds for which the record of a session without an expiry is kept. Servers do not tell when they drop one."""
+
+
+class ConnectedClient(NamedTuple):
+    """The names of a client that is connected."""
+
+    client_id: str
+    username: str | None
+    address: str
 
 
 @dataclass(slots=True)

@@ -35,7 +35,16 @@ def check_owner(client: Login, sessions: Sessions, kept: Kept) -> None:
     if record is None or record.username == client.username:
         return
     if record.connected or kept.has_session(record.client_id):
-        raise Refuse("access-denied", "the session of this client id belongs to another user")
+        raise Refuse("access-denied", _NOT_THEIRS)
+
+
+async def check_owner_elsewhere(client: Login, sessions: Sessions) -> None:
+    """Do as `check_owner` does, for the sessions of other nodes that share the store."""
+    if sessions.elsewhere is None or not client.connect.client_id:
+        return
+    owner = await sessions.elsewhere.owner_elsewhere(client.connect.client_id)
+    if owner is not None and owner.username != client.username:
+        raise Refuse("access-denied", _NOT_THEIRS)
 
 
 def check_limits(client: Login, limits: LimitsConfig, sessions: Occupied) -> None:
@@ -49,3 +58,6 @@ def check_limits(client: Login, limits: LimitsConfig, sessions: Occupied) -> Non
         mine = sessions.connected_from(address)
         if mine >= most:
             raise Refuse("too-many-sessions", f"{mine} are connected from {address}")
+
+
+_NOT_THEIRS = "the session of this client id belongs to another user"

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from ..model.paging import Page
+from ..model.records import BlockedClient
 from ..model.session_query import SessionQuery
-from ..model.session_record import SessionRecord
+from ..model.session_record import ConnectedClient, SessionRecord
 
 Verb = Literal["disconnect", "remove", "taken-over"]
+
+
+Visit = Callable[[Sequence[ConnectedClient]], Awaitable[None]]
+"""Is given connected clients, some at a time."""
+
+
+class Owner(NamedTuple):
+    """The user that a session belongs to."""
+
+    username: str | None
+
+
+class SessionCounts(NamedTuple):
+    """How many sessions there are."""
+
+    connected: int
+    rows: int
+    """Sessions with and without a connection."""
 
 
 class NodeCounts(NamedTuple):
@@ -83,6 +102,15 @@ class Nodes(Protocol):
 
     async def get(self, client_id: str) -> SessionRecord | None:
         """Return the session of a client id, on whatever node it is."""
+
+    async def count_elsewhere(self) -> SessionCounts:
+        """Count the sessions of the other nodes, as these told last, and those that nodes which have gone have left."""
+
+    async def visit_connected(self, block: BlockedClient, visit: Visit) -> None:
+        """Visit the connected clients of all nodes that the block may cover: all, if it is a pattern."""
+
+    async def owner_elsewhere(self, client_id: str) -> Owner | None:
+        """Return the owner of a session that another node has, or has left; None if there is none."""
 
     async def ask(self, verb: Verb, client_id: str, session_id: str | None, by: str) -> int | None:
         """Ask the node that has the session. Return the number of the request; None if no living node has it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
-    from ..store.protocol import StoreUnavailable
+    from ..store.protocol import StoreError
 
 
 class Outage:
@@ -19,7 +19,7 @@ class Outage:
         self._over = over
         self._lasts = False
 
-    def goes_on(self, wrong: StoreUnavailable) -> None:
+    def goes_on(self, wrong: StoreError) -> None:
         """Note that the store has not answered."""
         if not self._lasts:
             self._lasts = True

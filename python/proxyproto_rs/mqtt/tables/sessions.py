@@ -14,8 +14,10 @@ from typing import Any, Literal, Protocol
 from ..model.events import Operated, nobody_told
 from ..model.login import NO_EXPIRY, Login
 from ..model.paging import Page
+from ..model.records import BlockedClient
 from ..model.session_query import SessionQuery
-from ..model.session_record import SessionRecord, Transferred
+from ..model.session_record import ConnectedClient, SessionRecord, Transferred
+from ..store.nodes import Owner, SessionCounts, Visit
 from .session_query import behind, matching
 
 
@@ -82,6 +84,15 @@ class Elsewhere(Protocol):
 
     async def get(self, client_id: str) -> SessionRecord | None:
         """Return the session of a client id."""
+
+    async def count_elsewhere(self) -> SessionCounts:
+        """Count the sessions that this node does not have."""
+
+    async def visit_connected(self, block: BlockedClient, visit: Visit) -> None:
+        """Visit the connected clients that the block may cover."""
+
+    async def owner_elsewhere(self, client_id: str) -> Owner | None:
+        """Return the owner of a session that this node does not have; None if there is none, or if it is not known."""
 
     async def ask(
         self, verb: Literal["disconnect", "remove"], client_id: str, session_id: str | None, by: str
@@ -226,6 +237,34 @@ class Sessions:
             has_next,
             query.cursor_behind(data[-1]) if has_next else None,
         )
+
+    async def count(self) -> SessionCounts:
+        """Count the sessions, those of all nodes that share the store. Raises StoreError if the store fails.
+
+        The counts of other nodes are as they told last, which they do every 2 s.
+        """
+        connected = self.connected
+        here = SessionCounts(connected, max(len(self), connected))
+        if self.elsewhere is None:
+            return here
+        others = await self.elsewhere.count_elsewhere()
+        return SessionCounts(here.connected + others.connected, here.rows + others.rows)
+
+    async def visit_connected(self, block: BlockedClient, visit: Visit) -> None:
+        """Visit the connected clients, those of all nodes that share the store, that the block may cover.
+
+        It may visit others too. Raises StoreError if the store fails.
+        """
+        if self.elsewhere is not None:
+            await self.elsewhere.visit_connected(block, visit)
+        else:
+            await visit(
+                [
+                    ConnectedClient(record.client_id, record.username, record.connection.client[0])
+                    for record in self._records.values()
+                    if record.connected
+                ]
+            )
 
     async def get(self, client_id: str) -> SessionView | None:
         """Return one session with its subscriptions; None if there is none with that client id.

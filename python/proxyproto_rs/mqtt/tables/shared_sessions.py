@@ -20,9 +20,10 @@ from .wakeup import Wakeup
 
 if TYPE_CHECKING:
     from ..model.paging import Page
+    from ..model.records import BlockedClient
     from ..model.session_query import SessionQuery
     from ..model.session_record import SessionRecord
-    from ..store.nodes import NodeCounts, Nodes, Request, Verb
+    from ..store.nodes import NodeCounts, Nodes, Owner, Request, SessionCounts, Verb, Visit
     from .sessions import Sessions
 
 _BATCH_ROWS = 1000
@@ -36,6 +37,7 @@ _SILENT_SECONDS = 8.0
 _PURGE_SECONDS = 60.0
 _ASKED_SECONDS = 1.0  # between two looks at what other nodes ask, where nothing tells of it
 _ANSWER_SECONDS = 10.0
+_OWNER_SECONDS = 0.25
 
 _YES, _NO, _REFUSED = "yes", "no", "refused: "
 
@@ -70,6 +72,12 @@ class SharedSessions:
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
         self._beating_since: float | None = None
+        self._knows_owners = True
+        self._owners_unknown = Outage(
+            _logger,
+            "clients are let in without asking whether other nodes have their ids for another user",
+            "it is asked again whether other nodes have a client's id for another user",
+        )
         self._outage = Outage(
             _logger, "sessions are not shared with other nodes", "sessions are shared with other nodes again"
         )
@@ -116,6 +124,34 @@ class SharedSessions:
         if client_id in self._changed:
             await self.flush()
         return await self._nodes.get(client_id)
+
+    async def count_elsewhere(self) -> SessionCounts:
+        """Count the sessions that this node does not have. Raises StoreError."""
+        return await self._nodes.count_elsewhere()
+
+    async def visit_connected(self, block: BlockedClient, visit: Visit) -> None:
+        """Visit the connected clients of all nodes that the block may cover. Raises StoreError."""
+        if len(self._changed) <= _FLUSHED:
+            await self.flush()
+        await self._nodes.visit_connected(block, visit)
+
+    async def owner_elsewhere(self, client_id: str) -> Owner | None:
+        """Return the owner of a session that this node does not have; None if there is none, or if it is not known.
+
+        A login waits for this. So it waits for a quarter of a second at most, and not at all before a store that has
+        not answered gets a sign of life of this node again.
+        """
+        if not self._knows_owners:
+            return None
+        try:
+            return await asyncio.wait_for(self._nodes.owner_elsewhere(client_id), _OWNER_SECONDS)
+        except asyncio.TimeoutError:
+            wrong: StoreError = StoreUnavailable(f"the store has not answered in {_OWNER_SECONDS:g} s")
+        except StoreError as raised:
+            wrong = raised
+        self._knows_owners = False
+        self._owners_unknown.goes_on(wrong)
+        return None
 
     async def ask(self, verb: Verb, client_id: str, session_id: str | None, by: str) -> bool:
         """Let the node that has the session do it. Return whether it has done it.
@@ -219,6 +255,8 @@ class SharedSessions:
                 if not await self._nodes.beat(self._counts()):
                     self._is_overfull = True
                     self._wake.set()
+                self._knows_owners = True
+                self._owners_unknown.is_over()
                 if self._beating_since is None:
                     self._beating_since = loop.time()
             except StoreError as wrong:

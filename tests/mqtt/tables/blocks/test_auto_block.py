@@ -166,6 +166,30 @@ async def test_a_guesser_who_spreads_over_the_nodes_is_banned_by_the_sum(store: 
     assert await two.share(START + 10) == []
 
 
+async def test_of_nodes_that_count_at_the_same_time_one_bans(store: SqliteStore) -> None:
+    (one, hears), (two, tells) = make(store, max_failures=4), make(store, max_failures=4)
+    fail(one, [0, 1])
+    fail(two, [2, 3])
+    assert await one.share(START + 3) == []
+    assert len(await two.share(START + 3)) == 1
+    assert not any(fail(one, [4]))
+    assert await one.share(START + 5) == []  # it has not heard of the ban yet
+    await tells.save()
+    await hears.poll()
+    assert await one.share(START + 6) == []
+
+
+async def test_a_ban_that_the_other_node_has_not_made_is_made_here(store: SqliteStore) -> None:
+    (gone, _), (two, _) = make(store), make(store)
+    fail(gone, [0, 1])
+    await gone.share(START + 1)
+    await store.add_failure(GUESSER, int((START + 2) * 1000), 60_000)  # by a node that dies of it
+    fail(two, [3])
+    assert await two.share(START + 4) == []
+    (ban,) = await two.share(START + 5)
+    assert (ban.value, ban.description) == (GUESSER, "4 failed logins in 60 s, ban 1")
+
+
 async def test_what_is_forgiven_or_spent_here_is_not_counted_through_the_store(store: SqliteStore) -> None:
     auto, _ = make(store, block_for=1)
     fail(auto, [0, 1], client_id="mine")

@@ -9,21 +9,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...model.paging import Page
+from ...model.records import BlockedClient
 from ...model.session_query import SessionQuery
-from ...model.session_record import FORGOTTEN_AFTER, SessionRecord
-from ..nodes import Node, NodeCounts, Request, Verb
+from ...model.session_record import FORGOTTEN_AFTER, ConnectedClient, SessionRecord
+from ..nodes import Node, NodeCounts, Owner, Request, SessionCounts, Verb, Visit
 from . import schema, session_rows
 from .announcements import Announcements
 from .clock import DatabaseClock
 from .database import Database
+from .gathered import Gathered
 from .schema import Connection
-from .session_query import Conditions, order
+from .session_query import Conditions, order, possibly_covered
 
 _CHANNEL = "proxyproto_rs_nodes"
 _NOBODY = uuid.UUID(int=0)
 """Owns the rows of sessions whose node has gone."""
 
 _COUNTED = 10_000  # rows that a total counts; more are estimated
+_VISITED_AT_ONCE = 5000
 _SETTLED_AT_ONCE = 5000  # rows in one transaction, so that no writer waits for long
 _FORGET_REQUESTS = "60 seconds"
 
@@ -40,6 +43,15 @@ _LIST = (
     " ORDER BY node_id, started"
 )
 _TOTAL = "SELECT COALESCE(sum(rows), 0)::bigint FROM proxyproto_rs.node WHERE NOT gone"
+_ELSEWHERE = (
+    "SELECT COALESCE(sum(connected), 0)::bigint, COALESCE(sum(rows), 0)::bigint FROM proxyproto_rs.node"
+    " WHERE NOT gone AND seen > '-infinity' AND instance <> $1"
+)
+_VISIT = "SELECT client_id, username, client_ip_adr FROM proxyproto_rs.client_session WHERE connected"
+_OWNERS = (
+    "SELECT client_id, username FROM proxyproto_rs.client_session WHERE client_id = ANY($2::text[])"
+    " AND owner <> $1 AND (connected OR forgotten_at > $3)"
+)
 
 # A node that has no sign of life is gone for good: if it comes back, it enters again.
 _LOSE = (
@@ -134,6 +146,7 @@ class PostgresNodes:
         self._announcements = announcements
         self._clock = clock
         self._instance = _NOBODY
+        self._owners: Gathered[str, Owner | None] = Gathered(self._find_owners, limit=1000)
         self._alive: Database | None = None
         """A connection of its own: whoever lists a million sessions must not keep a sign of life waiting."""
 
@@ -276,6 +289,32 @@ class PostgresNodes:
 
         return await self._database.run(get)
 
+    async def count_elsewhere(self) -> SessionCounts:
+        """Count the sessions of the other nodes."""
+
+        async def count(connection: Connection) -> SessionCounts:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                ((connected, rows),) = await connection.fetch(_ELSEWHERE, self._instance)
+                return SessionCounts(connected, rows + await _left_behind(connection))
+
+        return await self._database.run(count)
+
+    async def visit_connected(self, block: BlockedClient, visit: Visit) -> None:
+        """Visit the connected clients that the block may cover."""
+        clause, values = possibly_covered(block)
+
+        async def read(connection: Connection) -> None:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                rows = await connection.cursor(f"{_VISIT}{clause} ORDER BY client_id", *values)
+                while some := await rows.fetch(_VISITED_AT_ONCE):
+                    await visit([ConnectedClient(*row) for row in some])
+
+        await self._database.run(read)
+
+    async def owner_elsewhere(self, client_id: str) -> Owner | None:
+        """Return the owner of a session that another node has."""
+        return await self._owners.call(schema.text(client_id))
+
     async def ask(self, verb: Verb, client_id: str, session_id: str | None, by: str) -> int | None:
         """Ask the node that has the session."""
 
@@ -350,25 +389,46 @@ class PostgresNodes:
 
     async def close(self) -> None:
         """Close what is open."""
+        await self._owners.finish()
         if self._alive is not None:
             await self._alive.close()
+
+    async def _find_owners(self, client_ids: Sequence[str]) -> Sequence[Owner | None]:
+        now = int(self._clock() * 1000)
+
+        async def read(connection: Connection) -> Sequence[Owner | None]:
+            rows = await connection.fetch(_OWNERS, self._instance, client_ids, now)
+            owners = {row["client_id"]: Owner(row["username"]) for row in rows}
+            return [owners.get(client_id) for client_id in client_ids]
+
+        return await self._database.run(read)
 
 
 async def _total(connection: Connection, conditions: Conditions) -> int:
     """Count the rows, or estimate how many there are: counting a million takes 0.2 s."""
-    matching = f"FROM proxyproto_rs.client_session{conditions.filters}"
-    values = conditions.filter_values
+    counted, is_exact = await _counted(connection, conditions.filters, *conditions.filter_values)
+    if is_exact or conditions.filters:
+        return counted
+    told = int(await connection.fetchval(_TOTAL))
+    return max(counted, told + await _left_behind(connection)) if told else counted
+
+
+async def _left_behind(connection: Connection) -> int:
+    """Count the sessions that nodes which have gone have left."""
+    return (await _counted(connection, " WHERE owner = $1", _NOBODY))[0]
+
+
+async def _counted(connection: Connection, where: str, *values: Any) -> tuple[int, bool]:
+    """Return how many rows there are, and whether that was counted. Above `_COUNTED` it is an estimate."""
+    matching = f"FROM proxyproto_rs.client_session{where}"
     counted: int = await connection.fetchval(
         f"SELECT count(*) FROM (SELECT {matching} LIMIT {_COUNTED + 1}) AS counted",  # noqa: S608
         *values,
     )
     if counted <= _COUNTED:
-        return counted
+        return counted, True
     estimate = await connection.fetchval(f"EXPLAIN (FORMAT JSON) SELECT {matching}", *values)
-    total = int(json.loads(estimate)[0]["Plan"]["Plan Rows"])
-    if not conditions.filters:
-        total = int(await connection.fetchval(_TOTAL)) or total
-    return max(total, counted)
+    return max(counted, int(json.loads(estimate)[0]["Plan"]["Plan Rows"])), False
 
 
 def affected(tag: str) -> int:

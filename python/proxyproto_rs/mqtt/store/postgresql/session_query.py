@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...model.networks import parse_address, parse_network
+from ...model.records import BlockedClient
 from ...model.session_query import SessionQuery
 from .query import containing
 from .schema import text
@@ -114,3 +115,16 @@ def order(query: SessionQuery) -> str:
     # Paging has checked the column and the direction against its own lists, so they are not a stranger's text.
     expression = _SORTED_BY.get(query.sort_column, (query.sort_column,))[0]
     return f" ORDER BY {expression} {query.sort_order}, client_id"
+
+
+def possibly_covered(block: BlockedClient) -> tuple[str, list[Any]]:
+    """Return the end of a WHERE clause for the clients that the block may cover, and its values.
+
+    RE2 and PostgreSQL read patterns differently. So a pattern may cover all.
+    """
+    if block.type == "REGEX":
+        return "", []
+    if block.type == "IP_ADDRESS":
+        return f" AND address <<= $1::inet AND address <> '{NO_ADDRESS}'", [str(parse_network(block.value))]
+    column = {"CLIENT_ID": "client_id", "USERNAME": "username"}[block.type]
+    return f" AND {column} = $1", [text(block.value)]

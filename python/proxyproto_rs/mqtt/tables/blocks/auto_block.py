@@ -95,6 +95,8 @@ class AutoBlock:
         self._store = store
         self._window = FailureWindow()
         self._unshared: deque[tuple[str, float]] = deque(maxlen=_UNSHARED)
+        self._due_elsewhere: dict[str, tuple[int, float]] = {}
+        """The networks whose ban another node should make, with the sum and the time of the last failure."""
         self._outage = Outage(_logger, "login failures wait to be shared", "login failures are shared again")
 
     def failed(self, address: str, client_id: str, source: AddressSource, now: float) -> BlockedClient | None:
@@ -118,6 +120,9 @@ class AutoBlock:
     async def share(self, now: float) -> list[BlockedClient]:
         """Report the failures since the last call to the store. Ban networks whose sum over all nodes is too high.
 
+        Only the failure that completes the sum bans at once, so that of several nodes one does. The others have until
+        the next call to hear of the ban. Where none comes, because its node has died, this one bans.
+
         It never raises because of the store. What this node has seen counts in any case, and what the store
         did not take waits for the next call, as long as it counts.
         """
@@ -131,7 +136,12 @@ class AutoBlock:
             ),
             return_exceptions=True,
         )
-        bans: list[BlockedClient] = []
+        bans = [
+            self._ban(network, total, when)
+            for network, (total, when) in self._due_elsewhere.items()
+            if not self._banned(network, now)
+        ]
+        self._due_elsewhere.clear()
         failed: list[tuple[str, float]] = []
         for (network, when), count in zip(waiting, counts, strict=True):
             if isinstance(count, StoreError):
@@ -144,8 +154,12 @@ class AutoBlock:
             if isinstance(count, BaseException):
                 raise count
             total = count - self._window.discounted(network, when, window)
-            if total >= self.config.max_failures and not self._banned(network, when):
+            if total < self.config.max_failures or self._banned(network, when):
+                continue
+            if total == self.config.max_failures:
                 bans.append(self._ban(network, total, when))
+            else:
+                self._due_elsewhere[network] = (total, when)
         if waiting and not failed:
             self._outage.is_over()
         # The oldest stand first, and go first where there is no room for all.

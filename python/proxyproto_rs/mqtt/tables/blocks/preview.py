@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...model.networks import covers, parse_network
 from ...model.patterns import compile_pattern
 from ...model.records import BlockedClient
-from ...model.session_record import SessionRecord
+from ...model.session_record import ConnectedClient
 
 _EXAMPLES = 10
 
@@ -26,35 +26,55 @@ class BlockPreview:
     """Why such a block is not allowed; None if it is."""
 
 
-def preview(block: BlockedClient, records: Iterable[SessionRecord], refused: str | None) -> BlockPreview:
-    """Count the connected clients that the block would cover."""
-    covers = _test(block)
-    covered = [record for record in records if record.connected and covers(record)]
-    return BlockPreview(
-        sessions=len(covered),
-        users=len({record.username for record in covered if record.username is not None}),
-        addresses=len({record.connection.client[0] for record in covered}),
-        examples=tuple(record.client_id for record in covered[:_EXAMPLES]),
-        refused_because=refused,
-    )
+class Preview:
+    """Counts the connected clients that a block would cover. `add` may be called in any thread, one at a time."""
+
+    def __init__(self, block: BlockedClient) -> None:
+        self._covers = _test(block)
+        self._sessions = 0
+        self._users: set[str] = set()
+        self._addresses: set[str] = set()
+        self._examples: list[str] = []
+
+    def add(self, clients: Iterable[ConnectedClient]) -> None:
+        """Count those of the connected clients that the block would cover."""
+        for client in clients:
+            if not self._covers(client):
+                continue
+            self._sessions += 1
+            if client.username is not None:
+                self._users.add(client.username)
+            self._addresses.add(client.address)
+            if len(self._examples) < _EXAMPLES:
+                self._examples.append(client.client_id)
+
+    def result(self, refused: str | None) -> BlockPreview:
+        """Return the counts. `refused` says why such a block is not allowed."""
+        return BlockPreview(
+            sessions=self._sessions,
+            users=len(self._users),
+            addresses=len(self._addresses),
+            examples=tuple(self._examples),
+            refused_because=refused,
+        )
 
 
-def _test(block: BlockedClient) -> Callable[[SessionRecord], bool]:
+def _test(block: BlockedClient) -> Callable[[ConnectedClient], bool]:
     if block.type == "IP_ADDRESS":
         is_inside = covers(parse_network(block.value))
-        return lambda record: is_inside(record.connection.client[0])
+        return lambda client: is_inside(client.address)
     is_meant: Callable[[str], bool] = block.value.__eq__
     if block.type == "REGEX":
         pattern = compile_pattern(block.value)
         is_meant = lambda text: bool(text) and bool(pattern.fullmatch(text))  # noqa: E731 (one of two)
     named = _NAMED[block.regex_match_target or block.type]
-    return lambda record: is_meant(named(record))
+    return lambda client: is_meant(named(client))
 
 
-_NAMED: dict[str, Callable[[SessionRecord], str]] = {
-    "CLIENT_ID": lambda record: record.client_id,
-    "BY_CLIENT_ID": lambda record: record.client_id,
-    "USERNAME": lambda record: record.username or "",
-    "BY_USERNAME": lambda record: record.username or "",
-    "BY_IP_ADDRESS": lambda record: record.connection.client[0],
+_NAMED: dict[str, Callable[[ConnectedClient], str]] = {
+    "CLIENT_ID": lambda client: client.client_id,
+    "BY_CLIENT_ID": lambda client: client.client_id,
+    "USERNAME": lambda client: client.username or "",
+    "BY_USERNAME": lambda client: client.username or "",
+    "BY_IP_ADDRESS": lambda client: client.address,
 }
