@@ -188,6 +188,29 @@ async def test_what_is_wrong_is_one_line(
     assert said.errors.count("\n") == 1
 
 
+async def test_health_is_an_exit_status(said: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with serving() as (_, api):
+        monkeypatch.setenv("PROXYPROTO_RS_URL", api.url)
+        assert await said.by("health") == "ready\n"
+        assert await said.by("health", "--alive") == "ok\n"
+    async with serving() as (broker, api):
+        monkeypatch.setenv("PROXYPROTO_RS_URL", api.url)
+        for port in broker.service.listening.values():
+            port.close()
+        assert await said.by("health", status=1) == ""
+        assert said.errors == "proxyproto-rs health: not ready: listener tcp is closed\n"
+        assert await said.by("health", "--alive") == "ok\n"
+    assert await said.by("health", status=1) == ""
+    assert "cannot be asked" in said.errors
+    monkeypatch.delenv("PROXYPROTO_RS_URL")
+    assert await said.by("health", status=1) == ""
+    assert "Give --config FILE, or set PROXYPROTO_RS_URL\n" in said.errors
+    file = tmp_path / "broker.yaml"
+    file.write_text("listeners: {tcp: {}}\nhttp: {bind: '127.0.0.1:1'}\n")
+    assert await said.by("health", "--config", str(file), status=1) == ""
+    assert "http://127.0.0.1:1 cannot be asked" in said.errors
+
+
 async def test_a_configuration_without_an_api_says_so(said: Said, tmp_path: Path) -> None:
     file = tmp_path / "broker.yaml"
     file.write_text("listeners: {tcp: {}}\n")

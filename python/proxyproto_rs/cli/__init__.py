@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     *("uvicorn", "broker", "demo", "decode", "listen", "probe", "explain", "completion"),
-    *("sessions", "refused", "blocks", "top", "listeners"),
+    *("sessions", "refused", "blocks", "top", "listeners", "health"),
 )
 
 _FAILED = 1

@@ -130,20 +130,22 @@ def reported(verb: str) -> Iterator[None]:
         raise SystemExit(NOTHING if trouble.status == 404 else TROUBLE) from None  # noqa: PLR2004 (not found)
 
 
-def connect(arguments: argparse.Namespace) -> Api:
+def connect(arguments: argparse.Namespace, *, needs_token: bool = True) -> Api:
     """Find the broker. Raises Trouble."""
     url, token = os.environ.get("PROXYPROTO_RS_URL"), os.environ.get("PROXYPROTO_RS_TOKEN")
     if arguments.config is None:
-        if not url or not token:
-            raise Trouble(
-                "which broker? Give --config FILE, or set PROXYPROTO_RS_URL and PROXYPROTO_RS_TOKEN"
-            )
-        return Api(url, token)
+        if not url or (needs_token and not token):
+            variables = "PROXYPROTO_RS_URL and PROXYPROTO_RS_TOKEN" if needs_token else "PROXYPROTO_RS_URL"
+            raise Trouble(f"which broker? Give --config FILE, or set {variables}")
+        return Api(url, token or "")
     from proxyproto_rs.mqtt.config import ConfigError, load
 
     try:
         config = load(arguments.config, usable=False).config
-        return Api(url or _url_of(config), token or _token_of(config), None if url else _context_of(config))
+        url, context = (url, None) if url else (_url_of(config), _context_of(config))
+        if needs_token and not token:
+            token = _token_of(config)
+        return Api(url, token or "", context)
     except ConfigError as wrong:
         raise Trouble(str(wrong)) from None
 
@@ -220,7 +222,10 @@ def _shown(value: Any) -> str:
 
 def _message(refused: urllib.error.HTTPError) -> str:
     try:
-        return str(json.loads(refused.read(65536))["message"])
+        answer = json.loads(refused.read(65536))
+        return (
+            f"not ready: {'; '.join(answer['notReady'])}" if "notReady" in answer else str(answer["message"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return f"the answer was {refused.code} {refused.reason}"
 
