@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .backend.embedded.persistence import not_writable
 from .config import ConfigError, Problem
 from .listening import channel_in_front
 from .policy.password_table import PasswordFileError, read_passwords
@@ -30,6 +32,7 @@ async def check(config: BrokerConfig) -> None:
             problems += wrong.problems
     problems += await _amqtt(config) if config.backend is None else _password_files(config)
     problems += _http(config)
+    problems += _persistence(config)
     problems += [problem async for problem in _files(config)]
     if problems:
         raise ConfigError(problems)
@@ -64,6 +67,13 @@ def _password_files(config: BrokerConfig) -> Iterator[Problem]:
                 read_passwords(source.file)
             except PasswordFileError as wrong:
                 yield Problem("", ("auth", position, "file"), str(wrong))
+
+
+def _persistence(config: BrokerConfig) -> Iterator[Problem]:
+    if config.backend is not None and config.backend.embedded is not None:
+        directory = config.backend.embedded.persistence
+        if directory is not None and (why := not_writable(Path(directory))) is not None:
+            yield Problem("", ("backend", "embedded", "persistence"), f"{directory}: {why}")
 
 
 async def _files(config: BrokerConfig) -> AsyncIterator[Problem]:

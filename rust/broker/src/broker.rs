@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,12 +19,16 @@ use tokio::sync::oneshot;
 
 use crate::acl::Acl;
 use crate::credential::Secret;
+use crate::delivering::Delivering;
 use crate::denials::Denials;
 use crate::groups::InTurn;
 use crate::hooks;
+use crate::keeper::Keeper;
 use crate::options::Options;
+use crate::restoring::Restoring;
 use crate::retained::Retained;
 use crate::shared::{Shared, Stats};
+use crate::store::{self, Contents, Store};
 
 /// A broker in this process, on threads of its own. Dropping it ends it, and every session with it.
 pub struct Broker {
@@ -63,10 +67,16 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`StartError`], if there is no port, no thread or no randomness.
+    /// [`StartError`], if there is no port, no thread or no randomness, or if the store of `persistence` cannot be used.
     pub fn start(options: Options, acl: Acl) -> Result<Self, StartError> {
         let secret = Secret::random().map_err(|error| StartError::new("no secret", error))?;
-        let shared = Arc::new(Shared::new(secret, acl));
+        let opened = options.persistence.as_deref().map(Store::open).transpose();
+        let opened = opened.map_err(|error| StartError::new("backend.embedded", io::Error::other(error)))?;
+        let (keeper, contents) = match opened {
+            Some((store, contents)) => (Some(Keeper::new(store, contents.next)), contents),
+            None => (None, Contents::default()),
+        };
+        let shared = Arc::new(Shared::new(secret, acl, keeper));
         let (started, awaited) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
         let own = Arc::clone(&shared);
@@ -80,8 +90,13 @@ impl Broker {
                         return;
                     }
                 };
-                let context = runtime.block_on(serve(&options, own, &started, stopped));
+                let kept = Arc::clone(&own);
+                let context = runtime.block_on(serve(&options, own, contents, &started, stopped));
                 runtime.shutdown_timeout(SHUTDOWN);
+                // rmqtt may hold what holds the store. Its file is free for the next broker from here on.
+                if let Some(keeper) = &kept.keeper {
+                    keeper.close();
+                }
                 if let Some(context) = context {
                     take_apart(&context);
                 }
@@ -159,11 +174,16 @@ impl Broker {
             let Some(session) = entry.session() else { return Forgotten::Unknown };
             let entry = self.context.extends.shared().await.entry(session.id.clone());
             let Ok(mut entry) = entry.try_lock().await else { return Forgotten::Busy };
-            match entry.kick(true, true, true).await {
-                // A client that is there takes its session out itself, at times first.
-                Ok(_) => Forgotten::Gone,
-                Err(_) => Forgotten::Busy,
+            // A client that is there takes its session out itself, at times first.
+            if entry.kick(true, true, true).await.is_err() {
+                return Forgotten::Busy;
             }
+            if let Some(keeper) = &self.shared.keeper
+                && store::until(keeper.forget(&session.id)).await.is_err()
+            {
+                self.shared.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+            }
+            Forgotten::Gone
         })
     }
 
@@ -193,9 +213,7 @@ fn new_runtime(options: &Options) -> io::Result<Runtime> {
     let number = AtomicUsize::new(0);
     runtime::Builder::new_multi_thread()
         .worker_threads(options.threads.max(1))
-        .thread_name_fn(move || {
-            format!("broker-{}", number.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-        })
+        .thread_name_fn(move || format!("broker-{}", number.fetch_add(1, Ordering::Relaxed)))
         .enable_all()
         .build()
 }
@@ -204,6 +222,7 @@ fn new_runtime(options: &Options) -> io::Result<Runtime> {
 async fn serve(
     options: &Options,
     shared: Arc<Shared>,
+    contents: Contents,
     started: &std::sync::mpsc::SyncSender<Started>,
     stopped: oneshot::Receiver<()>,
 ) -> Option<ServerContext> {
@@ -223,7 +242,23 @@ async fn serve(
     if options.shared_subscriptions {
         *context.extends.shared_subscription_mut().await = Box::new(InTurn::default());
     }
-    hooks::register(&context, &shared).await;
+    if shared.keeper.is_some() {
+        *context.extends.shared_mut().await = Box::new(Delivering::new(context.clone(), Arc::clone(&shared)));
+    }
+    hooks::register(&context, &shared, &retained).await;
+    if let Some(keeper) = &shared.keeper {
+        let restoring = Restoring {
+            context: &context,
+            keeper,
+            listener: Arc::clone(&listener.cfg),
+            listener_id: address.port(),
+        };
+        if let Err(error) = restoring.run(contents, &retained).await {
+            let text = format!("persistence: a record cannot be read: {error}");
+            let _ = started.send(Err(StartError::new("backend.embedded", io::Error::other(text))));
+            return Some(context);
+        }
+    }
     let _ = started.send(Ok((address, context.clone(), Handle::current())));
     let server = MqttServer::new(context.clone()).listener_by_id(listener, address.port()).build();
     let expire = async {

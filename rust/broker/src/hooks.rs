@@ -4,21 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use rmqtt::codec::v5::SubscribeAckReason;
+use rmqtt::codec::v5::{PublishAckReason, SubscribeAckReason};
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{
-    AuthResult, ConnectInfo, From, FromType, Publish, PublishAclResult, QoS, Subscribe, SubscribeAclResult,
+    AuthResult, ConnectInfo, From, FromType, Publish, PublishAclResult, PublishResult, QoS, Subscribe,
+    SubscribeAclResult,
 };
 
 use crate::acl::{Action, Subject};
 use crate::credential::client_of_session;
+use crate::keeper::Keeper;
+use crate::retained::Retained;
 use crate::shared::Shared;
+use crate::store::WriteError;
 use crate::topic::{is_of_the_server, is_too_deep};
 
 /// Has rmqtt ask.
-pub(crate) async fn register(context: &ServerContext, shared: &Arc<Shared>) {
+pub(crate) async fn register(context: &ServerContext, shared: &Arc<Shared>, retained: &Retained) {
     let register = context.extends.hook_mgr().register();
     for kind in [
         Type::ClientAuthenticate,
@@ -28,12 +32,31 @@ pub(crate) async fn register(context: &ServerContext, shared: &Arc<Shared>) {
         Type::MessageDropped,
         Type::MessageExpiryCheck,
     ] {
-        register.add(kind, Box::new(Answers(Arc::clone(shared)))).await;
+        let answers = Answers { shared: Arc::clone(shared), retained: retained.clone() };
+        register.add(kind, Box::new(answers)).await;
+    }
+    if shared.keeper.is_some() {
+        for kind in [
+            Type::SessionCreated,
+            Type::ClientConnected,
+            Type::ClientDisconnected,
+            Type::SessionTerminated,
+            Type::SessionUnsubscribed,
+            Type::MessageDelivered,
+            Type::MessageAcked,
+            Type::MessageDropped,
+            Type::OfflineInflightMessages,
+        ] {
+            register.add(kind, Box::new(Keeps(Arc::clone(shared)))).await;
+        }
     }
     register.start().await;
 }
 
-struct Answers(Arc<Shared>);
+struct Answers {
+    shared: Arc<Shared>,
+    retained: Retained,
+}
 
 #[async_trait]
 impl Handler for Answers {
@@ -41,15 +64,10 @@ impl Handler for Answers {
         let answer = match parameter {
             Parameter::ClientAuthenticate(connect) => Some(HookResult::AuthResult(self.log_in(connect))),
             Parameter::MessagePublishCheckAcl(session, publish) => {
-                let is_allowed = self.is_allowed(session, Action::Publish, &publish.topic);
-                Some(HookResult::PublishAclResult(if is_allowed {
-                    PublishAclResult::allow()
-                } else {
-                    PublishAclResult::rejected(false, Some("denied by the broker's acl".into()))
-                }))
+                Some(HookResult::PublishAclResult(self.publishes(session, publish).await))
             }
             Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
-                Some(HookResult::SubscribeAclResult(self.subscribes(session, subscribe)))
+                Some(HookResult::SubscribeAclResult(self.subscribes(session, subscribe).await))
             }
             Parameter::MessagePublish(Some(session), from, publish) => {
                 self.will(session, from, publish).map(HookResult::Publish)
@@ -59,7 +77,7 @@ impl Handler for Answers {
                 Some(HookResult::MessageExpiry)
             }
             Parameter::MessageDropped(Some(_), ..) => {
-                self.0.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                self.shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
                 None
             }
             _ => None,
@@ -73,24 +91,53 @@ impl Handler for Answers {
 
 impl Answers {
     fn log_in(&self, connect: &ConnectInfo) -> AuthResult {
-        if connect.password().is_some_and(|password| self.0.secret.client_of(password).is_some()) {
+        if connect.password().is_some_and(|password| self.shared.secret.client_of(password).is_some()) {
             return AuthResult::Allow(false, None);
         }
-        self.0.counts.strangers.fetch_add(1, Ordering::Relaxed);
+        self.shared.counts.strangers.fetch_add(1, Ordering::Relaxed);
         AuthResult::NotAuthorized
     }
 
-    fn subscribes(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
+    async fn publishes(&self, session: &Session, publish: &Publish) -> PublishAclResult {
+        if !self.is_allowed(session, Action::Publish, &publish.topic) {
+            return PublishAclResult::rejected(false, Some("denied by the broker's acl".into()));
+        }
+        let keeper = self.shared.keeper.as_ref().filter(|_| publish.qos != QoS::AtMostOnce);
+        let Some(keeper) = keeper else { return PublishAclResult::allow() };
+        let from = From::from_custom(session.id.clone());
+        let is_retained = self.retained.takes(publish).await;
+        match keeper.prepare(&session.scx, &from, publish, is_retained).await {
+            Ok(()) => PublishAclResult::allow(),
+            Err(error) => {
+                self.shared.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+                // Before MQTT 5 no answer says no.
+                let closes = matches!(session.protocol().await, Ok(version) if version < 5);
+                let why = format!("the broker cannot write the message down: {error}");
+                PublishAclResult(PublishResult::reason_code(
+                    PublishAckReason::QuotaExceeded,
+                    Some(why.into()),
+                    closes,
+                ))
+            }
+        }
+    }
+
+    async fn subscribes(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
         let filter: &str = &subscribe.topic_filter;
         // A shared one comes without this, unless they are off; then rmqtt would take it for a topic.
         if filter.starts_with("$share/") {
             return SubscribeAclResult::new_failure(SubscribeAckReason::SharedSubscriptionNotSupported);
         }
-        if self.is_allowed(session, Action::Subscribe, filter) {
-            SubscribeAclResult::new_success(subscribe.opts.qos(), None)
-        } else {
-            SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
+        if !self.is_allowed(session, Action::Subscribe, filter) {
+            return SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized);
         }
+        if let Some(keeper) = &self.shared.keeper
+            && keeper.subscribed(session, subscribe).await.is_err()
+        {
+            self.shared.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+            return SubscribeAclResult::new_failure(SubscribeAckReason::QuotaExceeded);
+        }
+        SubscribeAclResult::new_success(subscribe.opts.qos(), None)
     }
 
     /// rmqtt publishes a will without asking whether the client may, and a hook can change it but not drop it. So a denied
@@ -116,12 +163,47 @@ impl Answers {
                 username: session.id.username.as_deref().filter(|name| !name.is_empty()),
                 address: client.ip(),
             };
-            may_be(action, topic) && self.0.acl().allows(&subject, action, topic)
+            may_be(action, topic) && self.shared.acl().allows(&subject, action, topic)
         });
         if !is_allowed {
-            self.0.denials.add(&session.id.client_id, client, action, topic);
+            self.shared.denials.add(&session.id.client_id, client, action, topic);
         }
         is_allowed
+    }
+}
+
+/// Tells the keeper what has happened.
+struct Keeps(Arc<Shared>);
+
+#[async_trait]
+impl Handler for Keeps {
+    async fn hook(&self, parameter: &Parameter, before: Option<HookResult>) -> ReturnType {
+        if let Some(keeper) = &self.0.keeper
+            && self.tell(keeper, parameter).await.is_err()
+        {
+            self.0.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+        (true, before)
+    }
+}
+
+impl Keeps {
+    async fn tell(&self, keeper: &Keeper, parameter: &Parameter<'_>) -> Result<(), WriteError> {
+        match parameter {
+            Parameter::SessionCreated(session) => keeper.begin(session).await,
+            Parameter::ClientConnected(session) => keeper.connected(session).await?,
+            Parameter::ClientDisconnected(session, _) => keeper.disconnected(session).await,
+            Parameter::OfflineInflightMessages(session, messages) => keeper.left_in_flight(session, messages),
+            Parameter::SessionTerminated(session, _) => keeper.ended(session),
+            Parameter::SessionUnsubscribed(session, unsubscribe) => {
+                keeper.unsubscribed(session, &unsubscribe.topic_filter).await?;
+            }
+            Parameter::MessageDelivered(session, _, publish) => keeper.sent(session, publish),
+            Parameter::MessageAcked(session, _, publish) => keeper.taken(&session.id.client_id, publish),
+            Parameter::MessageDropped(Some(to), _, publish, _) => keeper.taken(&to.client_id, publish),
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a broker is told to do.
 
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a broker is told to do.
@@ -22,6 +23,9 @@ pub struct Options {
     pub session_expiry: Duration,
     /// Whether clients may share a subscription (`$share/group/filter`).
     pub shared_subscriptions: bool,
+    /// The directory in which sessions, messages for them and retained messages survive the process. It is made if it is not
+    /// there; the one that it is in must be. `None`: they end with the process.
+    pub persistence: Option<PathBuf>,
     /// How many topics a client of MQTT 5 may have a number for, each way.
     pub max_topic_aliases: u16,
 }
@@ -36,6 +40,7 @@ impl Default for Options {
             max_retained: None,
             session_expiry: Duration::from_hours(7 * 24),
             shared_subscriptions: true,
+            persistence: None,
             max_topic_aliases: 32,
         }
     }

@@ -6,21 +6,25 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::acl::Acl;
 use crate::credential::Secret;
 use crate::denials::Waiting;
+use crate::keeper::Keeper;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) secret: Secret,
     pub(crate) denials: Waiting,
     pub(crate) counts: Counts,
+    /// `None`: everything ends with the process.
+    pub(crate) keeper: Option<Keeper>,
     acl: RwLock<Arc<Acl>>,
 }
 
 impl Shared {
-    pub(crate) fn new(secret: Secret, acl: Acl) -> Self {
+    pub(crate) fn new(secret: Secret, acl: Acl, keeper: Option<Keeper>) -> Self {
         Self {
             secret,
             denials: Waiting::default(),
             counts: Counts::default(),
+            keeper,
             acl: RwLock::new(Arc::new(acl)),
         }
     }
@@ -39,6 +43,7 @@ pub(crate) struct Counts {
     pub(crate) strangers: AtomicU64,
     pub(crate) not_retained: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) unwritten: AtomicU64,
 }
 
 impl Counts {
@@ -48,6 +53,7 @@ impl Counts {
             strangers: read(&self.strangers),
             not_retained: read(&self.not_retained),
             dropped: read(&self.dropped),
+            unwritten: read(&self.unwritten),
             ..Stats::default()
         }
     }
@@ -63,6 +69,8 @@ pub struct Stats {
     pub not_retained: u64,
     /// Messages that a client did not get, because its queue was full or the message had expired.
     pub dropped: u64,
+    /// What could not be written to the disk: messages and subscriptions that were refused, and sessions that are not kept.
+    pub unwritten: u64,
     /// The sessions that are there, those of clients that are away too.
     pub sessions: usize,
     /// The subscriptions.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::error;
+use crate::gateway_channels::{optional, path};
 use crate::gateway_options::{count, each, items, seconds, text, unknown, word};
 use crate::listener_options::flag;
 
@@ -28,7 +29,7 @@ use crate::listener_options::flag;
 /// Raises:
 ///     ValueError: An option or a rule cannot be meant. The text begins with its name, as in `acl.0.topics.1: ...`.
 ///     TypeError: One is unknown, or of a wrong type.
-///     OSError: There is no thread, port or memory.
+///     OSError: There is no thread, port or memory, or the directory of `persistence` cannot be used.
 #[pyclass(frozen, module = "proxyproto_rs._core")]
 pub(crate) struct Broker {
     inner: Mutex<Option<Arc<broker::Broker>>>,
@@ -123,6 +124,7 @@ impl Broker {
         numbers.set_item("strangers", stats.strangers)?;
         numbers.set_item("not_retained", stats.not_retained)?;
         numbers.set_item("dropped", stats.dropped)?;
+        numbers.set_item("unwritten", stats.unwritten)?;
         numbers.set_item("sessions", stats.sessions)?;
         numbers.set_item("subscriptions", stats.subscriptions)?;
         numbers.set_item("retained", stats.retained)?;
@@ -178,6 +180,7 @@ fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
             "max_retained" => options.max_retained = Some(count(name, value)?).filter(|most| *most > 0),
             "session_expiry" => options.session_expiry = seconds(name, value)?,
             "shared_subscriptions" => options.shared_subscriptions = flag(name, value)?,
+            "persistence" => options.persistence = optional(value, |value| path(name, value))?,
             _ => return Err(unknown(name)),
         }
         Ok(())

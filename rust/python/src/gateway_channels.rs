@@ -188,14 +188,14 @@ fn certificate(name: &str, value: &Bound<'_, PyAny>) -> PyResult<CertificateFile
     files.into_certificate().ok_or_else(|| PyValueError::new_err(format!("{prefix}certfile: is needed")))
 }
 
-fn optional<T>(
+pub(crate) fn optional<T>(
     value: &Bound<'_, PyAny>,
     convert: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
 ) -> PyResult<Option<T>> {
     if value.is_none() { Ok(None) } else { convert(value).map(Some) }
 }
 
-fn path(name: &str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+pub(crate) fn path(name: &str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     value.extract().map_err(|_| error::wrong_type(name, "a path", value))
 }
 

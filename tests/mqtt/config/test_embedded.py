@@ -26,7 +26,8 @@ def read(tmp_path: Path, text: str, *, allow_anonymous: bool = False) -> Loaded:
 
 def test_what_people_write_becomes_the_brokers_options(tmp_path: Path) -> None:
     text = """
-backend: {embedded: {max_inflight: 16, max_retained: 10, session_expiry: 1h, shared_subscriptions: false}}
+backend: {embedded: {max_inflight: 16, max_retained: 10, session_expiry: 1h, shared_subscriptions: false,
+  persistence: /var/lib/broker}}
 auth: [{file: users.txt}]
 mqtt: {max_packet_size: 1MiB}
 acl:
@@ -42,6 +43,7 @@ acl:
         "max_retained": 10,
         "session_expiry": 3600.0,
         "shared_subscriptions": False,
+        "persistence": "/var/lib/broker",
         "max_packet_size": 1 << 20,
     }
     both = ("publish", "subscribe")
@@ -78,6 +80,11 @@ REFUSED = [
     ("amqtt-too", EMBEDDED + "amqtt: {plugins: {a.B: {}}}\n", "amqtt: is not used with backend.embedded"),
     ("two", "backend: {embedded: {}, upstream: {servers: [a:1]}}\n", "must name one backend"),
     ("unknown", "backend: {embedded: {persist: x}}\nauth: anonymous\n", "backend.embedded.persist"),
+    (
+        "persistence",
+        "backend: {embedded: {persistence: ''}}\nauth: anonymous\n",
+        "backend.embedded.persistence",
+    ),
     ("inflight", "backend: {embedded: {max_inflight: 70000}}\nauth: anonymous\n", "max_inflight"),
     ("rule-without-allow", EMBEDDED + "acl: [{topics: [a]}]\n", "acl[0].allow"),
     ("topic", EMBEDDED + "acl: [{topics: [a, b/#/c], allow: true}]\n", "acl[0].topics[1]: `+` stands for"),

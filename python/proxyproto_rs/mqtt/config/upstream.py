@@ -68,6 +68,7 @@ class EmbeddedConfig(Section):
     max_retained: Count = 0
     session_expiry: Duration = 7 * 86400.0
     shared_subscriptions: Bool = True
+    persistence: Annotated[str, Field(min_length=1)] | None = None
 
 
 class BackendConfig(Section):

@@ -7,5 +7,6 @@ mod access;
 mod client;
 mod ends;
 mod messages;
+mod persistence;
 mod sessions;
 mod strangers;
