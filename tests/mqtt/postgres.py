@@ -32,14 +32,20 @@ def programs() -> Path | None:
 class Server:
     """A cluster with one database. `start` and `stop` may be called again and again."""
 
-    def __init__(self, directory: Path, programs: Path) -> None:
+    def __init__(self, directory: Path, programs: Path, standby_of: Server | None = None) -> None:
         self.directory = directory
         self._programs = programs
         # PostgreSQL does not run as root.
-        self._user = None if os.getuid() else _another_user()
-        if self._user is not None:
-            os.chown(directory, self._user, -1)
-        self._run("initdb", "--auth=trust", "--username=tests", "--no-sync", "--no-locale", "--encoding=UTF8")
+        self.user = None if os.getuid() else _another_user()
+        if self.user is not None:
+            os.chown(directory, self.user, -1)
+        if standby_of is None:
+            self._run(
+                "initdb", "--auth=trust", "--username=tests", "--no-sync", "--no-locale", "--encoding=UTF8"
+            )
+        else:
+            source = ("-h", standby_of.directory, "-U", "tests")
+            self._run("pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", *source)
 
     def dsn(self, directory: Path | None = None) -> str:
         """The connection URI through the socket in `directory`."""
@@ -61,10 +67,22 @@ class Server:
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "--wait", "--mode=fast")
 
+    @property
+    def runs(self) -> bool:
+        return (self.directory / "data" / "postmaster.pid").exists()
+
+    def kill(self) -> None:
+        """Stop as if the power had failed."""
+        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def promote(self) -> None:
+        """Make a standby the server that writes."""
+        self._run("pg_ctl", "promote", "--wait")
+
     def _run(self, program: str, *arguments: str | Path) -> None:
         subprocess.run(
             [self._programs / program, *arguments, "-D", self.directory / "data"],
-            user=self._user,
+            user=self.user,
             cwd="/",
             stdout=subprocess.DEVNULL,
             check=True,
@@ -72,15 +90,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(programs: Path) -> Iterator[Server]:
+def serving(programs: Path, standby_of: Server | None = None) -> Iterator[Server]:
     # Not pytest's own directory: nobody but its user may enter that.
     with tempfile.TemporaryDirectory(prefix="pg-") as directory:
-        server = Server(Path(directory), programs)
+        server = Server(Path(directory), programs, standby_of)
         server.start()
         try:
             yield server
         finally:
-            server.stop()
+            if server.runs:
+                server.stop()
 
 
 def _another_user() -> int:

@@ -363,7 +363,7 @@ async def test_tables_of_a_newer_version(database: str) -> None:
         await connection.execute("UPDATE proxyproto_rs.schema_version SET version = 99")
     said = (
         f"store postgresql:///postgres cannot be opened: was written by a newer version"
-        f" (schema 99, this one knows {schema.VERSION})"
+        f" (schema 99, this one knows {schema.VERSION}): update proxyproto_rs on this node"
     )
     for attempt in (open_store, check_store):
         with pytest.raises(StoreError) as wrong:

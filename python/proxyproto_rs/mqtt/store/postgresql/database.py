@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from ..protocol import StoreError, StoreUnavailable
 from . import schema
@@ -15,17 +18,31 @@ from .schema import Connection
 
 Result = TypeVar("Result")
 
+_logger = logging.getLogger("proxyproto_rs.mqtt")
+
 _CONNECTIONS = 4
 _CONNECT_SECONDS = 5.0
 _COMMAND_SECONDS = 10.0
 _MIGRATE_SECONDS = 60.0  # another node may be migrating
 _CLOSE_SECONDS = 5.0
+_SLOW_SECONDS = 1.0
+_SLOW_AGAIN_SECONDS = 60.0  # to the next line about it
 _REPEATS = 3  # of a transaction that the server has rolled back for the sake of another
 
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _TIMEOUTS = (asyncio.TimeoutError, TimeoutError)  # two classes before Python 3.11
 ERRORS = (*_FAILURES, *_TIMEOUTS, ValueError, OverflowError)
 """What asyncpg raises, for a server that does not answer and for a value that does not fit."""
+
+_REMEDIES = {
+    "25006": "this server only reads: name the one that writes in `store`, or all as HOST1,HOST2",
+    "28P01": "look at the password in PGPASSFILE, store_file or ${NAME}",
+    "3D000": "let an administrator create the database",
+    "42501": "let an administrator GRANT CREATE ON DATABASE to the user, or own the schema proxyproto_rs",
+    "53100": "the disk of the database is full: make room there",
+    "53300": "raise max_connections: each node needs 6 connections",
+}
+"""What an operator does about an error, by SQLSTATE."""
 
 _PASSING = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """Classes of SQLSTATE that say nothing about the statement: another time, or another server, may take it."""
@@ -38,6 +55,7 @@ class Database:
         self._dsn = dsn
         self._pool = pool
         self._closed = False
+        self._slow_told_at = -_SLOW_AGAIN_SECONDS
 
     @classmethod
     async def open(cls, dsn: str) -> Database:
@@ -51,7 +69,8 @@ class Database:
         try:
             pool = await asyncpg.create_pool(
                 dsn,
-                min_size=1,
+                target_session_attrs=_wanted(dsn),
+                min_size=0,  # asyncpg logs a traceback each time that it fails to restore a larger number
                 max_size=connections,
                 timeout=_CONNECT_SECONDS,
                 command_timeout=_COMMAND_SECONDS,
@@ -73,13 +92,20 @@ class Database:
         """
         if self._closed:
             raise StoreError(f"store {shown(self._dsn)} is closed")
+        since = time.monotonic()
         for repeat in range(_REPEATS + 1):
             try:
                 async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
-                    return await operation(connection)  # type: ignore[arg-type]  # the pool wraps it
+                    result = await operation(connection)  # type: ignore[arg-type]  # the pool wraps it
+                self._tell_if_slow(since)
+                return result
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as wrong:
                 if repeat == _REPEATS:
                     raise self._failed(wrong) from None
+            except asyncpg.ReadOnlySQLTransactionError as wrong:
+                # The server was made a standby. The next connections look for the one that writes now.
+                await self._pool.expire_connections()
+                raise self._failed(wrong) from None
             except ERRORS as wrong:
                 raise self._failed(wrong) from None
         raise AssertionError("the last turn returns or raises")
@@ -97,6 +123,16 @@ class Database:
             await asyncio.wait_for(self._pool.close(), _CLOSE_SECONDS)
         except ERRORS:
             self._pool.terminate()
+
+    def _tell_if_slow(self, since: float) -> None:
+        now = time.monotonic()
+        if now - since > _SLOW_SECONDS and now - self._slow_told_at >= _SLOW_AGAIN_SECONDS:
+            self._slow_told_at = now
+            _logger.warning(
+                "store %s is slow: a call took %.1f s; look at the network to it and at its load",
+                shown(self._dsn),
+                now - since,
+            )
 
     def _failed(self, wrong: BaseException) -> StoreError:
         kind = StoreUnavailable if _passes(wrong) else StoreError
@@ -142,7 +178,26 @@ def shown(dsn: str) -> str:
 
 
 async def _connect(dsn: str, command_timeout: float = _COMMAND_SECONDS) -> Connection:
-    return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, command_timeout=command_timeout)
+    return await asyncpg.connect(
+        dsn,
+        timeout=_CONNECT_SECONDS,
+        command_timeout=command_timeout,
+        target_session_attrs=_wanted(dsn),
+    )
+
+
+def _wanted(dsn: str) -> SessionAttribute | None:
+    """Of several servers take the one that writes, unless the URI says otherwise. A standby is of no use to us.
+
+    Of one server nothing is asked: if it only reads, its own words say so.
+    """
+    if (
+        "," in dsn.rpartition("@")[2]
+        and "target_session_attrs" not in dsn
+        and "PGTARGETSESSIONATTRS" not in os.environ
+    ):
+        return SessionAttribute.read_write
+    return None
 
 
 async def _prepare(connection: Any) -> None:
@@ -176,4 +231,6 @@ def _line(wrong: BaseException) -> str:
     ):
         # int() shows what it was given, and that may be a piece of a password that is not percent-encoded.
         return "the connection URI cannot be read: percent-encode its user and password"
-    return str(wrong).partition("\n")[0] or type(wrong).__name__
+    text = str(wrong).partition("\n")[0] or type(wrong).__name__
+    remedy = _REMEDIES.get(getattr(wrong, "sqlstate", None) or "")
+    return text if remedy is None else f"{text}; {remedy}"

@@ -243,7 +243,9 @@ async def refuse_newer(connection: Connection) -> int | None:
         return None
     version = int(await connection.fetchval("SELECT version FROM proxyproto_rs.schema_version"))
     if version > VERSION:
-        raise ValueError(f"was written by a newer version (schema {version}, this one knows {VERSION})")
+        raise ValueError(
+            f"was written by a newer version (schema {version}, this one knows {VERSION}): update proxyproto_rs on this node"
+        )
     return version
 
 
