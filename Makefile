@@ -70,7 +70,7 @@ $(STAMPS)/venv: pyproject.toml
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/built: $(STAMPS)/venv $(RUST)
-	$(BIN)/maturin develop --release --quiet --extras mqtt,postgres,completion
+	$(BIN)/maturin develop --release --quiet --extras amqtt,postgres,completion
 	@touch $@
 
 $(STAMPS)/test-venv: $(STAMPS)/venv

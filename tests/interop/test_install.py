@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # zensical brings it
 
 from interop.pages import DOCS, read, run_example, text
 
@@ -25,6 +31,12 @@ def test_extras_are_those_of_the_package() -> None:
     assert [name for name, _ in table] == [extra for _, extra in table]
     section = PROJECT.split("\n[project.optional-dependencies]\n")[1].split("\n[")[0]
     assert [name for name, _ in table] == re.findall(r"^(\w+) = ", section, re.M)
+
+
+def test_the_extra_of_amqtt_has_all_of_mqtt() -> None:
+    extras = tomllib.loads(PROJECT)["project"]["optional-dependencies"]
+    assert set(extras["mqtt"]) < set(extras["amqtt"])
+    assert [one for one in extras["mqtt"] if one.startswith("amqtt")] == []
 
 
 def test_pythons_are_those_of_the_package() -> None:

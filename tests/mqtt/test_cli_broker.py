@@ -36,6 +36,7 @@ amqtt:
     proxyproto_rs.mqtt.PasswordFile: {{password_file: "{directory}/users.txt"}}
 """
 
+HEADER = Header.v2(("192.0.2.1", 12345), ("198.51.100.1", 1883))
 COMMAND = [sys.executable, "-m", "proxyproto_rs.cli", "broker"]
 
 
@@ -291,7 +292,7 @@ def test_without_a_file_only_showing_works(directory: Path) -> None:
     done = run(directory)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "proxyproto-rs broker: There is no --config FILE; --allow-anonymous lets everybody in."
+        "proxyproto-rs broker: There is no --config FILE; --allow-anonymous lets in whoever gives no user name."
     )
     shown = run(directory, "--print-config", MQTT_PROXY_PROTOCOL_ENABLED="true")
     assert shown.returncode == 0
@@ -309,7 +310,11 @@ def test_without_a_file_one_variable_makes_every_listener_expect_headers(directo
         "XDG_STATE_HOME": str(directory),
     }
     with running(directory, "--allow-anonymous", **variables) as broker:
-        assert broker.log_in("anything") == connack(0)
+        nobody = connect("dev", username=None, password=None).encode()
+        with create_connection(("127.0.0.1", broker.port), 10, header=HEADER) as sock:
+            sock.sendall(nobody)
+            assert answer(sock) == connack(0)
+        assert broker.log_in("anything") == connack(5)  # it knows no user
         with socket.create_connection(("127.0.0.1", broker.port), 10) as direct:
             direct.sendall(connect("dev").encode())
             assert answer(direct) == b""

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-config", action="store_true", help="show every value in force and where it came from"
     )
     parser.add_argument(
-        "--allow-anonymous", action="store_true", help="let everybody in if no auth plugin is configured"
+        "--allow-anonymous",
+        action="store_true",
+        help="let in whoever gives no user name if the configuration has no auth",
     )
 
 
@@ -61,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         loaded = source()
     except ConfigError as wrong:
         if arguments.config is None:
-            return _refuse(f"{wrong}\nThere is no --config FILE; --allow-anonymous lets everybody in.")
+            return _refuse(
+                f"{wrong}\nThere is no --config FILE; --allow-anonymous lets in whoever gives no user name."
+            )
         return _refuse(str(wrong))
     if arguments.check:
         return _check(loaded)

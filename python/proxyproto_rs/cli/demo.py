@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     parser.add_argument("--haproxy", action="store_true", help="put a real HAProxy in between")
     parser.add_argument(
-        "--upstream", choices=["mosquitto"], help="put this server of the machine behind, in place of amqtt"
+        "--upstream",
+        choices=["mosquitto"],
+        help="put this server of the machine behind, in place of the embedded broker",
     )
     parser.add_argument(
         "--serve", action="store_true", help="then keep a broker and its proxy running for your own clients"
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from proxyproto_rs.mqtt.demo.proxies import Forwarder, HAProxy
     from proxyproto_rs.mqtt.demo.server import require_mosquitto
 
-    # The tables say everything. Log lines of amqtt and of ours would stand between them.
+    # The tables say everything. Log lines would stand between them.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         proxy: Proxy = HAProxy() if arguments.haproxy else Forwarder()

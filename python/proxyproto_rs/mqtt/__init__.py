@@ -48,8 +48,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "PasswordFile":  # amqtt's plugin: who has servers behind needs no amqtt
-        from .policy.passwords import PasswordFile
-
+    if name == "PasswordFile":  # a plugin of amqtt: whoever has another broker needs no amqtt
+        try:
+            from .policy.passwords import PasswordFile
+        except ModuleNotFoundError:
+            raise ImportError('PasswordFile needs amqtt: pip install "proxyproto_rs[amqtt]"') from None
         return PasswordFile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ async def check(config: BrokerConfig) -> None:
             channel_in_front(listener, config.mqtt)
         except ConfigError as wrong:
             problems += wrong.problems
-    problems += await _amqtt(config) if config.backend is None else _password_files(config)
+    problems += await _amqtt(config) if config.backend.kind == "amqtt" else _password_files(config)
     problems += _http(config)
     problems += _persistence(config)
     problems += [problem async for problem in _files(config)]
@@ -70,7 +70,7 @@ def _password_files(config: BrokerConfig) -> Iterator[Problem]:
 
 
 def _persistence(config: BrokerConfig) -> Iterator[Problem]:
-    if config.backend is not None and config.backend.embedded is not None:
+    if config.backend.embedded is not None:
         directory = config.backend.embedded.persistence
         if directory is not None and (why := not_writable(Path(directory))) is not None:
             yield Problem("", ("backend", "embedded", "persistence"), f"{directory}: {why}")

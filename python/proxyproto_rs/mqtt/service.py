@@ -74,11 +74,11 @@ class BrokerService:
     """
 
     broker: Any
-    """amqtt's Broker. It exists once the service has started, without a `backend`."""
+    """amqtt's Broker. It exists once the service has started with `backend: amqtt`."""
     gate: Gate
-    """The front of amqtt. It exists once the service has started, without a `backend`."""
+    """The front of amqtt. It exists once the service has started with `backend: amqtt`."""
     front: Front
-    """What decides about logins: `gate`, or the front of the servers of `backend.upstream`."""
+    """What decides about logins: `gate`, or the front of the embedded broker and of servers."""
     sessions: Sessions
     unauthorized: Unauthorized
     blocked: Blocked
@@ -179,7 +179,7 @@ class BrokerService:
             self.listening,
             self.sources,
             store,
-            has_servers=config.backend is not None and config.backend.upstream is not None,
+            has_servers=config.backend.kind == "upstream",
         )
         self._keep_running(stack, "unauthorized clients", self.unauthorized.run())
         self._keep_running(stack, "blocked clients", self.blocked.run())
@@ -387,7 +387,7 @@ class BrokerService:
 
     def _make_front(self, config: BrokerConfig) -> Front:
         checks = (self._checks.connect,)
-        if config.backend is not None:
+        if config.backend.kind != "amqtt":
             return Servers(config, checks=checks, observer=self._moves, node_id=self.node_id)
         from .backend.amqtt.backend import AmqttBackend
         from .backend.amqtt.shared import broker_of
@@ -419,14 +419,13 @@ class BrokerService:
     async def _share_sessions(self, stack: contextlib.AsyncExitStack) -> None:
         if self._nodes is None:
             return
-        backend = self.config.backend
         self._shared = SharedSessions(
             self._nodes,
             self.sessions,
             self.node_id,
             self._counts,
             # Servers behind keep their sessions when this process ends; a broker inside does not.
-            outlives=backend is not None and backend.upstream is not None,
+            outlives=self.config.backend.kind == "upstream",
         )
         self._shared.has_moved = self._moves.moved
         self._moves.expect(self._shared.moved)

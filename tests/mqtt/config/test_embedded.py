@@ -35,7 +35,6 @@ acl:
   - {clients: [a, b], networks: "10.0.0.0/8, 2001:db8::1", topics: dev/%c/#, actions: publish, allow: yes}
 """
     config = read(tmp_path, text).config
-    assert config.backend is not None
     assert config.backend.embedded is not None
     assert broker_options(config.backend.embedded, config.mqtt) == {
         "max_inflight": 16,

@@ -224,10 +224,18 @@ BROKEN = [
     ),
     (
         "no-amqtt-section",
-        "listeners: {tcp: {}}\n# amqtt\n",
+        "listeners: {tcp: {}}\nbackend: amqtt\n",
         [
             "broker.yaml: amqtt.plugins: holds no auth plugin: list one, such as proxyproto_rs.mqtt.PasswordFile, or"
             " amqtt.plugins.authentication.AnonymousAuthPlugin to let everybody in"
+        ],
+    ),
+    (
+        "no-backend",
+        "listeners: {tcp: {}}\n# neither a backend nor amqtt\n",
+        [
+            "broker.yaml: auth: must say who knows the passwords, as the embedded broker knows none: file, http or"
+            " plugin; or anonymous, to let in whoever gives no user name"
         ],
     ),
     (
@@ -394,6 +402,7 @@ def test_keywords_are_held_to_the_same_rules_as_a_file() -> None:
     config = BrokerConfig.model_validate(
         {
             "listeners": {"tcp": {"bind": 0, "proxy_protocol": "optional"}},
+            "backend": "amqtt",
             "access": [{"listeners": ["ssl"], "action": "deny"}],
         }
     )

@@ -16,7 +16,7 @@ from proxyproto_rs.mqtt.config.reload import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-BASE: dict[str, Any] = {"listeners": {"tcp": {"bind": 1883}, "ws": {}}, "http": {}}
+BASE: dict[str, Any] = {"listeners": {"tcp": {"bind": 1883}, "ws": {}}, "http": {}, "backend": "amqtt"}
 
 FIXED = [
     ({"node_id": "b"}, ("node_id",)),
@@ -80,7 +80,7 @@ def test_a_refused_reload_names_every_line(tmp_path: Path, monkeypatch: pytest.M
         "listeners:\n  tcp: {bind: 1884}\nstore: sqlite:x\n"
         "amqtt: {plugins: {amqtt.plugins.authentication.AnonymousAuthPlugin: {}}}\n"
     )
-    old = BrokerConfig.model_validate({"listeners": {"tcp": {"bind": 1883}}})
+    old = BrokerConfig.model_validate({"listeners": {"tcp": {"bind": 1883}}, "backend": "amqtt"})
     with pytest.raises(ConfigError) as caught:
         refuse_what_needs_a_restart(old, load("b.yaml", environ={}))
     assert str(caught.value).splitlines() == [

@@ -45,7 +45,6 @@ backend:
     max_connections: 1000
 """
     config = read(tmp_path, text).config
-    assert config.backend is not None
     assert config.backend.upstream is not None
     options = gateway_options(config.backend.upstream, config.mqtt, config.limits, config.workers)
     assert options["workers"] == 2
@@ -65,7 +64,7 @@ BROKEN = [
     (
         "no-backend",
         "backend: {}\n",
-        ["broker.yaml:2: backend: must name one backend: upstream or embedded (got {})"],
+        ["broker.yaml:2: backend: must name one backend: embedded, upstream or amqtt (got {})"],
     ),
     (
         "no-server",
@@ -134,7 +133,10 @@ BROKEN = [
     (
         "auth-with-amqtt",
         "auth: [anonymous]\namqtt: {plugins: {amqtt.plugins.authentication.AnonymousAuthPlugin: {}}}\n",
-        ["broker.yaml:2: auth: needs backend.upstream: amqtt's plugins stand under amqtt.plugins"],
+        [
+            "broker.yaml:2: auth: needs backend.embedded or backend.upstream: amqtt's plugins stand under"
+            " amqtt.plugins"
+        ],
     ),
 ]
 

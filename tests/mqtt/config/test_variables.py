@@ -164,13 +164,13 @@ def test_without_a_file_one_variable_makes_all_listeners_expect_headers() -> Non
 
 
 def test_without_a_file_nobody_is_let_in_unless_it_is_said() -> None:
-    with pytest.raises(ConfigError, match="holds no auth plugin"):
+    with pytest.raises(ConfigError, match="auth: must say who knows the passwords"):
         BrokerConfig.load(None, environ={})
 
 
 def test_letting_everybody_in_is_said() -> None:
     assert load(None, environ={}, allow_anonymous=True).warnings == (
-        "--allow-anonymous: no auth plugin is configured, so everybody may log in under any name",
+        "--allow-anonymous: there is no auth, so whoever gives no user name may log in",
     )
 
 

@@ -40,7 +40,7 @@ from .sections import (
     UnauthorizedConfig,
 )
 from .source import Source
-from .upstream import Auth, AuthConfig, BackendConfig
+from .upstream import Auth, AuthConfig, BackendConfig, EmbeddedConfig
 from .values import Bool, Count, Mode, refuse_unknown_store
 
 _logger = logging.getLogger("proxyproto_rs.mqtt")
@@ -55,7 +55,7 @@ class BrokerConfig(Section):
 
     node_id: str = ""
     workers: Count = 0
-    backend: BackendConfig | None = None
+    backend: BackendConfig = BackendConfig(embedded=EmbeddedConfig())
     auth: Auth = (AuthConfig(upstream=True),)
     forward_password: Bool = True
     acl: tuple[AclRule, ...] = ()
@@ -138,7 +138,8 @@ class BrokerConfig(Section):
         """Read a YAML file and TBMQ's variables (from `environ`, or else from the process's environment).
 
         A variable that overrides the file is logged at WARNING. Without a file TBMQ's defaults hold.
-        `allow_anonymous` lets everybody log in if the configuration names no auth plugin.
+        `allow_anonymous` stands for `auth: anonymous` where there is no `auth`. With amqtt it lets everybody log in if no
+        auth plugin is configured.
         It remembers where the configuration came from, for `BrokerService.reload()`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Fills each listener with what it inherits from the global sections, before anything is validated.
+"""Fills in what depends on other keys, before anything is validated: the backend, and what listeners inherit.
 
 This works on mappings and keys only. The models validate the values later, once, in the listener.
 """
@@ -18,10 +18,11 @@ DEFAULT_BINDS = {"tcp": "0.0.0.0:1883", "ssl": "0.0.0.0:8883", "ws": "0.0.0.0:80
 
 
 def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same tree, in which every listener holds everything that applies to it."""
+    """Return the same tree with its backend, in which every listener holds everything that applies to it."""
     resolved = _without_nothing(tree)
     if "proxy_enabled" in resolved and "proxy_protocol" not in resolved:
         resolved["proxy_protocol"] = resolved.pop("proxy_enabled")
+    resolved["backend"] = backend_of(resolved)
     listeners = resolved.get("listeners")
     if isinstance(listeners, Mapping):
         resolved["listeners"] = {
@@ -29,6 +30,14 @@ def resolve(tree: Mapping[str, Any]) -> dict[str, Any]:
             for name, own in listeners.items()
         }
     return resolved
+
+
+def backend_of(tree: Mapping[str, Any]) -> Any:
+    """Return what `backend` says. Left out, it is amqtt where the file has that section, and else embedded."""
+    backend = tree.get("backend")
+    if backend is not None:
+        return backend
+    return "embedded" if tree.get("amqtt") is None else "amqtt"
 
 
 def written_at(path: Path) -> Path:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from .embedded import AclRule
 from .errors import ConfigError, Problem
 from .http import HttpConfig
-from .inheritance import resolve
+from .inheritance import backend_of, resolve
 from .listener import ListenerConfig, ProxyConfig
 from .messages import text_of
 from .rules import ANONYMOUS, Behind, Finding, Served, check
@@ -76,13 +76,13 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Source:
 
 
 def _let_everybody_in(tree: dict[str, Any]) -> list[str]:
-    backend = tree.get("backend")
+    backend = backend_of(tree)
     if backend == "embedded" or (isinstance(backend, dict) and "embedded" in backend):
         if tree.get("auth") is not None:
             return []  # the configured sources decide
         tree["auth"] = ["anonymous"]
         return ["--allow-anonymous: there is no auth, so whoever gives no user name may log in"]
-    if backend is not None:
+    if backend != "amqtt" and not (isinstance(backend, dict) and "amqtt" in backend):
         return ["--allow-anonymous changes nothing: the servers of backend.upstream decide"]
     amqtt = tree.setdefault("amqtt", {})
     plugins = amqtt.setdefault("plugins", {}) if isinstance(amqtt, dict) else None
@@ -115,17 +115,15 @@ def _check_parts(source: Source) -> list[Finding]:
 
 
 def _behind(tree: Mapping[str, Any]) -> Behind:
-    backend = None if tree.get("backend") is None else _valid(BackendConfig, tree["backend"])
     auth = as_list(tree.get("auth") or ())
     sources = [_valid(AuthConfig, one) for one in auth] if isinstance(auth, (list, tuple)) else [None]
     acl = tree.get("acl") or ()
     rules = [_valid(AclRule, one) for one in acl] if isinstance(acl, (list, tuple)) else [None]
     return Behind(
-        backend,
+        _valid(BackendConfig, tree["backend"]),
         None if None in sources else tuple(one for one in sources if one is not None),
         _valid(MqttConfig, tree.get("mqtt") or {}),
         None if None in rules else tuple(rule for rule in rules if rule is not None),
-        is_broken=backend is None and tree.get("backend") is not None,
     )
 
 

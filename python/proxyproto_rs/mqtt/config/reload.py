@@ -37,9 +37,9 @@ def needs_restart(old: BrokerConfig, new: BrokerConfig) -> Iterator[tuple[Path, 
     for path in _FIXED:
         if _value(old, path) != _value(new, path):
             yield path, _changed(old, new, path)
-    if _kind(old) != _kind(new):
+    if old.backend.kind != new.backend.kind:
         yield ("backend",), "is another: this needs a restart"
-    elif old.backend is not None and new.backend is not None and old.backend.embedded != new.backend.embedded:
+    elif old.backend.embedded != new.backend.embedded:
         yield ("backend", "embedded"), "has changed: this needs a restart"
     for name in old.listeners.keys() | new.listeners.keys():
         if name not in new.listeners:
@@ -73,12 +73,6 @@ def changed_sections(old: BrokerConfig, new: BrokerConfig) -> tuple[str, ...]:
         elif before != after:
             changed.append(key)
     return tuple(changed)
-
-
-def _kind(config: BrokerConfig) -> str:
-    if config.backend is None:
-        return "amqtt"
-    return "embedded" if config.backend.embedded is not None else "upstream"
 
 
 def _value(config: BrokerConfig, path: Path) -> Any:

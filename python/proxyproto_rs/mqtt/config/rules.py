@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,14 +39,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What stands behind the front. A section that is not valid is None."""
+    """What stands behind the front. What is not valid is None."""
 
     backend: BackendConfig | None
     auth: tuple[AuthConfig, ...] | None
     mqtt: MqttConfig | None
     acl: tuple[AclRule, ...] | None = ()
-    is_broken: bool = False
-    """There is a backend, and it is not valid."""
 
     @property
     def upstream(self) -> UpstreamConfig | None:
@@ -93,11 +91,11 @@ def check(
     elif behind.embedded is not None:
         yield from _in_front(listeners, amqtt, behind, "backend.embedded")
         yield from _embedded(behind.embedded, behind)
-    elif amqtt is not None and not behind.is_broken:
+    elif amqtt is not None and behind.backend is not None:
         yield from _plugins(listeners, amqtt)
         yield from _passwords_of_keys(listeners)
         yield from _without_servers(behind)
-    if behind.acl and behind.embedded is None and not behind.is_broken:
+    if behind.acl and behind.embedded is None and behind.backend is not None:
         yield Finding(("acl",), "needs backend.embedded: other brokers have rules of their own")
     yield from _access(access, sorted(names))
     if http.http is not None:
@@ -228,6 +226,12 @@ def is_usable_token(token: str) -> bool:
 
 
 def _plugins(listeners: list[ListenerConfig], amqtt: AmqttConfig) -> Iterator[Finding]:
+    if importlib.util.find_spec("amqtt") is None:
+        yield Finding(
+            ("amqtt",),
+            'needs the package amqtt: pip install "proxyproto_rs[amqtt]"; or leave amqtt out for the embedded broker',
+        )
+        return
     authenticate = False
     for path in amqtt.plugins:
         try:
@@ -313,7 +317,9 @@ def _passwords_of_keys(listeners: list[ListenerConfig]) -> Iterator[Finding]:
 
 def _without_servers(behind: Behind) -> Iterator[Finding]:
     if behind.auth is not None and any(not source.upstream for source in behind.auth):
-        yield Finding(("auth",), "needs backend.upstream: amqtt's plugins stand under amqtt.plugins")
+        yield Finding(
+            ("auth",), "needs backend.embedded or backend.upstream: amqtt's plugins stand under amqtt.plugins"
+        )
 
 
 def _callable(path: Path, text: str) -> Iterator[Finding]:

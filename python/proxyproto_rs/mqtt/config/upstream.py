@@ -72,21 +72,30 @@ class EmbeddedConfig(Section):
 
 
 class BackendConfig(Section):
-    """What carries the messages. Without a backend it is amqtt."""
+    """What carries the messages. Exactly one key is set."""
 
-    upstream: UpstreamConfig | None = None
     embedded: EmbeddedConfig | None = None
+    upstream: UpstreamConfig | None = None
+    amqtt: Literal[True] | None = None
+    """Its options are the file's section `amqtt`."""
 
     @model_validator(mode="before")
     @classmethod
     def _word(cls, value: Any) -> Any:
-        return {"embedded": {}} if value == "embedded" else value
+        return {"embedded": {"embedded": {}}, "amqtt": {"amqtt": True}}.get(str(value), value)
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
-        if (self.upstream is None) == (self.embedded is None):
-            raise ValueError("must name one backend: upstream or embedded")
+        if [self.embedded, self.upstream, self.amqtt].count(None) != 2:  # noqa: PLR2004
+            raise ValueError("must name one backend: embedded, upstream or amqtt")
         return self
+
+    @property
+    def kind(self) -> Literal["embedded", "upstream", "amqtt"]:
+        """The key that is set."""
+        if self.embedded is not None:
+            return "embedded"
+        return "amqtt" if self.upstream is None else "upstream"
 
 
 class HttpAuthConfig(Section):

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from amqtt.client import MQTTClient
 from argon2 import PasswordHasher
 
 from ..config import BrokerConfig
@@ -24,8 +23,8 @@ from ..model.session_query import SessionQuery
 from ..service import BrokerService
 from ..telling.logs import endpoint
 from .clients import CLIENTS
-from .five import SubscriberFive
 from .server import mosquitto
+from .talker import Talker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +59,7 @@ async def run(
 ) -> Tables:
     """Run the demo once. Whether the broker expects headers and whether the proxy sends them are given.
 
-    `upstream` is what stands behind: a Mosquitto, or amqtt.
+    `upstream` is what stands behind: a Mosquitto, or the embedded broker.
     """
     async with serving(proxy, proxy_protocol=proxy_protocol, upstream=upstream) as (service, ports):
         return await _play(service, ports, proxy_protocol)
@@ -93,7 +92,7 @@ async def _behind(stack: contextlib.AsyncExitStack, folder: Path, upstream: str 
         return {"backend": {"upstream": {"servers": [server], "proxy_protocol": "off"}}}
     users = folder / "users.txt"
     users.write_text(f"demo:{PasswordHasher().hash(PASSWORD)}\n", "ascii")
-    return {"amqtt": {"plugins": {"proxyproto_rs.mqtt.PasswordFile": {"password_file": str(users)}}}}
+    return {"auth": [{"file": str(users)}]}
 
 
 def problems(with_headers: Tables, without: Tables) -> list[str]:
@@ -129,7 +128,7 @@ async def _play(service: BrokerService, ports: dict[str, int], proxy_protocol: s
     log = _Lines()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(log)
-        received = await _talk(stack, ports, five=service.config.backend is not None)
+        received = await _talk(stack, ports)
         guesser = Connect("guesser", clean_session=True, keep_alive=60, username="demo", password=b"1234")
         await _knock(stack, ("127.0.0.1", ports["guesser"]), guesser)
         scanner = Connect(
@@ -143,29 +142,20 @@ async def _play(service: BrokerService, ports: dict[str, int], proxy_protocol: s
         return await _tables(service, refused, log, received)
 
 
-async def _talk(stack: contextlib.AsyncExitStack, ports: dict[str, int], *, five: bool) -> bytes | None:
-    """Let one client subscribe and another publish. Both stay connected until the stack is closed.
-
-    With `five` the subscriber speaks MQTT 5.
-    """
-    if five:
-        subscriber = await SubscriberFive.connect(ports["display-1"], "display-1", "demo", PASSWORD)
-        stack.push_async_callback(subscriber.close)
-        await subscriber.subscribe(TOPIC)
-        await (await _client(stack, ports, "sensor-7")).publish(TOPIC, b"21.5", qos=1)
-        return await subscriber.receive()
-    sensor, display = await _client(stack, ports, "sensor-7"), await _client(stack, ports, "display-1")
-    await display.subscribe([(TOPIC, 1)])
-    await sensor.publish(TOPIC, b"21.5", qos=1)
-    message = await display.deliver_message(timeout_duration=_ANSWER)
-    return None if message is None or message.data is None else bytes(message.data)
+async def _talk(stack: contextlib.AsyncExitStack, ports: dict[str, int]) -> bytes:
+    """Let one client subscribe and another publish. Both stay connected until the stack is closed."""
+    display = await _talker(stack, ports, "display-1", "5")
+    await display.subscribe(TOPIC)
+    await (await _talker(stack, ports, "sensor-7", "3.1.1")).publish(TOPIC, b"21.5")
+    return await display.receive()
 
 
-async def _client(stack: contextlib.AsyncExitStack, ports: dict[str, int], client_id: str) -> MQTTClient:
-    client = MQTTClient(client_id, {"auto_reconnect": False, "keep_alive": 60})
-    await client.connect(f"mqtt://demo:{PASSWORD}@127.0.0.1:{ports[client_id]}")
-    stack.push_async_callback(client.disconnect)
-    return client
+async def _talker(
+    stack: contextlib.AsyncExitStack, ports: dict[str, int], client_id: str, version: Literal["3.1.1", "5"]
+) -> Talker:
+    talker = await Talker.connect(ports[client_id], client_id, "demo", PASSWORD, version)
+    stack.push_async_callback(talker.close)
+    return talker
 
 
 async def _knock(stack: contextlib.AsyncExitStack, address: Address, connect: Connect) -> None:

@@ -67,7 +67,7 @@ class Servers(Front):
             self._config.mqtt.auth_timeout / _PATIENCE,
             self._config.limits.logins_at_once,
         )
-        if self._config.backend is not None and self._config.backend.embedded is not None:
+        if self._config.backend.embedded is not None:
             await self._start_broker()
         await super().start()
 
@@ -92,7 +92,6 @@ class Servers(Front):
         if self._broker is not None:
             upstream, secret = upstream_of(self._broker.address), self._broker.secret
         else:
-            assert config.backend is not None
             assert config.backend.upstream is not None
             upstream, secret = config.backend.upstream, None
         return gateway_options(upstream, config.mqtt, config.limits, config.workers, secret=secret)

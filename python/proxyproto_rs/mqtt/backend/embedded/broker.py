@@ -32,7 +32,6 @@ class EmbeddedBroker:
     @classmethod
     async def start(cls, config: BrokerConfig) -> EmbeddedBroker:
         """Start what `backend.embedded` and `acl` name. Raises OSError."""
-        assert config.backend is not None
         assert config.backend.embedded is not None
         options = broker_options(config.backend.embedded, config.mqtt)
         return cls(await asyncio.to_thread(Broker, options, acl_rules(config.acl)))
