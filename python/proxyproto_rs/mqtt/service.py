@@ -493,7 +493,7 @@ class BrokerService:
                 self._sample()
                 self._count_top()
             if turn % _SWEEP_EVERY == 0:
-                self.sessions.sweep()
+                await self.sessions.sweep()
 
     async def _share_failures(self) -> None:
         """Share in a task of its own: a store that does not answer must not hold the housekeeping up."""

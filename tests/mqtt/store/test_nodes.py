@@ -15,7 +15,7 @@ from proxyproto_rs.mqtt.model.connection import Connection, TlsInfo
 from proxyproto_rs.mqtt.model.session_query import SessionQuery
 from proxyproto_rs.mqtt.model.session_record import SessionRecord, Traffic
 from proxyproto_rs.mqtt.store.nodes import NodeCounts
-from proxyproto_rs.mqtt.tables.session_query import behind, matching
+from proxyproto_rs.mqtt.tables.session_query import find
 
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
@@ -24,7 +24,7 @@ from proxyproto_rs.mqtt.store.postgresql.session_query import Conditions, order 
 from proxyproto_rs.mqtt.store.postgresql.store import PostgresStore  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from proxyproto_rs.mqtt.store.postgresql.nodes import PostgresNodes
 
@@ -93,6 +93,16 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
+async def listed(query: SessionQuery) -> Sequence[SessionRecord]:
+    """All rows of a query, behind its cursor, as a registry in memory lists them."""
+
+    async def at_once() -> AsyncIterator[Sequence[SessionRecord]]:
+        yield RECORDS
+
+    page = await find(at_once(), dataclasses.replace(query, page=0, page_size=1000))
+    return page.data
+
+
 @contextlib.asynccontextmanager
 async def node(dsn: str, node_id: str = "node-1", *, outlives: bool = True) -> AsyncIterator[PostgresNodes]:
     store = await PostgresStore.open(dsn)
@@ -131,7 +141,7 @@ async def test_every_filter_and_order_gives_what_memory_gives(database: str) -> 
                     continue  # see above
                 for direction in ("ASC", "DESC"):
                     query = SessionQuery(**filters, sort_property=column, sort_order=direction, page_size=2)
-                    wanted = [found.client_id for found in matching(RECORDS, query)]
+                    wanted = [found.client_id for found in await listed(query)]
                     found, total = [], None
                     for page_number in range(3):
                         page = await nodes.find(dataclasses.replace(query, page=page_number))
@@ -151,7 +161,7 @@ async def test_cursors_go_through_all_rows_once_in_every_order(database: str) ->
                 while True:
                     page = await nodes.find(query)
                     found += [session.client_id for session in page.data]
-                    rest = [session.client_id for session in behind(matching(RECORDS, query), query)]
+                    rest = [session.client_id for session in await listed(query)]
                     if column != "last_seen":
                         assert rest[:1] == found[-1:]
                     if page.cursor is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,12 +11,16 @@ import pytest
 from proxyproto_rs import Header
 from proxyproto_rs.mqtt import SessionQuery
 from proxyproto_rs.mqtt.model.connection import Connection, TlsInfo, address_text
+from proxyproto_rs.mqtt.model.paging import camel_case
 from proxyproto_rs.mqtt.model.session_record import SessionRecord, Traffic
-from proxyproto_rs.mqtt.tables.session_query import matching
+from proxyproto_rs.mqtt.tables.session_query import SLICE, find
 
+from ..http.many import fill
 from ..peers import CLIENT, DISCONNECT, OTHER, connect, log_in, running, subscribe
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from proxyproto_rs.mqtt.model.connection import Address
 
 
@@ -91,14 +96,91 @@ QUERIES: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
+async def slices(
+    records: Sequence[SessionRecord], size: int = SLICE
+) -> AsyncIterator[Sequence[SessionRecord]]:
+    for start in range(0, len(records), size):
+        yield records[start : start + size]
+
+
+@pytest.mark.parametrize("size", [1, SLICE])
 @pytest.mark.parametrize(("query", "expected"), QUERIES, ids=[str(query) for query, _ in QUERIES])
-def test_queries(query: dict[str, Any], expected: list[str]) -> None:
-    assert [found.client_id for found in matching(RECORDS, SessionQuery(**query))] == expected
+async def test_queries(query: dict[str, Any], expected: list[str], size: int) -> None:
+    page = await find(slices(RECORDS, size), SessionQuery(**query))
+    assert [found.client_id for found in page.data] == expected
 
 
-@pytest.mark.parametrize("name", SessionQuery.sort_properties)
-def test_every_column_sorts(name: str) -> None:
-    assert len(matching(RECORDS, SessionQuery(sort_property=name))) == len(RECORDS)
+MANY = [
+    record(
+        f"dev-{number * 7919 % 3000}" + "ä😀"[: number % 3],
+        (
+            f"10.{number % 3}.{number % 251}.{number % 7}" if number % 5 else f"2001:db8::{number % 99:x}",
+            number,
+        ),
+        connected_at=number % 17,
+        username=None if number % 3 else f"user-{number % 11}",
+        listener=f"tcp-{number % 2}",
+    )
+    for number in range(3000)
+]
+
+
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+# The time of the last byte is computed anew for each look, so it differs by its rounding.
+@pytest.mark.parametrize("name", sorted({*SessionQuery.sort_properties} - {"last_seen"}))
+async def test_pages_of_every_order_are_parts_of_one_list_with_equal_values_by_client_id(
+    name: str, order: Any
+) -> None:
+    options: dict[str, Any] = {"sort_property": name, "sort_order": order}
+
+    def value(one: SessionRecord) -> Any:
+        if name == "client_ip_adr":
+            address = ipaddress.ip_address(one.connection.client[0])
+            return address.version, int(address)
+        shown = one.to_json()[camel_case(name)]
+        return "" if shown is None else shown
+
+    expected = sorted(sorted(MANY, key=lambda one: one.client_id), key=value, reverse=order == "DESC")
+    for number, size in ((0, 50), (4, 500), (29, 100)):
+        page = await find(slices(MANY), SessionQuery(page=number, page_size=size, **options))
+        assert list(page.data) == expected[number * size : (number + 1) * size]
+        assert (page.total_elements, page.has_next) == (3000, (number + 1) * size < 3000)
+    cursor, walked = None, list[SessionRecord]()
+    while cursor is not None or not walked:
+        page = await find(slices(MANY), SessionQuery(cursor=cursor, page_size=1000, **options))
+        cursor, walked = page.cursor, [*walked, *page.data]
+        assert page.total_elements == 3000
+    assert walked == expected
+
+
+async def test_clients_log_in_while_many_sessions_are_listed() -> None:
+    async with running() as broker:
+        fill(broker.service, 20 * SLICE)
+        sessions, turns = broker.service.sessions, 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        deep = SessionQuery(sort_property="client_ip_adr", page=15 * SLICE // 50)
+        for listing in (sessions.find(), sessions.find(deep), sessions.sweep()):
+            before = turns
+            await listing
+            assert turns - before >= 20
+        counting.cancel()
+
+
+async def test_a_session_that_ends_while_sessions_are_listed_is_left_out() -> None:
+    async with running() as broker:
+        fill(broker.service, 3 * SLICE)
+        listing = asyncio.create_task(broker.service.sessions.find())
+        await asyncio.sleep(0)
+        gone = f"dev-{3 * SLICE - 1}"
+        del broker.service.sessions._records[gone]
+        assert (await listing).total_elements == 3 * SLICE - 1
 
 
 WRONG = [

@@ -19,6 +19,8 @@ from .queries import ClientId, Parameters, SessionOf, SessionParameters, query_o
 
 _AT_MOST = 10_000
 """How many sessions one request ends."""
+_ROWS = 50
+"""How many rows are written between two turns of the event loop. They take 1 to 2 ms."""
 
 
 SessionsOrOne: type[Parameters] = create_model(
@@ -38,8 +40,13 @@ async def find(call: Call) -> Any:
 async def page_of(broker: Broker, query: SessionQuery) -> dict[str, Any]:
     """Return a page of sessions, each with whether it is blocked."""
     page = await broker.sessions.find(query)
+    rows = []
+    for number, record in enumerate(page.data, 1):
+        rows.append({**record.to_json(), "isBlocked": _is_blocked(broker, record)})
+        if number % _ROWS == 0:
+            await asyncio.sleep(0)
     return {
-        "data": [{**record.to_json(), "isBlocked": _is_blocked(broker, record)} for record in page.data],
+        "data": rows,
         "totalPages": page.total_pages,
         "totalElements": page.total_elements,
         "hasNext": page.has_next,

@@ -5,9 +5,10 @@ The records are those of this node. Where a store shows the sessions of all node
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,7 +19,7 @@ from ..model.records import BlockedClient
 from ..model.session_query import SessionQuery
 from ..model.session_record import ConnectedClient, SessionRecord, Transferred
 from ..store.nodes import Owner, SessionCounts, Visit
-from .session_query import behind, matching
+from .session_query import SLICE, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,24 +220,14 @@ class Sessions:
         Raises StoreError if the store fails.
         """
         query = query or SessionQuery()
-        self.sweep()
         if self.elsewhere is not None:
+            await self.sweep()
             page = await self.elsewhere.find(query)
             return dataclasses.replace(page, data=tuple(map(self._newest, page.data)))
-        for record in self._records.values():
-            record.subscriptions_count = len(self._kept.subscriptions(record.client_id))
-        rows = matching(self._records.values(), query)
-        total, rows = len(rows), behind(rows, query)
-        start = query.page * query.page_size
-        data = tuple(rows[start : start + query.page_size])
-        has_next = start + len(data) < len(rows)
-        return Page(
-            data,
-            -(-total // query.page_size),
-            total,
-            has_next,
-            query.cursor_behind(data[-1]) if has_next else None,
-        )
+        page = await find(self._slices(count=_needs_counts(query)), query)
+        for record in page.data:
+            self._count_subscriptions(record)
+        return page
 
     async def count(self) -> SessionCounts:
         """Count the sessions, those of all nodes that share the store. Raises StoreError if the store fails.
@@ -257,11 +248,12 @@ class Sessions:
         """
         if self.elsewhere is not None:
             await self.elsewhere.visit_connected(block, visit)
-        else:
+            return
+        async for records in self._slices():
             await visit(
                 [
                     ConnectedClient(record.client_id, record.username, record.connection.client[0])
-                    for record in self._records.values()
+                    for record in records
                     if record.connected
                 ]
             )
@@ -271,8 +263,10 @@ class Sessions:
 
         Of a session on another node only their number is known. Raises StoreError if the store fails.
         """
-        self.sweep()
         record = self._records.get(client_id)
+        if record is not None and self._has_expired(record):
+            self._drop(record)
+            record = None
         if self.elsewhere is not None and client_id not in self._clients:
             stored = await self.elsewhere.get(client_id)
             if stored is None or self._newest(stored) is stored:
@@ -347,25 +341,48 @@ class Sessions:
                 ended += 1
         return ended
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Drop the records of sessions that the backend has let expire."""
-        gone = [
-            client_id
-            for client_id, record in self._records.items()
-            if not record.connected
-            and client_id not in self._clients
-            and not self._kept.has_session(client_id)
-        ]
-        for client_id in gone:
-            del self._records[client_id]
-            self._tell(client_id)
+        async for _ in self._slices():
+            pass
+
+    async def _slices(self, *, count: bool = False) -> AsyncIterator[list[SessionRecord]]:
+        """Iterate over all records in slices, and give the event loop a turn after each. What has expired is dropped.
+
+        With `count`, their subscriptions are counted.
+        """
+        known = list(self._records.values())
+        for start in range(0, len(known), SLICE):
+            records = [one for one in known[start : start + SLICE] if self._records.get(one.client_id) is one]
+            for record in [one for one in records if self._has_expired(one)]:
+                self._drop(record)
+                records.remove(record)
+            if count:
+                for record in records:
+                    self._count_subscriptions(record)
+            yield records
+            await asyncio.sleep(0)
+
+    def _has_expired(self, record: SessionRecord) -> bool:
+        return (
+            not record.connected
+            and record.client_id not in self._clients
+            and not self._kept.has_session(record.client_id)
+        )
+
+    def _drop(self, record: SessionRecord) -> None:
+        del self._records[record.client_id]
+        self._tell(record.client_id)
+
+    def _count_subscriptions(self, record: SessionRecord) -> None:
+        record.subscriptions_count = len(self._kept.subscriptions(record.client_id))
 
     def _newest(self, stored: SessionRecord) -> SessionRecord:
         """Return this node's own record of a session, if it is one of its own: that has the traffic of now."""
         own = self._records.get(stored.client_id)
         if own is None or own.session_id != stored.session_id:
             return stored
-        own.subscriptions_count = len(self._kept.subscriptions(own.client_id))
+        self._count_subscriptions(own)
         return own
 
     def _tell(self, client_id: str) -> None:
@@ -374,3 +391,7 @@ class Sessions:
 
     def _now(self) -> int:
         return int(self.clock() * 1000)
+
+
+def _needs_counts(query: SessionQuery) -> bool:
+    return query.subscriptions is not None or query.sort_column == "subscriptions_count"
