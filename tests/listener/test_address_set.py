@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from peers import until
-from proxyproto_rs import AddressSet
+from peers import Peer, next_refusal, until
+from proxyproto_rs import AddressSet, Header, Listener, Refusal
 
 
 def test_it_holds_addresses_and_networks_of_both_families() -> None:
@@ -150,3 +150,23 @@ def test_threads_may_change_it_at_once() -> None:
     for thread in threads:
         thread.join()
     assert len(networks) == 4 * 250
+
+
+def test_included_sets_are_looked_into_and_named_by_refusals() -> None:
+    deny, others = AddressSet(["192.0.2.66"]), AddressSet(["127.0.0.0/8"])
+    deny.include({"others": others, "itself": deny})
+    assert "127.1.2.3" in deny
+    assert (list(deny), len(deny)) == (["192.0.2.66"], 1)
+    refused: list[Refusal] = []
+    with Listener("127.0.0.1", 0, trusted=["127.0.0.1"], deny=deny, on_refused=refused.append) as listener:
+        header = Header.v2(("127.0.0.9", 1), ("127.0.0.1", 2)).encode()
+        with Peer(listener.getsockname(), header):
+            assert next_refusal(listener, refused).detail == "deny 127.0.0.0/8 of others covers it"
+    deny.include({})
+    assert "127.1.2.3" not in deny
+
+
+@pytest.mark.parametrize("wrong", [None, [AddressSet()], {"a": ["192.0.2.1"]}, {1: AddressSet()}, "a"])
+def test_what_cannot_be_included(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="sets must be a mapping of names to AddressSets"):
+        AddressSet().include(wrong)

@@ -44,6 +44,12 @@ const STEP: usize = 64;
 /// * Without a scope, `fe80::1` and `fe80::/10` match addresses without an interface, such as those in headers, but no peer: a
 ///   trusted proxy must not be another host on another interface. In a set that denies, they match on every interface.
 /// * A wider network, such as `::/0`, matches all.
+///
+/// # Included sets
+///
+/// A set may [`include`](Self::include) others, each under a name. Looking up an address looks into these too. So a list of
+/// 100,000 networks is kept once, however many listeners refuse its clients beside those of their own sets. Counting and
+/// listing leave the included sets out, and the sets that these include are not looked into.
 #[derive(Clone, Default)]
 pub struct AddressSet(Arc<Shared>);
 
@@ -63,6 +69,8 @@ struct Networks {
     expiries: BTreeSet<(Instant, Network)>,
     /// How many expired entries have been removed.
     gone: usize,
+    /// Sets that are looked into after this one.
+    included: Arc<[(Arc<str>, AddressSet)]>,
 }
 
 /// When an entry expires, if it does.
@@ -92,6 +100,12 @@ impl AddressSet {
         networks.remove(network, now).is_some_and(|expires| is_live(expires, now))
     }
 
+    /// Looks into these sets too from now on, in this order, and no longer into those that were included before.
+    pub fn include(&self, sets: impl IntoIterator<Item = (Arc<str>, AddressSet)>) {
+        let included = sets.into_iter().collect();
+        self.write().included = included;
+    }
+
     /// Whether one entry covers the whole address or network.
     #[must_use]
     pub fn contains(&self, network: impl Into<Network>, now: Instant) -> bool {
@@ -101,19 +115,40 @@ impl AddressSet {
     /// An entry that covers the whole address or network.
     #[must_use]
     pub fn entry_for(&self, network: impl Into<Network>, now: Instant) -> Option<Network> {
-        self.read().entry_for(network.into(), now)
+        let network = network.into();
+        self.find(|networks| networks.entry_for(network, now)).map(|(entry, _)| entry)
     }
 
     /// As [`entry_for`](Self::entry_for), but an entry without a scope matches on every interface: a denied client must not
-    /// get in by another interface.
-    pub(crate) fn denying_entry_for(&self, network: impl Into<Network>, now: Instant) -> Option<Network> {
+    /// get in by another interface. With the entry comes the name of the included set that holds it.
+    pub(crate) fn denying_entry_for(
+        &self,
+        network: impl Into<Network>,
+        now: Instant,
+    ) -> Option<(Network, Option<Arc<str>>)> {
         let network = network.into();
+        self.find(|networks| {
+            let entry = networks.entry_for(network, now);
+            if network.scope.is_none() {
+                return entry;
+            }
+            entry.or_else(|| networks.entry_for(network.without_scope(), now))
+        })
+    }
+
+    /// What `look` finds in this set, or else in the first included set where it finds something.
+    fn find(&self, look: impl Fn(&Networks) -> Option<Network>) -> Option<(Network, Option<Arc<str>>)> {
         let networks = self.read();
-        let entry = networks.entry_for(network, now);
-        if network.scope.is_none() {
-            return entry;
+        if let Some(entry) = look(&networks) {
+            return Some((entry, None));
         }
-        entry.or_else(|| networks.entry_for(network.without_scope(), now))
+        if networks.included.is_empty() {
+            return None;
+        }
+        let included = Arc::clone(&networks.included);
+        // Two sets may include each other. A thread that held both locks could wait for ever.
+        drop(networks);
+        included.iter().find_map(|(name, set)| Some((look(&set.read())?, Some(Arc::clone(name)))))
     }
 
     /// How many entries have not expired.
@@ -348,6 +383,39 @@ mod tests {
 
     fn network(text: &str) -> Network {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn included_sets_are_looked_into_and_neither_counted_nor_listed() {
+        let now = Instant::now();
+        let (own, first, second) =
+            (set(&["192.0.2.1"]), set(&["10.0.0.0/8"]), set(&["10.0.0.0/8", "fe80::1"]));
+        own.include([("first".into(), first.clone()), ("second".into(), second)]);
+        assert!(own.contains(network("10.1.2.3"), now));
+        assert!(!own.contains(network("192.0.2.2"), now));
+        assert_eq!((own.len(now), texts(&own.entries(now))), (1, vec!["192.0.2.1".to_owned()]));
+        let denied = |text: &str| {
+            own.denying_entry_for(network(text), now)
+                .map(|(entry, list)| format!("{entry} {}", list.as_deref().unwrap_or("-")))
+        };
+        assert_eq!(denied("192.0.2.1").as_deref(), Some("192.0.2.1 -"));
+        assert_eq!(denied("10.1.2.3").as_deref(), Some("10.0.0.0/8 first"));
+        assert_eq!(denied("fe80::1%3").as_deref(), Some("fe80::1 second"));
+        first.discard(network("10.0.0.0/8"));
+        assert_eq!(denied("10.1.2.3").as_deref(), Some("10.0.0.0/8 second"));
+        own.include([]);
+        assert_eq!(denied("10.1.2.3"), None);
+    }
+
+    #[test]
+    fn sets_that_include_each_other_are_not_looked_into_in_a_circle() {
+        let now = Instant::now();
+        let (one, two) = (set(&["192.0.2.1"]), set(&["192.0.2.2"]));
+        one.include([("two".into(), two.clone()), ("one".into(), one.clone())]);
+        two.include([("one".into(), one.clone())]);
+        assert!(one.contains(network("192.0.2.2"), now) && two.contains(network("192.0.2.1"), now));
+        assert!(!one.contains(network("192.0.2.3"), now));
+        one.include([]);
     }
 
     fn set(texts: &[&str]) -> AddressSet {

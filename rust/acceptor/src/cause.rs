@@ -1,6 +1,7 @@
 //! Why a connection was refused: the outcome under which it counts, and the facts for the reader of the log.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxyproto_codec::{FirstBytes, Header, Version};
@@ -10,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::rate::Rate;
 
 /// Why a connection was refused. Every refusal has a cause, so its text is never empty.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cause {
     /// The peer is in none of the trusted `networks`.
     Untrusted {
@@ -36,8 +37,8 @@ pub(crate) enum Cause {
     ClosedEarly { seen: usize, needed: usize },
     /// The peer reset the connection while its header was read.
     Reset,
-    /// This entry of `deny` covers the client.
-    Denied(Network),
+    /// This entry of `deny`, or of the named set that `deny` includes, covers the client.
+    Denied { entry: Network, list: Option<Arc<str>> },
     /// None of the `networks` in `allow` covers the client.
     NotAllowed { networks: usize },
     /// `allow` is set, and the client has no IP address.
@@ -85,7 +86,7 @@ impl Cause {
             Self::ImpossibleClient => Outcome::Malformed,
             Self::Timeout { .. } | Self::ReceiveBuffer { .. } => Outcome::Timeout,
             Self::ClosedEarly { .. } | Self::Reset => Outcome::ClosedEarly,
-            Self::Denied(_) | Self::NotAllowed { .. } | Self::NoAddressToAllow => Outcome::Denied,
+            Self::Denied { .. } | Self::NotAllowed { .. } | Self::NoAddressToAllow => Outcome::Denied,
             Self::RateLimited { .. } => Outcome::RateLimited,
             Self::TooManyFromClient { .. } => Outcome::TooManyFromClient,
             Self::TooMany { .. } => Outcome::TooMany,

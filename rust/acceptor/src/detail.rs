@@ -64,7 +64,8 @@ fn describe(refusal: &Refusal, name: Wording) -> String {
         }
         Cause::Reset => "the peer reset the connection while its header was read".into(),
         // `deny` has the same name in every face.
-        Cause::Denied(entry) => format!("deny {entry} covers it"),
+        Cause::Denied { entry, list: None } => format!("deny {entry} covers it"),
+        Cause::Denied { entry, list: Some(ref list) } => format!("deny {entry} of {list} covers it"),
         Cause::NotAllowed { networks } => {
             format!("{} is not in {} ({})", client(refusal), name(Setting::Allow), count(networks, "network"))
         }

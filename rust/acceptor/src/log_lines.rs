@@ -153,7 +153,7 @@ mod tests {
     fn lines_say_who_was_refused_why_and_how_often() {
         let host = PeerAddr::Ip("192.0.2.1:1".parse().unwrap()).host();
         let denied = Refusal::new(
-            Cause::Denied("192.0.2.0/24".parse().unwrap()),
+            Cause::Denied { entry: "192.0.2.0/24".parse().unwrap(), list: None },
             (PeerAddr::Ip("10.0.0.1:2".parse().unwrap()), timeout("192.0.2.1:1").client),
             b"",
             &"192.0.2.9:1883".into(),

@@ -97,8 +97,8 @@ fn check_lists(client: Option<ClientAddr>, options: &Options, now: Instant) -> R
         return if options.allow.is_some() { Err(Cause::NoAddressToAllow) } else { Ok(()) };
     };
     let host = client.host();
-    if let Some(entry) = options.deny.as_ref().and_then(|deny| deny.denying_entry_for(host, now)) {
-        return Err(Cause::Denied(entry));
+    if let Some((entry, list)) = options.deny.as_ref().and_then(|deny| deny.denying_entry_for(host, now)) {
+        return Err(Cause::Denied { entry, list });
     }
     match &options.allow {
         Some(allow) if !allow.contains(host, now) => Err(Cause::NotAllowed { networks: allow.held(now) }),
@@ -183,7 +183,7 @@ mod tests {
         let cases = [
             (
                 Options::default().deny(networks(&["192.0.2.0/24", "10.0.0.0/8"])),
-                Cause::Denied("192.0.2.0/24".parse().unwrap()),
+                Cause::Denied { entry: "192.0.2.0/24".parse().unwrap(), list: None },
             ),
             (Options::default().allow(networks(&["10.0.0.0/8"])), Cause::NotAllowed { networks: 1 }),
         ];

@@ -230,7 +230,18 @@ pub(crate) mod tests {
                 "0d 0a 0d 0a 00 0d 0a 51 55 49 54 0a is a PROXY header of version 2. codec::Options::versions leaves this \
                  version out: add it, or let the proxy send the other one (\"send-proxy\" in HAProxy)",
             ),
-            (Cause::Denied(network("192.0.2.0/24")), b"", "denied", "deny 192.0.2.0/24 covers it"),
+            (
+                Cause::Denied { entry: network("192.0.2.0/24"), list: None },
+                b"",
+                "denied",
+                "deny 192.0.2.0/24 covers it",
+            ),
+            (
+                Cause::Denied { entry: network("192.0.2.0/24"), list: Some("crowdsec".into()) },
+                b"",
+                "denied",
+                "deny 192.0.2.0/24 of crowdsec covers it",
+            ),
             (
                 Cause::NotAllowed { networks: 2 },
                 b"",
@@ -316,7 +327,7 @@ pub(crate) mod tests {
             (Cause::NoMemory, b"", "pending-overflow", "the kernel has no memory to wait for its header"),
         ];
         let owned = cases.iter();
-        owned.map(|(cause, bytes, outcome, text)| (*cause, *bytes, *outcome, (*text).to_owned())).collect()
+        owned.map(|(cause, bytes, outcome, text)| (cause.clone(), *bytes, *outcome, (*text).to_owned())).collect()
     }
 
     #[test]
@@ -326,7 +337,7 @@ pub(crate) mod tests {
         for (cause, first_bytes, outcome, text) in cases() {
             let addresses = (PeerAddr::Ip("10.0.3.7:51724".parse().unwrap()), Some(client));
             let refusal = Refusal::new(cause, addresses, first_bytes, &"192.0.2.9:1883".into());
-            assert_eq!((refusal.outcome.name(), refusal.detail()), (outcome, text), "{cause:?}");
+            assert_eq!((refusal.outcome.name(), refusal.detail()), (outcome, text));
             let in_other_words = refusal.detail_in(keyword);
             let names = Setting::ALL.iter().map(|setting| setting.in_rust());
             let expected = names.fold(refusal.detail(), |text, name| text.replace(name, "KEYWORD"));
@@ -345,7 +356,7 @@ pub(crate) mod tests {
             (PeerAddr::Unknown(40), "the kernel does not say who the peer is (address family 40)"),
             (PeerAddr::Unix(UnixName::default()), "unix: is not in Options::trusted (1 network)"),
         ] {
-            let refusal = Refusal::new(untrusted, (peer, None), b"", &"x".into());
+            let refusal = Refusal::new(untrusted.clone(), (peer, None), b"", &"x".into());
             assert_eq!(refusal.detail(), expected);
         }
     }

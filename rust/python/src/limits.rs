@@ -1,11 +1,12 @@
 //! `AddressSet` and `ClientLimits`, which several listeners can share.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxyproto_acceptor as acceptor;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyMapping, PyString};
 
 use crate::error;
 
@@ -64,6 +65,29 @@ impl AddressSet {
     #[pyo3(signature = (network, /))]
     fn discard(&self, network: &Bound<'_, PyAny>) -> PyResult<()> {
         self.0.discard(parse("network", &text("network", network)?)?);
+        Ok(())
+    }
+
+    /// Look into these sets too from now on, and no longer into those that were included before.
+    ///
+    /// `in` and the listeners that hold the set find the networks of included sets too; `len` and iterating leave them out.
+    /// The sets that an included set includes are not looked into. A refusal names the included set.
+    ///
+    /// Args:
+    ///     sets: The sets by their names, in the order in which they are looked into.
+    ///
+    /// Raises:
+    ///     TypeError: It is no mapping of texts to AddressSets.
+    #[pyo3(signature = (sets, /))]
+    fn include(&self, sets: &Bound<'_, PyAny>) -> PyResult<()> {
+        let wrong = || error::wrong_type("sets", "a mapping of names to AddressSets", sets);
+        let items = sets.cast::<PyMapping>().map_err(|_| wrong())?.items()?;
+        let mut included: Vec<(Arc<str>, acceptor::AddressSet)> = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            let (name, set): (String, Py<Self>) = item.extract().map_err(|_| wrong())?;
+            included.push((name.into(), set.get().0.clone()));
+        }
+        self.0.include(included);
         Ok(())
     }
 
