@@ -11,6 +11,9 @@ from .listening import channel_in_front
 from .policy.password_table import PasswordFileError, read_passwords
 from .store.opening import check_store
 from .store.protocol import StoreError
+from .tables.blocklists.lines import parse
+from .tables.blocklists.networks import Protected, UnusableList
+from .tables.blocklists.sources import read_file, read_key
 from .telling.audit import check_audit_file
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ async def check(config: BrokerConfig) -> None:
     problems += await _amqtt(config) if config.backend.kind == "amqtt" else _password_files(config)
     problems += _http(config)
     problems += _persistence(config)
+    problems += _blocklists(config)
     problems += [problem async for problem in _files(config)]
     if problems:
         raise ConfigError(problems)
@@ -74,6 +78,19 @@ def _persistence(config: BrokerConfig) -> Iterator[Problem]:
         directory = config.backend.embedded.persistence
         if directory is not None and (why := not_writable(Path(directory))) is not None:
             yield Problem("", ("backend", "embedded", "persistence"), f"{directory}: {why}")
+
+
+def _blocklists(config: BrokerConfig) -> Iterator[Problem]:
+    for position, one in enumerate(config.blocklists):
+        path = ("blocklists", position)
+        try:
+            if one.crowdsec is not None:
+                read_key(one.crowdsec.key_file)
+            elif one.file is not None:
+                parse(read_file(Path(one.file), one.max_size), Protected(config.proxy.trusted or ()))
+        except UnusableList as wrong:
+            inner = ("file",) if one.crowdsec is None else ("crowdsec", "key_file")
+            yield Problem("", (*path, *inner), str(wrong).removeprefix("key_file "))
 
 
 async def _files(config: BrokerConfig) -> AsyncIterator[Problem]:

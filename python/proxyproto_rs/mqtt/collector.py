@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import platform
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -19,7 +21,7 @@ from proxyproto_rs.metrics import families
 
 from .model.packet_types import PACKET_TYPES
 from .model.reasons import DISCONNECT_REASONS, REASONS
-from .model.records import BLOCK_TYPES
+from .model.records import BLOCK_TYPES, BY_LIST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from proxyproto_rs import ListenerStats
     from proxyproto_rs._core import _ServerNumbers
 
+    from .tables.blocklists.blocklists import BlocklistState
     from .telling.metrics import Metrics
     from .telling.watched_store import Watched
 
@@ -62,6 +65,9 @@ class Sources(Protocol):
 
     def blocklist_age(self) -> float:
         """How many seconds ago the blocks of other nodes were read."""
+
+    def blocklists(self) -> Sequence[BlocklistState]:
+        """The lists of networks that others name."""
 
     def servers(self) -> Sequence[_ServerNumbers]:
         """The servers behind, if there are any."""
@@ -149,7 +155,7 @@ class BrokerCollector(Collector):
         for kind, count in self._sources.blocked().items():
             blocked.add_metric((kind,), count)
         yield blocked
-        hits = dict.fromkeys(map(str, BLOCK_TYPES), 0) | self._sources.metrics.block_hits
+        hits = dict.fromkeys((*map(str, BLOCK_TYPES), BY_LIST), 0) | self._sources.metrics.block_hits
         yield _counter(
             "block_hits", "Clients refused by a block", ("type",), {(key,): n for key, n in hits.items()}
         )
@@ -211,6 +217,7 @@ class BrokerCollector(Collector):
             "How long ago the blocks of other nodes were last read",
             value=self._sources.blocklist_age(),
         )
+        yield from self._blocklists()
         reloads = self._sources.metrics.reloads
         counted = {(key,): n for key, n in (dict.fromkeys(("success", "failure"), 0) | reloads).items()}
         yield _counter("config_reloads", "Reloads of the configuration", ("result",), counted)
@@ -227,6 +234,30 @@ class BrokerCollector(Collector):
         for name, seconds in self._sources.metrics.certificates.items():
             expiry.add_metric((name,), seconds)
         yield expiry
+
+    def _blocklists(self) -> Iterator[Metric]:
+        gauges = {
+            "networks": "Networks that the list keeps out",
+            "read_age_seconds": "How long ago the list was last read, or seen to be unchanged; +Inf if it never was",
+            "read_successful": "Whether the list could be read the last time",
+            "hits": "Connections and logins that the list has refused",
+        }
+        families = {
+            name: (CounterMetricFamily if name == "hits" else GaugeMetricFamily)(
+                f"proxyproto_mqtt_blocklist_{name}", text, labels=("list",)
+            )
+            for name, text in gauges.items()
+        }
+        for one in self._sources.blocklists():
+            age = time.time() - one.read_at / 1000 if one.read_at else math.inf
+            for name, value in (
+                ("networks", one.networks),
+                ("read_age_seconds", max(0.0, age)),
+                ("read_successful", one.error is None and bool(one.read_at)),
+                ("hits", one.hits),
+            ):
+                families[name].add_metric((one.name,), value)
+        yield from families.values()
 
 
 def registry(sources: Sources) -> CollectorRegistry:

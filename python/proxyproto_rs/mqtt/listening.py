@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .config import ListenerConfig, MqttConfig
     from .policy.checks import Checks
+    from .tables.blocklists.blocklists import Blocklists
     from .tables.blocks.blocked import Blocked
 
     OnRefused = Callable[[str, Container[str], Refusal], None]
@@ -41,12 +42,14 @@ class Listening:
         *,
         mqtt: MqttConfig,
         blocked: Blocked,
+        blocklists: Blocklists,
         checks: Checks,
         on_refused: OnRefused,
     ) -> None:
         """Prepare the listener. Raises ConfigError for a certificate that cannot be used."""
         self.config: ListenerConfig = config
         self._blocked = blocked
+        self._blocklists = blocklists
         self._checks = checks
         self._on_refused = on_refused
         self._deny = AddressSet()
@@ -61,6 +64,7 @@ class Listening:
         """Listen. Raises OSError with a text that names the listener."""
         self._follow_blocks()
         self._blocked.bind(self._blocked_in_http)
+        self._blocklists.bind(self._blocked_in_http)
         try:
             self.listener = self._listen()
         except OSError as wrong:
@@ -85,7 +89,7 @@ class Listening:
             for key in _NEEDS_A_NEW_SOCKET:
                 del options[key]
             self.listener.update(**options)
-        self._blocked.unbind(old_deny)
+        self._unbind(old_deny)
 
     def stats(self) -> ListenerStats:
         """Return the counts of its connections by outcome. They stay available after `close`."""
@@ -98,8 +102,8 @@ class Listening:
 
     def close(self) -> None:
         """Stop listening."""
-        self._blocked.unbind(self._deny)
-        self._blocked.unbind(self._blocked_in_http)
+        self._unbind(self._deny)
+        self._unbind(self._blocked_in_http)
         if self.listener is not None:
             self.listener.close()
 
@@ -140,6 +144,11 @@ class Listening:
         for network in self.config.proxy.deny:
             self._deny.add(str(network))
         self._blocked.bind(self._deny, keep=self.config.proxy.deny)
+        self._blocklists.bind(self._deny)
+
+    def _unbind(self, addresses: AddressSet) -> None:
+        self._blocked.unbind(addresses)
+        self._blocklists.unbind(addresses)
 
     def _refused(self, refusal: Refusal) -> None:
         self._on_refused(self.config.name, self.door.trusted, refusal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .store.protocol import StoreError
@@ -23,12 +23,19 @@ class Readiness:
     """Looks at the parts of a broker, at most once a second."""
 
     def __init__(
-        self, listening: Mapping[str, Listening], sources: BrokerSources, store: Store, *, has_servers: bool
+        self,
+        listening: Mapping[str, Listening],
+        sources: BrokerSources,
+        store: Store,
+        *,
+        has_servers: bool,
+        unread_lists: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._listening = listening
         self._sources = sources
         self._store = store
         self._has_servers = has_servers
+        self._unread_lists = unread_lists
         self._asked_at = float("-inf")
         self._found: tuple[str, ...] = ()
         self._asking = asyncio.Lock()
@@ -37,7 +44,12 @@ class Readiness:
         """Return what is missing, in words for the operator; nothing if the broker is ready."""
         async with self._asking:
             if time.monotonic() - self._asked_at >= _REMEMBERED:
-                self._found = (*self._ports(), *self._servers(), *await self._trouble_of_store())
+                self._found = (
+                    *self._ports(),
+                    *self._servers(),
+                    *self._unread_lists(),
+                    *await self._trouble_of_store(),
+                )
                 self._asked_at = time.monotonic()
             return self._found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from typing_extensions import Self
 
-from proxyproto_rs import ListenerStats
+from proxyproto_rs import AddressSet, ListenerStats
 
 from .config import BrokerConfig, ConfigError, Loaded, Problem
 from .config.broker import refuse_unusable
@@ -32,6 +32,7 @@ from .readiness import Readiness
 from .store.nodes import Node, NodeCounts
 from .store.opening import open_store
 from .store.protocol import Store
+from .tables.blocklists.blocklists import Blocklists
 from .tables.blocks.auto_block import AutoBlock
 from .tables.blocks.blocked import Blocked
 from .tables.sessions import Sessions
@@ -56,6 +57,9 @@ logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 _HOUSEKEEPING = 1.0  # seconds in a round
 _SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # rounds
+_LISTED_AT_ONCE = (
+    2000  # sessions that are held against a list between two turns of the event loop, about 3 ms
+)
 _TOLD_TOP = 200  # addresses of each kind that other nodes are told of
 
 
@@ -82,6 +86,7 @@ class BrokerService:
     sessions: Sessions
     unauthorized: Unauthorized
     blocked: Blocked
+    blocklists: Blocklists
     sources: BrokerSources
     """The numbers, for `collector.BrokerCollector`."""
 
@@ -149,7 +154,11 @@ class BrokerService:
         self.unauthorized = Unauthorized(store, config.unauthorized, clock=self._clock)
         self.blocked = Blocked(store, config.blocked, clock=self._clock)
         self._auto_block = AutoBlock(self.blocked, store, config.auto_block)
-        self._checks = Checks(self.blocked, AccessRules(config.access), self.metrics.block_hits)
+        self.blocklists = Blocklists(config.blocklists, proxies=self.blocked.proxies)
+        self.blocklists.on_listed = self._end_listed
+        self._checks = Checks(
+            self.blocked, AccessRules(config.access), self.metrics.block_hits, self.blocklists.naming
+        )
         self._recorder = self._make_recorder()
         self._moves = Moves(self._recorder)
         self.blocked.events = BlockConsequences(self._recorder, self._end_forbidden)
@@ -163,6 +172,7 @@ class BrokerService:
                 listener,
                 mqtt=config.mqtt,
                 blocked=self.blocked,
+                blocklists=self.blocklists,
                 checks=self._checks,
                 on_refused=self._recorder.refused_by_acceptor,
             )
@@ -180,6 +190,7 @@ class BrokerService:
             self.sources,
             store,
             has_servers=config.backend.kind == "upstream",
+            unread_lists=self.blocklists.unread,
         )
         self._keep_running(stack, "unauthorized clients", self.unauthorized.run())
         self._keep_running(stack, "blocked clients", self.blocked.run())
@@ -189,6 +200,8 @@ class BrokerService:
         for open_port in self.listening.values():
             assert open_port.listener is not None
             self.front.open(open_port.listener, open_port.door)
+        self.blocklists.start()
+        stack.push_async_callback(self.blocklists.stop)
         self._note_certificates(config)
         await self._start_http(stack)
 
@@ -282,6 +295,7 @@ class BrokerService:
         self._audit.write("config.reloaded", changed=changed)
         self._note_certificates(self.config)
         self._end_forbidden()
+        await self.blocklists.change(self.config.blocklists)
         return changed
 
     def _reload(self, loaded: Loaded, use_passwords: list[Callable[[], None]]) -> tuple[str, ...]:
@@ -341,6 +355,26 @@ class BrokerService:
         self.sessions.end_where("blocked", self._is_forbidden)
         self.front.end_logins("blocked", self._is_forbidden_to_enter)
 
+    async def _end_listed(self, name: str, addresses: AddressSet) -> int:
+        """End the sessions of the clients that a list keeps out. Return how many there were."""
+
+        def is_listed(connection: Connection) -> bool:
+            try:
+                return not connection.is_proxy_itself and connection.client[0] in addresses
+            except ValueError:  # the path of a UNIX socket
+                return False
+
+        # Nobody comes in between these two: the acceptors know the list, and so do the checks.
+        self.front.end_logins("blocked", lambda login: is_listed(login.connection))
+        ended = 0
+        for position, client in enumerate(self.sessions.clients(), 1):
+            if position % _LISTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if client.record is not None and client.reason is None and is_listed(client.connection):
+                client.end("blocked", f"by blocklist {name}")
+                ended += 1
+        return ended
+
     def _protect(self, config: BrokerConfig) -> None:
         proxies = [
             network for listener in config.listeners.values() for network in listener.proxy.trusted or ()
@@ -372,6 +406,7 @@ class BrokerService:
             metrics=self.metrics,
             analytics=self._analytics,
             last_refusals=self.last_refusals,
+            blocklist=self.blocklists.naming,
         )
 
     async def _start_http(self, stack: contextlib.AsyncExitStack) -> None:
@@ -459,6 +494,7 @@ class BrokerService:
             stats=self.stats,
             unauthorized=self.unauthorized,
             blocked=self.blocked,
+            blocklists=self.blocklists,
             auto_block=self._auto_block,
             audit=self._audit,
             store=self._watched,

@@ -27,8 +27,9 @@ SOMETIMES = {
     "proxyproto_mqtt_upstream_up",
     "proxyproto_mqtt_upstream_connections",
     "proxyproto_mqtt_certificate_expiry_timestamp_seconds",
+    "proxyproto_mqtt_blocklist_read_successful",
 }
-"""Those of servers behind, and of ports with TLS."""
+"""Those of servers behind, of ports with TLS, and of lists."""
 
 
 async def scraped() -> str:

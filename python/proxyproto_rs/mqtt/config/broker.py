@@ -19,6 +19,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from .blocklists import BlocklistConfig
 from .embedded import AclRule
 from .errors import ConfigError, Path, Problem
 from .http import HttpConfig
@@ -70,6 +71,7 @@ class BrokerConfig(Section):
     auto_block: AutoBlockConfig = AutoBlockConfig()
     unauthorized: UnauthorizedConfig = UnauthorizedConfig()
     blocked: BlockedConfig = BlockedConfig()
+    blocklists: tuple[BlocklistConfig, ...] = ()
     store: str | None = None
     store_file: str | None = None
     audit: AuditConfig = AuditConfig()
@@ -107,6 +109,15 @@ class BrokerConfig(Section):
         return isinstance(other, BrokerConfig) and dict(self) == dict(other)
 
     __hash__ = None  # type: ignore[assignment]  # its listeners are a dict
+
+    @field_validator("blocklists")
+    @classmethod
+    def _named_apart(cls, lists: tuple[BlocklistConfig, ...]) -> tuple[BlocklistConfig, ...]:
+        names = [one.label for one in lists]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"has two lists with the name {name}: give one of them another name")
+        return lists
 
     @field_validator("store")
     @classmethod

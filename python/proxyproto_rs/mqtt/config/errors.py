@@ -16,7 +16,9 @@ _SHOWN = 100  # characters of a wrong value
 MASK = "***"
 # A password that is not percent-encoded may hold any sign, also "/" and "@". So the last "@" ends it.
 _CREDENTIALS = re.compile(r"://\S*@")
-_SECRET_OPTIONS = re.compile(r"(?<=[?&])((?:ssl)?password=)[^&\s]*")
+_SECRET_OPTIONS = re.compile(
+    r"(?<=[?&])((?:(?:ssl)?password|(?:api|access|auth)?[_-]?(?:key|token))=)[^&\s]*"
+)
 
 
 @dataclass(frozen=True, slots=True)

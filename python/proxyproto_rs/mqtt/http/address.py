@@ -34,6 +34,7 @@ async def show(call: Call) -> Any:
         "sessions": await sessions.page_of(broker, SessionQuery(client_ip_address=exactly, page_size=_MOST)),
         "refused": await unauthorized.page_of(broker, UnauthorizedQuery(ip_address=exactly, page_size=_MOST)),
         "blocks": [to_json(block) for block in broker.blocked.covering(text)],
+        "blocklist": broker.blocklists.naming(text),
         "events": [json.loads(encoded(line.copy())) for line in events],
     }
 

@@ -177,6 +177,19 @@ class BlockPreviewAnswer(Answer):
     refused_because: str | None
 
 
+class Blocklist(Answer):
+    """A list of networks that others name, as this node knows it."""
+
+    name: str
+    kind: Literal["crowdsec", "file", "url"]
+    networks: int
+    read_at: Annotated[Ms, Field(description="When it was last read, or seen to be unchanged.")]
+    age_seconds: float | None
+    every_seconds: float | None
+    error: Annotated[str | None, Field(description="Why it could not be read the last time.")]
+    hits: Annotated[int, Field(description="Connections and logins that it has refused.")]
+
+
 class Done(Answer):
     """How many rows or sessions were changed."""
 
@@ -287,6 +300,7 @@ class Address(Answer):
     sessions: PageOf[Session]
     refused: PageOf[UnauthorizedRow]
     blocks: list[Block]
+    blocklist: Annotated[str | None, Field(description="The list of `blocklists` that keeps it out.")]
     events: Annotated[
         list[dict[str, Any]], Field(description="The last lines of the audit log, as far as they are kept.")
     ]

@@ -12,7 +12,7 @@ from ..model.records import BlockedClient, BlockQuery
 from ..model.session_record import ConnectedClient
 from ..tables.blocks.index import refuse_to_cover
 from ..tables.blocks.preview import Preview
-from .answers import Block, BlockPreviewAnswer, Done, NewBlock, PageOf
+from .answers import Block, Blocklist, BlockPreviewAnswer, Done, NewBlock, PageOf
 from .call import Call, Route
 from .errors import ApiError
 from .queries import BlockOf, BlockParameters, query_of
@@ -82,6 +82,20 @@ def _block_of(body: dict[str, Any]) -> BlockedClient:
         raise ApiError(400, str(wrong)) from None
 
 
+async def lists(call: Call) -> Any:
+    """List the lists of networks that others name."""
+    every = {one.label: one.interval for one in call.broker.config.blocklists}
+    now = time.time()
+    return [
+        {
+            **to_json(state),
+            "ageSeconds": round(max(0.0, now - state.read_at / 1000), 3) if state.read_at else None,
+            "everySeconds": every.get(state.name),
+        }
+        for state in call.broker.blocklists.states()
+    ]
+
+
 ROUTES = (
     Route("GET", "/api/blockedClient", find, PageOf[Block], "List blocks", BlockParameters),
     Route("GET", "/api/blockedClient/v2", find, PageOf[Block], "List blocks", BlockParameters),
@@ -106,6 +120,7 @@ ROUTES = (
         statuses=(404,),
     ),
     Route("GET", "/api/blockedClient/ttl", ttl, int, "Minutes for which an expired block stays listed"),
+    Route("GET", "/api/blocklists", lists, list[Blocklist], "List the lists of networks that others name"),
     Route(
         "GET",
         "/api/blockedClient/preview",

@@ -9,6 +9,7 @@ from proxyproto_rs import ListenerStats
 
 from ..config import BrokerConfig
 from ..store.nodes import Node
+from ..tables.blocklists.blocklists import Blocklists
 from ..tables.blocks.blocked import Blocked
 from ..tables.sessions import Sessions
 from ..tables.unauthorized import Unauthorized
@@ -29,6 +30,7 @@ class Broker(Protocol):
     sessions: Sessions
     unauthorized: Unauthorized
     blocked: Blocked
+    blocklists: Blocklists
     sources: BrokerSources
     feed: Feed
     """What is told to those who listen to events."""

@@ -17,6 +17,8 @@ BlockStatus = Literal["ACTIVE", "EXPIRED", "DELETING_SOON"]
 
 BLOCK_TYPES: tuple[BlockType, ...] = ("CLIENT_ID", "USERNAME", "IP_ADDRESS", "REGEX")
 REGEX_MATCH_TARGETS: tuple[RegexMatchTarget, ...] = ("BY_CLIENT_ID", "BY_USERNAME", "BY_IP_ADDRESS")
+BY_LIST = "BLOCKLIST"
+"""What stands for the type of a block where a list of `blocklists` keeps a client out."""
 MAX_TEXT = 255
 
 _VALUE_KEYS = {"CLIENT_ID": "clientId", "USERNAME": "username", "IP_ADDRESS": "ipAddress", "REGEX": "pattern"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..model.connection import address_text
 from ..model.paging import camel_case
 from ..model.reasons import REASONS, counts_for_block
-from ..model.records import UnauthorizedClient
+from ..model.records import BY_LIST, UnauthorizedClient
 from . import logs
 from .folding import Fold, OncePer
 from .last_refusals import LastRefusals
@@ -55,6 +55,7 @@ class Recorder:
         node_id: str = "",
         clock: Callable[[], float] = time.time,
         ahead: Callable[[], float] = lambda: 0.0,
+        blocklist: Callable[[str, int], str | None] = lambda _address, _count: None,
     ) -> None:
         self.audit = audit
         """May be replaced while running."""
@@ -67,6 +68,7 @@ class Recorder:
         self._node_id = node_id
         self._clock = clock
         self._ahead = ahead
+        self._blocklist = blocklist
         """How far that clock is ahead of this machine's, by which acceptors tell the time."""
         self._refusals: Fold[Refused] = Fold(_FOLD_SECONDS, _CAPACITY)
         self._denials = OncePer(_DENIED_SECONDS, _CAPACITY)
@@ -211,6 +213,9 @@ class Recorder:
             if block is not None:  # an operator's `deny` stays `denied`; a block is `blocked`
                 reason = "blocked"
                 self._metrics.block_hits[block.type] += refusal.count
+            elif self._blocklist(address, refusal.count) is not None:  # the detail names the list
+                reason = "blocked"
+                self._metrics.block_hits[BY_LIST] += refusal.count
         if reason == "closed-early" and peer[0] in trusted:
             return
         self._last_refusals.add(listener, reason, refusal)

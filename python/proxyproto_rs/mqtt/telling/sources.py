@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from proxyproto_rs import ListenerStats
     from proxyproto_rs._core import _ServerNumbers
 
+    from ..tables.blocklists.blocklists import Blocklists, BlocklistState
     from ..tables.blocks.auto_block import AutoBlock
     from ..tables.blocks.blocked import Blocked
     from ..tables.sessions import Sessions
@@ -31,6 +32,7 @@ class BrokerSources:
         stats: Callable[[], Mapping[str, ListenerStats]],
         unauthorized: Unauthorized,
         blocked: Blocked,
+        blocklists: Blocklists,
         auto_block: AutoBlock,
         audit: AuditLog,
         store: Watched,
@@ -41,6 +43,7 @@ class BrokerSources:
         self._stats = stats
         self._unauthorized = unauthorized
         self._blocked = blocked
+        self._blocklists = blocklists
         self._auto_block = auto_block
         self.audit = audit
         self._store = store
@@ -69,6 +72,10 @@ class BrokerSources:
     def blocklist_age(self) -> float:
         """How many seconds ago the blocks of other nodes were read."""
         return self._blocked.age()
+
+    def blocklists(self) -> Sequence[BlocklistState]:
+        """What is known of the lists of `blocklists`."""
+        return self._blocklists.states()
 
     def sessions(self) -> dict[tuple[str, str], int]:
         """The number of sessions, by listener and state."""
