@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sqlite3
@@ -93,6 +94,12 @@ class Process:
             if part in line:
                 return line.split()
         raise AssertionError(f"the broker ended without saying {part!r}")
+
+    def limit_files(self, size: int | None) -> None:
+        """Let none of its files grow beyond so many bytes; None: let them grow again."""
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        soft = hard if size is None else size
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
