@@ -12,13 +12,14 @@ use rmqtt::context::ServerContext;
 use rmqtt::net::Builder;
 use rmqtt::router::DefaultRouter;
 use rmqtt::server::MqttServer;
+use rmqtt::session::Session;
 use rmqtt::shared::DefaultShared;
 use rmqtt::types::Id;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::acl::Acl;
-use crate::credential::Secret;
+use crate::credential::{Secret, client_of_session};
 use crate::delivering::Delivering;
 use crate::denials::Denials;
 use crate::groups::InTurn;
@@ -48,6 +49,30 @@ pub struct Subscription {
     pub filter: String,
     /// The highest quality of service with which messages come.
     pub qos: u8,
+}
+
+/// A session whose client is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeptSession {
+    /// The client id.
+    pub client_id: String,
+    /// The user name.
+    pub username: Option<String>,
+    /// Where the client came from last.
+    pub client: Option<SocketAddr>,
+    /// The version in the CONNECT: 3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.
+    pub version: u8,
+    /// Whether the client has asked for a session that continues no other.
+    pub is_clean: bool,
+    /// In seconds.
+    pub keep_alive: u16,
+    /// How long the session is kept after its client has gone, in seconds.
+    pub session_expiry: u64,
+    /// When the client came last, in milliseconds since 1970.
+    pub connected_at: i64,
+    /// When it went. If the process before this one ended while it was there, this is when this one began.
+    pub disconnected_at: i64,
 }
 
 /// What became of a session that was to be forgotten.
@@ -166,6 +191,24 @@ impl Broker {
         })
     }
 
+    /// The sessions whose clients are away. Those from before a restart are there as soon as the broker has started.
+    #[must_use]
+    pub fn kept(&self) -> Vec<KeptSession> {
+        self.handle.block_on(async {
+            // An entry locks its part of the map to find its session, which the iterator has locked.
+            let entries: Vec<_> = self.context.extends.shared().await.iter().collect();
+            let mut kept = Vec::new();
+            for session in entries.iter().filter_map(|entry| entry.session()) {
+                if session.connected().await.is_ok_and(|connected| !connected)
+                    && let Ok(one) = kept_session(&session).await
+                {
+                    kept.push(one);
+                }
+            }
+            kept
+        })
+    }
+
     /// Ends the session of this client id, whether the client is there or away. It may take some seconds.
     #[must_use]
     pub fn forget(&self, client_id: &str) -> Forgotten {
@@ -205,6 +248,21 @@ impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+async fn kept_session(session: &Session) -> rmqtt::Result<KeptSession> {
+    let connect = session.connect_info().await?;
+    Ok(KeptSession {
+        client_id: session.id.client_id.to_string(),
+        username: session.id.username.as_ref().filter(|name| !name.is_empty()).map(ToString::to_string),
+        client: session.password().and_then(|password| client_of_session(password)),
+        version: session.protocol().await?,
+        is_clean: connect.clean_start(),
+        keep_alive: connect.keep_alive(),
+        session_expiry: session.fitter.session_expiry_interval(session.disconnect().await?.as_ref()).as_secs(),
+        connected_at: session.connected_at().await?,
+        disconnected_at: session.disconnected_at().await?,
+    })
 }
 
 type Started = Result<(SocketAddr, ServerContext, Handle), StartError>;

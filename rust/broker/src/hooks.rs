@@ -192,7 +192,7 @@ impl Keeps {
         match parameter {
             Parameter::SessionCreated(session) => keeper.begin(session).await,
             Parameter::ClientConnected(session) => keeper.connected(session).await?,
-            Parameter::ClientDisconnected(session, _) => keeper.disconnected(session).await,
+            Parameter::ClientDisconnected(session, _) => keeper.disconnected(session).await?,
             Parameter::OfflineInflightMessages(session, messages) => keeper.left_in_flight(session, messages),
             Parameter::SessionTerminated(session, _) => keeper.ended(session),
             Parameter::SessionUnsubscribed(session, unsubscribe) => {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -181,15 +182,14 @@ impl Keeper {
             self.begin(session).await;
             return Ok(());
         };
-        let Ok(connect) = session.connect_info().await else { return Ok(()) };
-        let record = self.record(session, &connect, expiry).await;
+        let record = self.record(session, expiry).await?;
         until(self.store.write(vec![record])).await
     }
 
-    async fn record(&self, session: &Session, connect: &ConnectInfo, expiry: u64) -> Change {
-        let mut record = SessionRecord::new(connect, session.created_at().await.unwrap_or_default(), expiry);
+    async fn record(&self, session: &Session, expiry: u64) -> Result<Change, WriteError> {
+        let mut record = SessionRecord::of(session, expiry).await.map_err(unknown)?;
         record.was_cut = self.note(session.id.clone());
-        Change::Session { client: session.id.client_id.to_string(), record: encode(&record) }
+        Ok(Change::Session { client: session.id.client_id.to_string(), record: encode(&record) })
     }
 
     /// Notes whose session it is now, and returns whether it was cut.
@@ -213,17 +213,17 @@ impl Keeper {
     }
 
     /// The client of a session has gone.
-    pub(crate) async fn disconnected(&self, session: &Session) {
+    pub(crate) async fn disconnected(&self, session: &Session) -> Result<(), WriteError> {
         lock(&self.ready).remove(&session.id);
-        let Some(was_cut) = self.current(&session.id) else { return };
-        let Ok(connect) = session.connect_info().await else { return };
+        let Some(was_cut) = self.current(&session.id) else { return Ok(()) };
         let disconnect = session.disconnect().await.unwrap_or_default();
         let expiry = session.fitter.session_expiry_interval(disconnect.as_ref()).as_secs();
-        let mut record = SessionRecord::new(&connect, session.created_at().await.unwrap_or_default(), expiry);
+        let mut record = SessionRecord::of(session, expiry).await.map_err(unknown)?;
         record.disconnected_at = Some(timestamp_millis());
         record.was_cut = was_cut;
         let client = session.id.client_id.to_string();
         self.store.write_lazily(vec![Change::Session { client, record: encode(&record) }]);
+        Ok(())
     }
 
     /// What was on its way when the client went.
@@ -270,8 +270,8 @@ impl Keeper {
         let (filter, record) = (subscribe.topic_filter.to_string(), encode(&subscribe.opts));
         let mut changes = vec![Change::Subscribed { client, filter, record }];
         // Once more, in case that it could not be written when the client came.
-        if let (Some(expiry), Ok(connect)) = (kept_for(session).await, session.connect_info().await) {
-            changes.push(self.record(session, &connect, expiry).await);
+        if let Some(expiry) = kept_for(session).await {
+            changes.push(self.record(session, expiry).await?);
         }
         until(self.store.write(changes)).await
     }
@@ -307,6 +307,11 @@ async fn kept_for(session: &Session) -> Option<u64> {
     let ends = matches!(&*connect, ConnectInfo::V3(_, connect) if connect.clean_session);
     let expiry = session.fitter.session_expiry_interval(None).as_secs();
     if ends || expiry == 0 { None } else { Some(expiry) }
+}
+
+/// rmqtt does not know its own session.
+fn unknown(error: rmqtt::Error) -> WriteError {
+    WriteError::new(io::Error::other(error.to_string()))
 }
 
 fn ended(id: &Id) -> Change {

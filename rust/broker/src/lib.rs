@@ -3,7 +3,7 @@
 mod acl;
 pub use acl::{Acl, Action, Actions, Pattern, PatternError, Rule, Subject};
 mod broker;
-pub use broker::{Broker, Forgotten, StartError, Subscription};
+pub use broker::{Broker, Forgotten, KeptSession, StartError, Subscription};
 mod credential;
 pub use credential::Secret;
 mod delivering;

@@ -5,6 +5,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use rmqtt::inflight::{MomentStatus, OutInflightMessage};
+use rmqtt::session::Session;
 use rmqtt::types::{ConnectInfo, From, Publish, QoS, Retain, TimestampMillis};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::credential::Secret;
 pub(crate) struct SessionRecord {
     pub(crate) connect: ConnectInfo,
     pub(crate) created_at: TimestampMillis,
+    /// When its client came last.
+    pub(crate) connected_at: TimestampMillis,
     /// How long it is kept after the client has gone, in seconds.
     pub(crate) expiry: u64,
     /// `None`: the client is there.
@@ -25,8 +28,9 @@ pub(crate) struct SessionRecord {
 }
 
 impl SessionRecord {
-    pub(crate) fn new(connect: &ConnectInfo, created_at: TimestampMillis, expiry: u64) -> Self {
-        let mut connect = connect.clone();
+    /// Of a session whose client is there.
+    pub(crate) async fn of(session: &Session, expiry: u64) -> rmqtt::Result<Self> {
+        let mut connect = ConnectInfo::clone(&*session.connect_info().await?);
         // The will of a connection ends with the process.
         let password = match &mut connect {
             ConnectInfo::V3(_, connect) => {
@@ -44,7 +48,14 @@ impl SessionRecord {
             bytes.iter_mut().take(Secret::LENGTH).for_each(|byte| *byte = 0);
             *password = Some(bytes.into());
         }
-        Self { connect, created_at, expiry, disconnected_at: None, was_cut: false }
+        Ok(Self {
+            connect,
+            created_at: session.created_at().await?,
+            connected_at: session.connected_at().await?,
+            expiry,
+            disconnected_at: None,
+            was_cut: false,
+        })
     }
 }
 

@@ -112,7 +112,7 @@ impl Restoring<'_> {
             false,
             false,
             false,
-            record.created_at,
+            record.connected_at,
             subscriptions,
             Some(DisconnectInfo::new(record.disconnected_at.unwrap_or_default())),
             None,

@@ -104,6 +104,26 @@ impl Broker {
         Ok(Some(filters))
     }
 
+    /// Return the sessions whose clients are away, as mappings; those from before a restart are there from the start.
+    fn kept<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let broker = self.get()?;
+        let kept = py.detach(|| broker.kept());
+        let told = kept.into_iter().map(|session| {
+            let told = PyDict::new(py);
+            told.set_item("client_id", session.client_id)?;
+            told.set_item("username", session.username)?;
+            told.set_item("client", session.client.map(|client| (client.ip().to_string(), client.port())))?;
+            told.set_item("version", session.version)?;
+            told.set_item("clean_session", session.is_clean)?;
+            told.set_item("keep_alive", session.keep_alive)?;
+            told.set_item("session_expiry", session.session_expiry)?;
+            told.set_item("connected_at", session.connected_at)?;
+            told.set_item("disconnected_at", session.disconnected_at)?;
+            Ok(told)
+        });
+        told.collect()
+    }
+
     /// End a session, whether its client is there or away: `gone`; `unknown` if there is none, `busy` if it may be tried again.
     /// It may take some seconds.
     #[pyo3(signature = (client_id, /))]

@@ -75,6 +75,8 @@ class Servers(Front):
         self._broker = await EmbeddedBroker.start(self._config)
         self._kept = self._broker
         self.sessions.kept_by(self._broker)
+        for record in await self._broker.kept():
+            self.sessions.restore(record)
         self._denials = Denials(self._broker, self.sessions, self.observer)
         self._telling = asyncio.get_running_loop().create_task(self._denials.run())
 

@@ -102,7 +102,7 @@ class Elsewhere(Protocol):
 
 
 class Sessions:
-    """The registry of sessions. It is in memory only, like the sessions of the backend."""
+    """The registry of sessions. It is in memory only; a backend that keeps sessions gives them back at the start."""
 
     def __init__(self, kept: Kept, node_id: str = "", expiry: int = 0) -> None:
         self._kept = kept
@@ -141,6 +141,12 @@ class Sessions:
     def kept_by(self, kept: Kept) -> None:
         """Ask another about the sessions that are kept, before the first client comes."""
         self._kept = kept
+
+    def restore(self, record: SessionRecord) -> None:
+        """Open the record of a session that the backend has kept over a restart."""
+        record.node_id = self._node_id
+        self._records[record.client_id] = record
+        self._tell(record.client_id)
 
     def records(self) -> Iterator[SessionRecord]:
         """Iterate over all records, without asking the backend."""

@@ -89,6 +89,14 @@ fn a_session_its_messages_and_retained_ones_survive() {
             let shown = broker.subscriptions(&format!("lamp-{version}")).unwrap();
             assert_eq!(shown.iter().map(|shown| &*shown.filter).collect::<Vec<_>>(), ["a/#", "b"]);
         }
+        let mut kept = broker.kept();
+        kept.sort_by_key(|kept| kept.version);
+        let told: Vec<_> = kept.iter().map(|kept| (kept.version, &*kept.client_id, kept.client)).collect();
+        let client = Some("192.0.2.7:1".parse().unwrap());
+        assert_eq!(told, [(4, "lamp-4", client), (5, "lamp-5", client)]);
+        assert!(kept.iter().all(|kept| kept.username.as_deref() == Some("anna")));
+        assert!(kept.iter().all(|kept| 0 < kept.connected_at && kept.connected_at <= kept.disconnected_at));
+        assert_eq!((kept[0].session_expiry, kept[1].session_expiry), (7 * 24 * 3600, 3600));
         let mut lamps = [4, 5].map(|version| lamp(&broker, version).connect(&broker));
         for lamp in &mut lamps {
             assert!(lamp.session_present);

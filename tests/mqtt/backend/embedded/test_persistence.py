@@ -15,8 +15,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from mqtt.peers import CLIENT, DISCONNECT, WELCOME, connect, log_in, running, subscribe
 from mqtt.test_cli_broker import Process
 from proxyproto_rs.mqtt.backend.embedded.persistence import not_writable
+
+from .test_broker import EVERYBODY, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,6 +222,45 @@ def test_a_full_disk_is_told_to_publishers_and_takes_nothing_that_was_acknowledg
             lamp.until(lambda: len(lamp.received) >= number)
             received = [int(one[1].split()[0]) for one in lamp.received if one[0] == "a/five"]
             assert received == [*range(number - 1), number]
+
+
+async def test_kept_sessions_are_shown_after_a_restart_and_a_removed_one_stays_away(tmp_path: Path) -> None:
+    keeping = {**EVERYBODY, "backend": {"embedded": {"persistence": str(tmp_path / "kept")}}}
+    how = [connect(name, clean_session=False) for name in ("lamp", "clock")]
+    async with running(**keeping) as service:
+        for one in how:
+            async with log_in(service.address(), one) as client:
+                assert client.connack == WELCOME
+                await client.ask(subscribe("a/#", "b/+", qos=1))
+                client.send(DISCONNECT)
+                assert await client.end() == b""
+    async with running(**keeping) as service:
+        (lamp,) = [row for row in await rows(service) if row["clientId"] == "lamp"]
+        assert (lamp["connectionState"], lamp["subscriptionsCount"]) == ("DISCONNECTED", 2)
+        assert (lamp["clientIpAdr"], lamp["clientPort"], lamp["username"]) == (*CLIENT, "user")
+        assert (lamp["mqttVersion"], lamp["keepAliveSeconds"]) == ("MQTT_3_1_1", 60)
+        assert lamp["sessionEndTs"] == lamp["disconnectedAt"] + 7 * 86_400_000
+        assert 0 < lamp["connectedAt"] <= lamp["disconnectedAt"]
+        view = await service.service.sessions.get("lamp")
+        assert view is not None
+        assert view.subscriptions == {"a/#": 1, "b/+": 1}
+        assert await service.service.sessions.remove("lamp")
+        async with log_in(service.address(), how[0]) as client:
+            assert client.connack == WELCOME
+        assert await service.service.sessions.remove("clock")
+    async with running(**keeping) as service:
+        assert [row["clientId"] for row in await rows(service)] == ["lamp"]
+        async with log_in(service.address(), how[1]) as client:
+            assert client.connack == WELCOME
+
+
+async def test_a_store_of_another_process_is_refused_with_its_name(tmp_path: Path) -> None:
+    store = tmp_path / "kept"
+    keeping = {**EVERYBODY, "backend": {"embedded": {"persistence": str(store)}}}
+    async with running(**keeping):
+        with pytest.raises(OSError, match=f"persistence {store}: another process has it"):
+            async with running(**keeping):
+                pass
 
 
 def test_a_place_that_could_be_used_is_told_from_others(tmp_path: Path) -> None:

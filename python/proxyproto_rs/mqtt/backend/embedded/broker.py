@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from proxyproto_rs._core import Broker
 
 from ...config.embedded import acl_rules, broker_options
+from ...model.connection import Connection
+from ...model.session_record import SessionRecord, StoredTraffic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ...config import AclRule, BrokerConfig
+    from ...model.login import MqttVersion
 
 
 Denial: TypeAlias = "tuple[str, tuple[str, int] | None, Literal['publish', 'subscribe'], str, int]"
@@ -57,7 +61,54 @@ class EmbeddedBroker:
         """Return the topic filters of a session and their QoS."""
         return self._broker.subscriptions(client_id) or {}
 
+    async def kept(self) -> list[SessionRecord]:
+        """Return the sessions of clients that are away, as they were before a restart."""
+        return [_record(**session) for session in await asyncio.to_thread(self._broker.kept)]
+
     async def forget(self, client_id: str) -> None:
         """Drop the session of a client that is away. Raises ValueError if it comes back at this moment."""
         if await asyncio.to_thread(self._broker.forget, client_id) == "busy":
             raise ValueError(f"client {client_id!r} logs in at this moment: try again")
+
+
+def _record(
+    *,
+    client_id: str,
+    username: str | None,
+    client: tuple[str, int] | None,
+    version: int,
+    clean_session: bool,
+    keep_alive: int,
+    session_expiry: int,
+    connected_at: int,
+    disconnected_at: int,
+) -> SessionRecord:
+    """Return what the broker still knows of a session. It does not know the listener, the proxy and the TLS."""
+    connection = Connection(
+        session_id=str(uuid.uuid4()),
+        listener="",
+        client=client or ("", 0),
+        proxy=None,
+        destination=("", 0),
+        header=None,
+        address_source="header",  # of the front to the broker
+    )
+    return SessionRecord(
+        client_id=client_id,
+        username=username,
+        connection=connection,
+        traffic=StoredTraffic(
+            bytes_in=0, bytes_out=0, packets_in=0, packets_out=0, last_seen=disconnected_at / 1000
+        ),
+        node_id="",
+        clean_start=clean_session,
+        keep_alive_seconds=keep_alive,
+        session_expiry_interval=session_expiry,
+        connected=False,
+        connected_at=connected_at,
+        disconnected_at=disconnected_at,
+        mqtt_version=_VERSIONS[version],
+    )
+
+
+_VERSIONS: dict[int, MqttVersion] = {3: "MQTT_3_1", 4: "MQTT_3_1_1", 5: "MQTT_5"}
