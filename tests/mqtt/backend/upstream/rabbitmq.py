@@ -56,6 +56,11 @@ class Node:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def configure_as(self, configuration: str) -> None:
+        """Write its files, with a configuration in which `{port}` is its port for MQTT."""
+        (self._directory / "rabbitmq.conf").write_text(configuration.replace("{port}", str(self.port)))
+        (self._directory / "enabled_plugins").write_text("[rabbitmq_mqtt].")
+
     def configure(self, names: list[str]) -> None:
         """Write its files: it forms a cluster with the nodes of these names."""
         nodes = [
@@ -63,7 +68,7 @@ class Node:
         ]
         lines = [
             "listeners.tcp = none",
-            f"mqtt.listeners.tcp.1 = 127.0.0.1:{self.port}",
+            "mqtt.listeners.tcp.1 = 127.0.0.1:{port}",
             "mqtt.proxy_protocol = true",
             "mqtt.allow_anonymous = false",
             f"default_user = {USER}",
@@ -74,8 +79,7 @@ class Node:
             "cluster_formation.discovery_retry_interval = 100",
             *nodes,
         ]
-        (self._directory / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
-        (self._directory / "enabled_plugins").write_text("[rabbitmq_mqtt].")
+        self.configure_as("\n".join(lines) + "\n")
 
     def start(self) -> None:
         """Start it, and do not wait."""
