@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-# RabbitMQ alone takes half a minute to form its cluster.
-pytestmark = pytest.mark.timeout(300)
+# RabbitMQ alone takes half a minute to form its cluster, and minutes on a machine that is busy.
+pytestmark = pytest.mark.timeout(600)
 
 PLAIN, SECURE = 1883, 8883
 ONE, OTHER = "127.83.0.7", "127.83.0.8"
