@@ -337,6 +337,23 @@ def test_the_log_tells_once_where_it_listens(directory: Path) -> None:
         assert broker.start[-1].endswith("INFO proxyproto_rs.mqtt started listeners=tcp\n")
 
 
+def test_a_running_broker_takes_what_passwd_has_changed(directory: Path) -> None:
+    embedded = CONFIG.partition("amqtt:")[0] + 'auth: [{{file: "{directory}/users.txt"}}]\n'
+    (directory / "broker.yaml").write_text(embedded.format(directory=directory, port=0))
+    with running(directory) as broker:
+        assert broker.log_in() == connack(0)
+        passwd = [*COMMAND[:-1], "passwd", str(directory / "users.txt"), "user"]
+        subprocess.run(passwd, input=b"changed\n", capture_output=True, timeout=30, check=True)
+        broker.signal(signal.SIGHUP)
+        broker.line("reloaded")
+        assert broker.log_in() == connack(5)
+        assert broker.log_in("changed") == connack(0)
+        (directory / "users.txt").write_text("nonsense\n")
+        broker.signal(signal.SIGHUP)
+        broker.line("reload refused, the old configuration stays: broker.yaml:4: auth: ")
+        assert broker.log_in("changed") == connack(0)
+
+
 def test_a_login_a_reload_and_an_end(directory: Path) -> None:
     with running(directory) as broker:
         assert broker.log_in() == connack(0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VERBS = (
-    *("uvicorn", "broker", "demo", "decode", "listen", "probe", "explain", "completion"),
+    *("uvicorn", "broker", "passwd", "demo", "decode", "listen", "probe", "explain", "completion"),
     *("sessions", "refused", "blocks", "top", "listeners", "health"),
 )
 

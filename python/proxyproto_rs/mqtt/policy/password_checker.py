@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from ..config import ConfigError, Problem
+from ..config.errors import Path as ConfigPath
 from .check_queue import CheckQueue
 from .password_table import GoodLogins, PasswordFileError, PasswordTable, read_passwords
 
@@ -25,6 +26,9 @@ class PasswordChecker:
         remember: How long a good login is not checked again, in seconds. 0 checks every time.
         clock: For the memory of good logins.
     """
+
+    named: ConfigPath = ("auth",)
+    """The key of the configuration that names the file."""
 
     def __init__(
         self,
@@ -119,21 +123,20 @@ class PasswordChecker:
 
 
 def reread_password_files() -> list[Callable[[], None]]:
-    """Read the files of all plugins in this process again. Return the functions that put them in force. This is slow.
+    """Read all password files in this process again. Return the functions that put them in force. This is slow.
 
     Raises:
         ConfigError: A file cannot be read or used.
     """
     uses, problems = [], []
-    for plugin in tuple(_open):
+    for checker in tuple(_open):
         try:
-            uses.append(plugin.prepare())
+            uses.append(checker.prepare())
         except PasswordFileError as wrong:
-            problems.append(Problem("", ("amqtt", "plugins", _NAME), str(wrong)))
+            problems.append(Problem("", checker.named, str(wrong)))
     if problems:
         raise ConfigError(problems)
     return uses
 
 
-_NAME = "proxyproto_rs.mqtt.PasswordFile"
 _open: WeakSet[PasswordChecker] = WeakSet()

@@ -33,6 +33,8 @@ class PasswordFile(PasswordChecker, BaseAuthPlugin):
     Raises PasswordFileError if the file cannot be read or used.
     """
 
+    named = ("amqtt", "plugins", "proxyproto_rs.mqtt.PasswordFile")
+
     @dataclass
     class Config:
         """The plugin's options."""
