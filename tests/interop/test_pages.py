@@ -47,6 +47,7 @@ RUN_ELSEWHERE = {
     "howto/nginx.md": "test_nginx.py",
     "howto/install.md": "test_install.py",
     "howto/kubernetes.md": "test_kubernetes.py",
+    "howto/mqtt-python.md": "test_mqtt_python.py",
     "howto/testing.md": "test_by_hand.py",
     "reference/command-line.md": "test_command_line_page.py",
     "topics/ipv4-mapped.md": "test_ipv4_mapped.py",
