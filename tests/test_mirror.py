@@ -25,6 +25,7 @@ SOURCES = sorted(
 TESTED_BY = {
     "python/proxyproto_rs/__init__.py": "test_exports.py",
     "python/proxyproto_rs/_annotations.py": "test_type_hints.py",
+    "python/proxyproto_rs/explanations.py": "cli/test_explain.py",
     "python/proxyproto_rs/_get_header.py": "listener/test_proxied_socket.py",
     "python/proxyproto_rs/_loops/__init__.py": "test_exports.py",
     "python/proxyproto_rs/_loops/facts.py": "listener/test_serve.py",

@@ -11,13 +11,13 @@ from interop.pages import DOCS, read
 from proxyproto_rs import Listener
 from proxyproto_rs.cli import main
 from proxyproto_rs.cli.explain import known
-from proxyproto_rs.cli.explanations import ACCEPTED, ENDINGS, LOGINS, REFUSED
 from proxyproto_rs.cli.header_faults import HEADER_FAULTS, outcome_of, text_of
 from proxyproto_rs.cli.rules import RULES
 from proxyproto_rs.exceptions import REASONS
+from proxyproto_rs.explanations import ACCEPTED, ENDINGS, LOGINS, REFUSED
 
 if TYPE_CHECKING:
-    from proxyproto_rs.cli.explanations import Explanation
+    from proxyproto_rs.explanations import Explanation
 
 PAGE = "reference/outcomes.md"
 

@@ -102,7 +102,7 @@ async def test_refused_and_listeners(said: Said, monkeypatch: pytest.MonkeyPatch
         assert row[:4] == ["tcp", "tcp", f"127.0.0.1:{broker.address()[1]}", "required"]
         why = await said.by("listeners", "--refusals")
         assert "missing-header" in why
-        assert "send-proxy-v2" in why
+        assert "\n    What to do: switch the header on in the proxy: send-proxy-v2" in why
 
 
 async def test_blocks(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:

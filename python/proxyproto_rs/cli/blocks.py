@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{printable(arguments.what)} is no longer blocked")
             return operating.FOUND
         return operating.show(
+            api,
             arguments,
             lambda: api.ask("GET", "/api/blockedClient/v2", pageSize=arguments.limit, value=arguments.value),
             _COLUMNS,

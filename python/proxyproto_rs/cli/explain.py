@@ -6,8 +6,9 @@ import difflib
 import sys
 from typing import TYPE_CHECKING
 
+from proxyproto_rs.explanations import ACCEPTED, ENDINGS, LOGINS, REFUSED
+
 from .colours import Colours, printable, without_marks
-from .explanations import ACCEPTED, ENDINGS, LOGINS, REFUSED
 from .header_faults import HEADER_FAULTS, outcome_of, text_of
 from .rules import RULES
 

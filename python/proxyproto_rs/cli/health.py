@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import operating
 from .colours import printable
+from .trouble import Trouble
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         api = operating.connect(arguments, needs_token=False)
         answer = api.ask("GET", "/healthz" if arguments.alive else "/readyz")
-    except operating.Trouble as trouble:
+    except Trouble as trouble:
         sys.stderr.write(f"proxyproto-rs health: {printable(str(trouble))}\n")
         return _UNHEALTHY
     print(answer["status"])

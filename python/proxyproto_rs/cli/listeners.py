@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import operating
-from .colours import Colours, printable
+from .colours import Colours, printable, without_marks
 from .operating import connect, moment, reported
 
 if TYPE_CHECKING:
@@ -52,7 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps([one for _, one in refusals], indent=1) if arguments.json else _told(refusals))
             return operating.FOUND if refusals else operating.NOTHING
         return operating.show(
-            arguments, lambda: api.ask("GET", "/api/listeners"), _COLUMNS, lambda found: found["listeners"]
+            api,
+            arguments,
+            lambda: api.ask("GET", "/api/listeners"),
+            _COLUMNS,
+            lambda found: found["listeners"],
         )
 
 
@@ -66,4 +70,5 @@ def _told(refusals: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
             f"{moment(one['time'])}  {port['name']}  {printable(whom)}  {colours.bad(one['reason'])}{times}"
         )
         lines.append(f"    {printable(one['detail'])}")
+        lines.append(f"    What to do: {without_marks(printable(one['remedy']))}")
     return "\n".join(lines) or "(none)"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -21,6 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .colours import Colours, printable
+from .trouble import Trouble
+from .watching import Watch
 
 if TYPE_CHECKING:
     from proxyproto_rs.mqtt.config import BrokerConfig
@@ -29,19 +32,12 @@ FOUND, NOTHING, TROUBLE = 0, 1, 2
 """The exit statuses."""
 
 _TIMEOUT = 10.0  # seconds
-_EVERY = 2.0  # seconds between two looks of --watch
+_SILENCE = 60.0  # seconds without a sign of life of the events; the broker gives one every 15 s
+_LINE = 1024 * 1024  # bytes of an event's line
 _ANSWER = 64 * 1024 * 1024  # bytes; a page of 1000 sessions takes less than one million
 
 Column = tuple[str, Callable[[dict[str, Any]], Any]]
 """The head of a column, and what of a row stands in it."""
-
-
-class Trouble(Exception):
-    """The broker cannot be asked, or it refuses. The text is for the person at the terminal."""
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class Api:
@@ -62,19 +58,30 @@ class Api:
             {name: value for name, value in parameters.items() if value is not None}
         )
         data = None if body is None else json.dumps(body).encode()
+        with self._answered(method, path + (f"?{query}" if query else ""), data, _TIMEOUT) as answer:
+            return json.loads(answer.read(_ANSWER))
+
+    def events(self) -> Iterator[bytes]:
+        """Yield the lines of the events until the broker ends them. Raises Trouble."""
+        with self._answered("GET", "/api/events", None, _SILENCE) as answer:
+            while line := answer.readline(_LINE):
+                yield line
+
+    @contextlib.contextmanager
+    def _answered(self, method: str, path: str, data: bytes | None, timeout: float) -> Iterator[Any]:
         request = urllib.request.Request(  # noqa: S310 (the constructor has checked the scheme)
-            f"{self._url}{path}" + (f"?{query}" if query else ""),
+            self._url + path,
             data,
             {"X-Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
             method=method,
         )
         try:
-            with self._opener.open(request, timeout=_TIMEOUT) as answer:
-                return json.loads(answer.read(_ANSWER))
+            with self._opener.open(request, timeout=timeout) as answer:
+                yield answer
         except urllib.error.HTTPError as refused:
             with refused:
                 raise Trouble(_message(refused), refused.code) from None
-        except (OSError, ValueError) as wrong:
+        except (OSError, ValueError, http.client.HTTPException) as wrong:
             reason = wrong.reason if isinstance(wrong, urllib.error.URLError) else wrong
             raise Trouble(f"{self._url} cannot be asked: {reason}") from None
 
@@ -86,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print what the API answers")
     parser.add_argument(
-        "--watch", action="store_true", help=f"look again every {_EVERY:g} s until interrupted"
+        "--watch", action="store_true", help="look again whenever something happens, until interrupted"
     )
 
 
@@ -151,25 +158,27 @@ def connect(arguments: argparse.Namespace, *, needs_token: bool = True) -> Api:
 
 
 def show(
+    api: Api,
     arguments: argparse.Namespace,
     ask: Callable[[], Any],
     columns: Sequence[Column],
     rows_of: Callable[[Any], Any],
 ) -> int:
     """Print rows once, or again and again with --watch. Return whether there were any, as an exit status."""
-    on_terminal = sys.stdout.isatty()
-    before = None
-    while True:
+    if not arguments.watch:
         found = ask()
         rows = rows_of(found)
-        if not arguments.watch:
-            print(json.dumps(found, indent=1) if arguments.json else table(columns, rows))
-            return FOUND if rows else NOTHING
+        print(json.dumps(found, indent=1) if arguments.json else table(columns, rows))
+        return FOUND if rows else NOTHING
+    clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() and not arguments.json else ""
+    before = None
+    for found in Watch(api).looks(ask):
         if found != before:
-            clear = "\x1b[2J\x1b[H" if on_terminal and not arguments.json else ""
-            print(clear + (json.dumps(found) if arguments.json else table(columns, rows)), flush=True)
+            print(
+                clear + (json.dumps(found) if arguments.json else table(columns, rows_of(found))), flush=True
+            )
         before = found
-        time.sleep(_EVERY)
+    return FOUND
 
 
 def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> str:

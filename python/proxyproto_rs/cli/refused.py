@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     with reported("refused"):
         api = connect(arguments)
         return operating.show(
+            api,
             arguments,
             lambda: api.ask(
                 "GET",

@@ -63,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         api = connect(arguments)
         if arguments.action is not None:
             return _act(api, arguments.action, arguments.id)
-        return operating.show(arguments, lambda: _find(api, arguments), _COLUMNS, lambda page: page["data"])
+        return operating.show(
+            api, arguments, lambda: _find(api, arguments), _COLUMNS, lambda page: page["data"]
+        )
 
 
 def _find(api: Api, arguments: argparse.Namespace) -> Any:

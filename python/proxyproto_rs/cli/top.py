@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         api = connect(arguments)
         prefix = 24 if arguments.networks else 32
         return operating.show(
+            api,
             arguments,
             lambda: api.ask("GET", "/api/top", by=arguments.by, prefix=prefix, limit=arguments.limit),
             columns,

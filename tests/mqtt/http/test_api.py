@@ -242,7 +242,19 @@ async def test_listeners_say_why_they_refused() -> None:
         (refusal,) = port["lastRefusals"]
         assert (refusal["reason"], refusal["firstBytes"]) == ("missing-header", "10 0c 00 04 4d 51 54 54")
         assert "an MQTT CONNECT" in refusal["detail"]
-        assert "send-proxy-v2" in refusal["detail"], "the remedy"
+        assert refusal["remedy"].startswith("switch the header on in the proxy: `send-proxy-v2`")
+
+
+async def test_a_block_that_refuses_has_a_remedy_too() -> None:
+    async with serving() as (broker, api):
+        await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value=CLIENT[0]))
+        async with dial(broker.address(), connect("dev").encode()) as client:
+            assert await client.end() == b""
+        await broker.rows(1)
+        (port,) = (await api.get("/api/listeners"))["listeners"]
+        (refusal,) = port["lastRefusals"]
+        assert (refusal["reason"], refusal["client"].partition(":")[0]) == ("blocked", CLIENT[0])
+        assert refusal["remedy"].endswith("remove the block")
 
 
 async def test_overview_top_and_history() -> None:

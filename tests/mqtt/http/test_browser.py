@@ -232,7 +232,9 @@ async def test_refusals_their_rows_and_their_remedy() -> None:
         await page.locator("[name=reason]").select_option("missing-header")
         await expect(page.get_by_text("1–1 of 1")).to_be_visible()
         await page.get_by_role("link", name="Listeners").click()
-        await expect(page.get_by_text("in HAProxy add")).to_be_visible()
+        await expect(
+            page.get_by_text("What to do: switch the header on in the proxy: send-proxy-v2")
+        ).to_be_visible()
         await expect(page.get_by_text("10 0c 00 04 4d 51 54 54")).to_be_visible()
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from proxyproto_rs import AddressSet, Listener
+from proxyproto_rs.explanations import ACCEPTED, REFUSED
 
 from ..decode.pasted import starts_a_header
-from ..explanations import ACCEPTED, REFUSED
 
 if TYPE_CHECKING:
     from proxyproto_rs import ProxiedSocket, Refusal

@@ -204,7 +204,8 @@ class LastRefusal(Answer):
     peer: str
     client: str | None
     count: int
-    detail: Annotated[str, Field(description="What came, what was wrong with it, and what to do about it.")]
+    detail: Annotated[str, Field(description="What came, and what was wrong with it.")]
+    remedy: Annotated[str, Field(description="What to do about it, as `proxyproto-rs explain REASON` says.")]
     first_bytes: Annotated[str, Field(description="In hex, at most 24 bytes.")]
     looks_like: str
 

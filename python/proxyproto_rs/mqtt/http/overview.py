@@ -10,6 +10,7 @@ from typing import Any
 
 from proxyproto_rs import Refusal, __version__
 from proxyproto_rs._core import _looks_like
+from proxyproto_rs.explanations import LOGINS, REFUSED
 
 from ..config.report import masked
 from ..model.connection import address_text
@@ -33,6 +34,8 @@ from .queries import TopParameters
 
 _LATE = 5.0  # seconds
 _PATIENCE = 1.0  # seconds with the store; after that the page shows what this node knows
+# A block of the broker refuses in the acceptor too. Its text is that of logins.
+_REMEDIES = {code: text.remedy for code, text in [*LOGINS.items(), *REFUSED.items()]}
 
 
 async def health(call: Call) -> Any:
@@ -168,6 +171,7 @@ def _refusal(reason: str, refusal: Refusal) -> dict[str, Any]:
         "client": None if client is None else endpoint(address_text(client)),
         "count": refusal.count,
         "detail": refusal.detail,
+        "remedy": _REMEDIES[reason],
         "firstBytes": refusal.first_bytes.hex(" "),
         "looksLike": _looks_like(refusal.first_bytes),
     }

@@ -106,6 +106,7 @@ export function listeners() {
     el("p", {}, time(one.time), " ", el("strong", {}, one.reason), one.count > 1 ? ` ${count(one.count)} times` : "", " from ",
       addressLink(hostOf(one.client ?? one.peer), one.client ?? one.peer), one.client ? ` (by ${one.peer})` : ""),
     el("p", { class: "detail" }, shown(one.detail, 600)),
+    el("p", { class: "remedy" }, el("strong", {}, "What to do: "), marked(one.remedy)),
     one.firstBytes && !one.detail.includes(one.firstBytes) ? el("p", {}, "First bytes: ", el("code", {}, one.firstBytes), ` (${one.looksLike})`) : null);
 
   async function refresh() {
@@ -132,6 +133,8 @@ export function listeners() {
   return { element: el("section", {}, el("h1", {}, "Listeners and servers"), ports, servers), start: refresh, refresh, every: SLOW };
 }
 
+// Texts of ours write code between backticks.
+const marked = (text) => text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 const fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
 const hostOf = (endpoint) => /^\[(.*)\]:\d+$/.exec(endpoint)?.[1] ?? endpoint.replace(/:\d+$/, "");
 

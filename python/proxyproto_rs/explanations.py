@@ -1,7 +1,7 @@
 """What each outcome and reason means, where it comes from, and what to do: the one table of these texts.
 
-`proxyproto-rs explain` prints it, and docs/reference/outcomes.md shows it. The codes are those of the Rust core and of
-`proxyproto_rs.mqtt`; tests compare them. Words in backticks are code.
+`proxyproto-rs explain` prints it, the broker's API and page show its remedies, and docs/reference/outcomes.md shows it
+whole. The codes are those of the Rust core and of `proxyproto_rs.mqtt`; tests compare them. Words in backticks are code.
 """
 
 from __future__ import annotations
