@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     *("uvicorn", "broker", "passwd", "demo", "decode", "listen", "probe", "explain", "completion"),
-    *("sessions", "refused", "blocks", "top", "listeners", "health"),
+    *("sessions", "refused", "blocks", "top", "listeners", "health", "store"),
 )
 
 _FAILED = 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .examined import Examined
 from .protocol import Store, StoreError
-from .sqlite.file import check_file, sqlite_path
+from .sqlite.file import check_file, examine_file, migrate_file, sqlite_path
+from .sqlite.schema import VERSION
 from .sqlite.store import SqliteStore
 
 _POSTGRESQL = "postgresql://"
@@ -37,6 +39,31 @@ async def check_store(setting: str | None, file: str | None = None) -> None:
     except ModuleNotFoundError as missing:
         raise _without_extra(missing) from None
     await check(setting)
+
+
+async def migrate_store(setting: str | None, file: str | None = None) -> tuple[int, int]:
+    """Make the tables, or bring them up to date. Return the version before (0 is none) and now. Raises StoreError."""
+    setting = _setting(setting, file)
+    if setting is None or not setting.startswith(_POSTGRESQL):
+        return migrate_file(sqlite_path(setting)), VERSION
+    try:
+        from .postgresql.database import migrate
+        from .postgresql.schema import VERSION as NOW
+    except ModuleNotFoundError as missing:
+        raise _without_extra(missing) from None
+    return await migrate(setting), NOW
+
+
+async def examine_store(setting: str | None, file: str | None = None) -> Examined:
+    """Look at a store: its version, what may be done with it, its clock and its size. Raises StoreError."""
+    setting = _setting(setting, file)
+    if setting is None or not setting.startswith(_POSTGRESQL):
+        return examine_file(sqlite_path(setting))
+    try:
+        from .postgresql.database import examine
+    except ModuleNotFoundError as missing:
+        raise _without_extra(missing) from None
+    return await examine(setting)
 
 
 def _setting(setting: str | None, file: str | None) -> str | None:

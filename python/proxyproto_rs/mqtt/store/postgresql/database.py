@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
+from ..examined import Examined
 from ..protocol import StoreError, StoreUnavailable
-from . import schema
+from . import examining, schema
 from .schema import Connection
 
 Result = TypeVar("Result")
@@ -139,12 +140,24 @@ class Database:
         return kind(f"store {shown(self._dsn)}: {_line(wrong)}")
 
 
-async def migrate(dsn: str) -> None:
-    """Make the tables, or bring them up to date. Raises StoreError."""
+async def migrate(dsn: str) -> int:
+    """Make the tables, or bring them up to date. Return the version before; 0 is none. Raises StoreError."""
     try:
         connection = await _connect(dsn, command_timeout=_MIGRATE_SECONDS)
         try:
-            await schema.migrate(connection)
+            return await schema.migrate(connection)
+        finally:
+            await connection.close(timeout=_CLOSE_SECONDS)
+    except ERRORS as wrong:
+        raise not_opened(dsn, wrong) from None
+
+
+async def examine(dsn: str) -> Examined:
+    """Connect, and look at everything. It changes nothing. Raises StoreError."""
+    try:
+        connection = await _connect(dsn)
+        try:
+            return await examining.examine(connection, shown(dsn))
         finally:
             await connection.close(timeout=_CLOSE_SECONDS)
     except ERRORS as wrong:

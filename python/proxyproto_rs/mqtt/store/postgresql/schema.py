@@ -214,8 +214,11 @@ SELECT_BLOCKS = (
 )
 
 
-async def migrate(connection: Connection) -> None:
-    """Make the tables, or bring them up to date. Raises ValueError for tables of a newer version."""
+async def migrate(connection: Connection) -> int:
+    """Make the tables, or bring them up to date, one node at a time. Return the version before; 0 is none.
+
+    Raises ValueError for tables of a newer version.
+    """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
         version = await refuse_newer(connection)
@@ -235,6 +238,7 @@ async def migrate(connection: Connection) -> None:
         await connection.execute(
             f"DELETE FROM proxyproto_rs.written_batch WHERE seen < now() - interval '{_FORGET_WRITERS}'"  # noqa: S608
         )
+    return version or 0
 
 
 async def refuse_newer(connection: Connection) -> int | None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ..examined import Examined
 from ..protocol import StoreError
 from . import schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_BUSY = 5.0  # seconds to wait for another process that writes the same file
 _READ_AND_WRITE = os.R_OK | os.W_OK
 
 
@@ -70,6 +72,41 @@ def check_file(path: str) -> None:
             db.execute("ROLLBACK")
     except (OSError, sqlite3.Error, ValueError) as wrong:
         raise not_opened(path, wrong) from None
+
+
+def migrate_file(path: str) -> int:
+    """Make the file and its tables, or bring them up to date. Return the version before; 0 is none. Raises StoreError."""
+    try:
+        if path != ":memory:":
+            make_file(path)
+        with contextlib.closing(sqlite3.connect(path, timeout=_BUSY, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            return schema.create(db)
+    except (OSError, sqlite3.Error, ValueError) as wrong:
+        raise not_opened(path, wrong) from None
+
+
+def examine_file(path: str) -> Examined:
+    """Look at a store's file. It changes nothing. Raises StoreError."""
+    check_file(path)
+    server = f"SQLite {sqlite3.sqlite_version}"
+    file = Path(path).resolve()
+    if path == ":memory:" or not file.exists():
+        return Examined(path, server, 0, schema.VERSION)
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_BUSY, isolation_level=None)
+        ) as db:
+            version = schema.refuse_newer(db)
+            rows = {
+                str(name): int(db.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0])  # noqa: S608 (our tables)
+                for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+            }
+        parts = (file, Path(f"{file}-wal"))
+        size = sum(part.stat().st_size for part in parts if part.exists())
+    except (OSError, sqlite3.Error, ValueError) as wrong:
+        raise not_opened(path, wrong) from None
+    return Examined(path, server, version, schema.VERSION, rows=rows, bytes=size)
 
 
 def not_opened(path: str, wrong: Exception) -> StoreError:

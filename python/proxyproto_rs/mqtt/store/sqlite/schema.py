@@ -101,15 +101,30 @@ def block_of(row: Sequence[Any]) -> BlockedClient:
     return BlockedClient(**dict(zip(_BLOCK, row, strict=True)))
 
 
-def create(connection: sqlite3.Connection) -> None:
-    """Make the tables that are missing. Raises ValueError for a file of a newer version."""
-    refuse_newer(connection)
-    connection.executescript(SCHEMA)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+def create(connection: sqlite3.Connection) -> int:
+    """Make the tables, or bring them up to date, while no other process can. Return the version before; 0 is none.
+
+    Raises ValueError for a file of a newer version.
+    """
+    if refuse_newer(connection) == VERSION:
+        return VERSION
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = refuse_newer(connection)  # another process may have been faster
+        for statement in SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return version
 
 
-def refuse_newer(connection: sqlite3.Connection) -> None:
-    """Raise ValueError for a file of a newer version."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def refuse_newer(connection: sqlite3.Connection) -> int:
+    """Return the version of a file; 0 is none. Raises ValueError for a newer one."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
         raise ValueError(f"was written by a newer version (schema {version}, this one knows {VERSION})")
+    return version
