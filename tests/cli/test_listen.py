@@ -17,6 +17,7 @@ import pytest
 from cli import keyboard
 from interop.proxies import find_program, running_haproxy
 from peers import LOCAL, SIGNATURE, V1, V2, Peer
+from proxyproto_rs.cli.listen.judging import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +96,38 @@ def test_curl_with_tls_is_shown() -> None:
     assert "TLS: TLSv1." in told
     assert "in TLS: " in told
     assert "GET / HTTP/1.1" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "a real port: refused, missing-header"),
+        (["--proxy-protocol", "off"], "a real port: served as direct"),
+    ],
+    ids=["required", "off"],
+)
+def test_openssl_is_shown(options: list[str], expected: str) -> None:
+    """It sends no header. What it says in TLS is shown all the same."""
+    openssl = find_program("openssl")
+    with listening("--tls", *options) as seen:
+        host, port = seen.address
+        command = [
+            openssl,
+            "s_client",
+            "-connect",
+            f"{host}:{port}",
+            "-servername",
+            "broker.example",
+            "-tls1_3",
+        ]
+        done = subprocess.run(
+            command, input="hello\n", capture_output=True, text=True, timeout=30, check=False
+        )
+        told = seen.end()
+    assert "CONNECTED(" in done.stdout
+    assert "TLS: TLSv1.3, " in told
+    assert "hello" in told
+    assert expected in told
 
 
 HAPROXY = """
@@ -195,16 +228,16 @@ def test_it_judges_as_a_real_port(data: bytes, options: list[str], expected: str
 
 
 def test_limits_count_open_connections() -> None:
-    with listening("--max-connections-per-client", "1", count=2) as seen:
-        with Peer(seen.address, V2, b"one") as first:
-            with Peer(seen.address, V2, b"two") as second:
-                # Both are judged when they say no more; neither has closed before the other was judged.
-                second.end()
-                first.end()
-                second.receive()
-            first.receive()
-        told = seen.end()
-    assert told.count("a real port: ") == 2
+    with contextlib.closing(Judge({"max_connections_per_client": 1})) as judge:
+        first = judge.judge("127.0.0.1", V2, has_ended=False, is_late=False)
+        second = judge.judge("127.0.0.1", V2, has_ended=False, is_late=False)
+        assert (first.outcome, second.outcome) == ("v2", "too-many-from-client")
+        assert first.place is not None
+        first.place.close()
+        third = judge.judge("127.0.0.1", V2, has_ended=False, is_late=False)
+        assert (third.outcome, third.place is None) == ("v2", False)
+        assert third.place is not None
+        third.place.close()
 
 
 def test_a_peer_that_stays_silent_is_late() -> None:

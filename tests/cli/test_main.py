@@ -79,6 +79,64 @@ def test_bash_completes(line: str, words: list[str]) -> None:
     assert sorted(completed(line)) == sorted(words)
 
 
+COMPLETED = [
+    ("proxyproto-rs ex", "explain"),
+    ("proxyproto-rs explain missing-h", "missing-header"),
+    ("proxyproto-rs broker --che", "--check"),
+]
+
+
+def with_our_command() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(COMMAND).parent}:{os.environ['PATH']}", "TERM": "dumb"}
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed: apt-get install fish")
+@pytest.mark.parametrize(("line", "word"), COMPLETED)
+def test_fish_completes(line: str, word: str) -> None:
+    pytest.importorskip("argcomplete")
+    script = f"{COMMAND} completion fish | source; complete -C {shlex.quote(line)}"
+    run = subprocess.run(
+        [find_program("fish"), "--no-config", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=with_our_command(),
+    )
+    assert [offered.split("\t")[0].strip() for offered in run.stdout.splitlines()] == [word]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed: apt-get install zsh")
+@pytest.mark.parametrize(("line", "word"), COMPLETED)
+def test_zsh_completes(line: str, word: str, tmp_path: Path) -> None:
+    """zsh completes on a terminal only: this one presses Tab there."""
+    pytest.importorskip("argcomplete")
+    (tmp_path / ".zshrc").write_text(
+        f"autoload -Uz compinit && compinit -u -d {tmp_path}/dump\n"
+        f'eval "$({shlex.quote(COMMAND)} completion zsh)"\nPROMPT="ready> "\n'
+    )
+    controller, terminal = pty.openpty()
+    variables = {**with_our_command(), "ZDOTDIR": str(tmp_path), "HOME": str(tmp_path)}
+    command = [find_program("zsh"), "--no-globalrcs", "-i"]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=variables, start_new_session=True
+    ) as shell:
+        os.close(terminal)
+        try:
+            read_until(controller, "ready> ")
+            os.write(controller, f"{line}\t".encode())
+            read_until(controller, word)
+        finally:
+            shell.kill()
+            os.close(controller)
+
+
+def read_until(terminal: int, wanted: str) -> None:
+    """Read what a terminal shows until it has shown some text. What never comes ends at the test's time limit."""
+    shown = b""
+    while wanted.encode() not in shown:
+        shown += os.read(terminal, 1024)
+
+
 def on_a_terminal(*arguments: str, **variables: str) -> bytes:
     """What a verb writes to a terminal."""
     ours, theirs = pty.openpty()

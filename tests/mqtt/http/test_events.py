@@ -124,3 +124,27 @@ async def test_a_listener_that_takes_nothing_holds_up_nobody_and_fills_no_memory
         writer.transport.abort()
         del reader
         await broker.until(lambda: not len(broker.service.feed))
+
+
+async def test_a_thousand_listen_over_http_and_all_hear_while_clients_log_in() -> None:
+    async with serving() as (broker, api):
+        host, port = api.url.removeprefix("http://").rstrip("/").split(":")
+        request = f"GET /api/events HTTP/1.1\r\nHost: {host}\r\nX-Authorization: Bearer {READ_TOKEN}\r\n\r\n".encode()
+        opened: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        try:
+            for _ in range(feeds.LISTENERS // 50):
+                some = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(50)))
+                for _, writer in some:
+                    writer.write(request)
+                opened += some
+            await broker.until(lambda: len(broker.service.feed) == feeds.LISTENERS)
+            assert "too many" in await api.fails(503, "GET", "/api/events")
+            async with log_in(broker.address(), connect("dev")) as client:
+                assert client.connack
+                for reader, _ in opened:
+                    await asyncio.wait_for(reader.readuntil(b"event: client.connected\n"), WAIT)
+            assert broker.service.feed.dropped == 0
+        finally:
+            for _, writer in opened:
+                writer.transport.abort()
+        await broker.until(lambda: not len(broker.service.feed))
