@@ -37,17 +37,23 @@ if TYPE_CHECKING:
     from interop.certificates import Certificates
     from mqtt.backend.upstream.rabbitmq import Cluster
     from mqtt.peers import Broker
+    from proxyproto_rs.mqtt.model.login import Login
     from proxyproto_rs.mqtt.model.session_record import SessionRecord
 
     from .routes import Route
 
 pytestmark = pytest.mark.timeout(300)  # the first test with RabbitMQ starts it
 
-VERSIONS = {"mosquitto": ("3.1", "3.1.1", "5"), "rabbitmq": ("3.1", "3.1.1"), "amqtt": ("3.1.1",)}
+VERSIONS = {
+    "embedded": ("3.1", "3.1.1", "5"),
+    "mosquitto": ("3.1", "3.1.1", "5"),
+    "rabbitmq": ("3.1", "3.1.1"),
+    "amqtt": ("3.1.1",),
+}
 """What each broker speaks."""
-BEST_QOS = {"mosquitto": 2, "rabbitmq": 1, "amqtt": 2}
+BEST_QOS = {"embedded": 2, "mosquitto": 2, "rabbitmq": 1, "amqtt": 2}
 """RabbitMQ 3.10 takes QoS 2 for 1."""
-KEPT_QOS = {"mosquitto": (1, 2), "rabbitmq": (1, 2), "amqtt": (1,)}
+KEPT_QOS = {"embedded": (1, 2), "mosquitto": (1, 2), "rabbitmq": (1, 2), "amqtt": (1,)}
 """What outlives a reconnect. amqtt 0.12 sometimes sends a kept message of QoS 2 twice, and stumbles over that."""
 LARGE = bytes(range(256)) * 4096  # 1 MiB
 _SIZES = {"max_packet_size": "2MiB", "max_send_buffer": "4MiB"}
@@ -107,6 +113,8 @@ class Fronts:
             sections |= _behind(server.address, proxy_protocol="off")
         elif name == "rabbitmq":
             sections |= _behind(cluster().nodes[0].address, versions=VERSIONS["rabbitmq"])
+        elif name == "embedded":
+            sections |= {"backend": "embedded", "auth": [{"plugin": f"{__name__}:knows"}], "amqtt": {}}
         broker = self._enter(running(**sections))
         ways = self._stack.enter_context(routes(broker, self._certificates, directory))
         return Front(name, broker, self._portal, ways)
@@ -119,6 +127,11 @@ class Fronts:
 def fronts(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Fronts]:
     with start_blocking_portal("asyncio") as portal, contextlib.ExitStack() as stack:
         yield Fronts(stack, portal, certificates, tmp_path_factory.mktemp("matrix"))
+
+
+def knows(login: Login) -> bool:
+    """Check the password, as a plugin of `auth`."""
+    return login.connect.password == plugins.PASSWORD.encode()
 
 
 def _behind(address: str, **options: Any) -> dict[str, Any]:
@@ -162,7 +175,7 @@ def cells(*of: tuple[str, str], where: Any = lambda kind, by: True) -> pytest.Ma
 
 
 SPOKEN = [(broker, version) for broker, versions in VERSIONS.items() for version in versions]
-FIVE = ("mosquitto", "5")
+FIVE = [("embedded", "5"), ("mosquitto", "5")]
 NEWEST = [(broker, versions[-1]) for broker, versions in VERSIONS.items()]
 NOT_SPOKEN = [("rabbitmq", "5"), ("amqtt", "3.1"), ("amqtt", "5")]
 
@@ -178,7 +191,7 @@ def test_the_row_has_the_clients_own_address(cell: Cell) -> None:
         assert connection.proxy_version == {DIRECT: 0, "v1": 1}.get(route.by, 2)
         assert (connection.proxy is None) == (route.by == DIRECT)
         assert row.mqtt_version == _WORDS[cell.version]
-        assert (row.upstream is None) == (cell.front.name == "amqtt")
+        assert (row.upstream is None) == (cell.front.name in ("amqtt", "embedded"))
         tls = connection.tls
         assert (tls is not None) == route.client_speaks_tls
         if tls is not None and route.tls_here:
@@ -237,7 +250,7 @@ def test_a_kept_session_over_a_reconnect(cell: Cell) -> None:
         assert sorted(reader.message() for _ in expected) == expected
 
 
-@cells(FIVE)
+@cells(*FIVE)
 def test_a_shared_subscription(cell: Cell) -> None:
     messages: queue.Queue[Message] = queue.Queue()
     with (
@@ -257,7 +270,7 @@ def test_a_shared_subscription(cell: Cell) -> None:
         assert shared == [b"0", b"1", b"2", b"3"], "each goes to one of the two"
 
 
-@cells(FIVE)
+@cells(*FIVE)
 def test_a_topic_alias(cell: Cell) -> None:
     with cell.device("-in") as reader, cell.device("-out") as writer:
         reader.subscribe(cell.name, 1)
