@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shutil
@@ -139,6 +140,15 @@ def test_the_brokers_know_the_other_services(profile: str, monkeypatch: pytest.M
         assert {server.split(":")[0] for server in config.backend.upstream.servers} <= SERVICES.keys()
     targets = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"]
     assert targets == [{"targets": [f"{name}:{config.http.bind.port}" for name in NODES]}]
+
+
+def test_nobody_is_given_haproxys_address() -> None:
+    """The brokers start first, and Docker would give them the lowest addresses."""
+    (pool,) = TREE["networks"]["front"]["ipam"]["config"]
+    address = ipaddress.ip_address(SERVICES["haproxy"]["networks"]["front"]["ipv4_address"])
+    assert address in ipaddress.ip_network(pool["subnet"])
+    assert address not in ipaddress.ip_network(pool["ip_range"])
+    assert str(address) != pool["gateway"]
 
 
 def test_haproxy_reads_its_file() -> None:

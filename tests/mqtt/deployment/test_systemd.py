@@ -45,6 +45,7 @@ def directory(tmp_path: Path) -> Path:
     for old, new in (
         (CONFIGURATION, str(tmp_path)),
         ("/var/log/proxyproto-rs", str(tmp_path)),
+        ("/var/lib/proxyproto-rs/messages", str(tmp_path / "messages")),
         ("10.0.0.0/24", "127.0.0.1"),
         ("127.0.0.1:8083", "127.0.0.1:0"),
     ):

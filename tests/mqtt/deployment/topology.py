@@ -274,7 +274,7 @@ def _brokers(
         checked = subprocess.run(
             [*command, "--check"], env=environment, capture_output=True, text=True, check=False
         )
-        assert (checked.returncode, checked.stderr) == (0, "")
+        assert (checked.returncode, checked.stderr) == (0, ""), checked.stderr
         with (state / "log").open("wb") as log:
             process = subprocess.Popen(command, env=environment, stderr=log)
         stack.callback(end, process)
