@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from interop.certificates import Certificates
     from proxyproto_rs.mqtt import BrokerService
+    from proxyproto_rs.mqtt.model.login import Login
 
 FAMILIES = {
     ("proxyproto_connections_total", "counter", frozenset({"listener", "outcome"})),
@@ -58,6 +59,15 @@ FAMILIES = {
     ("proxyproto_mqtt_config_reload_successful", "gauge", frozenset()),
     ("proxyproto_mqtt_certificate_expiry_timestamp_seconds", "gauge", frozenset({"listener"})),
 }
+
+EMBEDDED = {
+    *((f"proxyproto_mqtt_embedded_{name}", "gauge") for name in ("sessions", "subscriptions", "retained")),
+    *(
+        (f"proxyproto_mqtt_embedded_{name}_total", "counter")
+        for name in ("dropped", "not_retained", "unwritten", "strangers")
+    ),
+}
+"""Those of the embedded broker, without labels."""
 
 
 def value(text: str, sample: str) -> float:
@@ -126,6 +136,34 @@ async def test_what_a_scrape_says() -> None:
     for direction in ("in", "out"):
         sample = f'proxyproto_mqtt_bytes_total{{direction="{direction}",listener="tcp"}}'
         assert 0 < value(connected, sample) <= value(ended, sample), "an end loses no byte"
+
+
+async def test_the_embedded_brokers_own_numbers() -> None:
+    limits = {"max_retained": 1, "max_queued": 1, "max_inflight": 1}
+    behind: dict[str, Any] = {"backend": {"embedded": limits}, "auth": [{"plugin": f"{__name__}:knows"}]}
+    async with running(**behind, amqtt={}) as broker:
+        away = connect("away", clean_session=False)
+        async with log_in(broker.address(), away) as client:
+            await client.ask(subscribe("a", "b", qos=1))
+        await broker.until(lambda: not broker.service.sessions.connected)
+        async with log_in(broker.address()) as client:
+            for number in range(4):
+                await client.ask(publish("a", b"x", 1, number + 1))
+            await client.ask(publish("c", b"kept", 1, retain=True))
+            await client.ask(publish("d", b"one too many", 1, retain=True))
+            text = scrape(broker.service)
+    families = set(re.findall(r"^# TYPE (proxyproto_mqtt_embedded_\S+) (\S+)$", text, re.MULTILINE))
+    assert {family for family in families if not family[0].endswith("_created")} == EMBEDDED
+    for name, count in {"sessions": 2, "subscriptions": 2, "retained": 1, "not_retained_total": 1}.items():
+        assert value(text, f"proxyproto_mqtt_embedded_{name}") == count, name
+    assert value(text, "proxyproto_mqtt_embedded_dropped_total") > 0
+    assert value(text, "proxyproto_mqtt_embedded_strangers_total") == 0
+    assert "embedded" not in scrape(broker.service), "it has no numbers once it is closed"
+
+
+def knows(login: Login) -> bool:
+    """Know every user, as a plugin of `auth`."""
+    return bool(login.username)
 
 
 async def test_every_known_series_starts_at_zero_because_increase_misses_the_first_event_of_others() -> None:

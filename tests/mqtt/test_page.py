@@ -17,7 +17,7 @@ from proxyproto_rs.mqtt.model.reasons import DISCONNECT_REASONS, REASONS
 from proxyproto_rs.mqtt.telling.audit import AuditEvent
 
 from .telling.test_logs import LINES
-from .test_collector import FAMILIES
+from .test_collector import EMBEDDED, FAMILIES
 
 PAGE = "mqtt.md"
 HERE = Path(__file__).parent
@@ -79,7 +79,7 @@ def test_lists_are_complete() -> None:
     outcomes = read("reference/outcomes.md")
     assert [reason for reason in REASONS if reason not in words and f"`{reason}`" not in outcomes] == []
     assert set(DISCONNECT_REASONS) <= words
-    assert {name for name, _, _ in FAMILIES} <= words
+    assert {name for name, _, _ in FAMILIES} | {name for name, _ in EMBEDDED} <= words
     assert set(get_args(AuditEvent)) <= words
 
 

@@ -36,6 +36,23 @@ if TYPE_CHECKING:
     from .telling.watched_store import Watched
 
 
+_EMBEDDED: Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str]] = {
+    "sessions": (GaugeMetricFamily, "Sessions of the embedded broker, those of clients that are away too"),
+    "subscriptions": (GaugeMetricFamily, "Subscriptions of the embedded broker"),
+    "retained": (GaugeMetricFamily, "Retained messages of the embedded broker"),
+    "dropped": (
+        CounterMetricFamily,
+        "Messages left out for a client, whose queue was full or which had expired",
+    ),
+    "not_retained": (
+        CounterMetricFamily,
+        "Messages that were not retained, because max_retained was reached",
+    ),
+    "unwritten": (CounterMetricFamily, "What could not be written to the disk"),
+    "strangers": (CounterMetricFamily, "Programs of this machine that have found the embedded broker's port"),
+}
+"""What `_core.Broker.stats` counts, and its metrics."""
+
 _UNUSED = frozenset({PACKET_TYPES[0]})
 """The type that MQTT forbids. It is shown if a client has sent it."""
 
@@ -72,6 +89,9 @@ class Sources(Protocol):
     def servers(self) -> Sequence[_ServerNumbers]:
         """The servers behind, if there are any."""
 
+    def embedded(self) -> Mapping[str, int]:
+        """What the embedded broker counts, if there is one."""
+
     def totals(self) -> Mapping[str, int]:
         """The totals `unauthorized_clients`, `unauthorized_dropped`, `auto_blocks` and `audit_dropped`."""
 
@@ -89,6 +109,7 @@ class BrokerCollector(Collector):
         yield from self._traffic()
         yield from self._tables()
         yield from self._upstream()
+        yield from self._embedded()
         yield from self._operation()
 
     def _clients(self) -> Iterator[Metric]:
@@ -192,6 +213,12 @@ class BrokerCollector(Collector):
             seconds.add_metric(label, server["answered"], server["connect_seconds"])
             failures.add_metric(label, server["failures"])
         yield from (up, connections, seconds, failures)
+
+    def _embedded(self) -> Iterator[Metric]:
+        numbers = self._sources.embedded()
+        for name, (family, text) in _EMBEDDED.items():
+            if name in numbers:
+                yield family(f"proxyproto_mqtt_embedded_{name}", text, value=numbers[name])
 
     def _operation(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(

@@ -499,6 +499,7 @@ class BrokerService:
             audit=self._audit,
             store=self._watched,
             relayed=self.front.numbers,
+            embedded=self.front.embedded_numbers,
         )
 
     def _note_certificates(self, config: BrokerConfig) -> None:

@@ -158,6 +158,10 @@ class Front(abc.ABC):
         """Return the gateway's numbers of now, and after `close` its last ones."""
         return self.gateway.stats() if self._last_numbers is None else self._last_numbers
 
+    def embedded_numbers(self) -> Mapping[str, int]:
+        """Return what the embedded broker counts; nothing without one."""
+        return {}
+
     def end_logins(self, reason: str, covers: Callable[[Visitor], bool]) -> None:
         """End those that have been let in here, and not yet by a server, and are covered by a new rule."""
         for visitor in list(self._visitors.values()):

@@ -18,7 +18,7 @@ from .front import Front
 from .visitor import Visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from proxyproto_rs._core import Login, Welcomed
 
@@ -88,6 +88,10 @@ class Servers(Front):
         if self._broker is not None:
             self._broker.change(config.acl)
         self._change(config.mqtt, config.limits)
+
+    def embedded_numbers(self) -> Mapping[str, int]:
+        """Return what the embedded broker counts; nothing without one, and once it is closed."""
+        return {} if self._broker is None else self._broker.stats()
 
     def _options(self) -> dict[str, Any]:
         config = self._config

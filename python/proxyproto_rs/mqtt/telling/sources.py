@@ -37,6 +37,7 @@ class BrokerSources:
         audit: AuditLog,
         store: Watched,
         relayed: Callable[[], Mapping[str, Any]],
+        embedded: Callable[[], Mapping[str, int]],
     ) -> None:
         self._metrics = metrics
         self._sessions = sessions
@@ -49,6 +50,7 @@ class BrokerSources:
         self._store = store
         self._relayed = relayed
         """The numbers of a gateway, which counts what no Python sees."""
+        self._embedded = embedded
 
     @property
     def metrics(self) -> Metrics:
@@ -93,6 +95,10 @@ class BrokerSources:
         """The servers behind, each address of a name; none if this process carries the messages."""
         servers: Sequence[_ServerNumbers] = self._relayed()["servers"]
         return servers
+
+    def embedded(self) -> Mapping[str, int]:
+        """What the embedded broker counts, as `_core.Broker.stats` names it; nothing without one."""
+        return self._embedded()
 
     def blocked(self) -> dict[str, int]:
         """The number of active blocks, by type."""

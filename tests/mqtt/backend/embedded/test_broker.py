@@ -20,9 +20,11 @@ from mqtt.peers import (
     connect_of,
     dial,
     log_in,
+    packet,
     publish,
     running,
     subscribe,
+    text,
     will,
 )
 from proxyproto_rs.mqtt import ConfigError, SessionQuery
@@ -189,6 +191,70 @@ async def test_other_rules_hold_after_a_reload_for_clients_that_are_connected() 
         new["backend"]["embedded"]["max_queued"] = 5
         with pytest.raises(ConfigError, match=r"backend\.embedded: has changed: this needs a restart"):
             await broker.service.reload(Loaded(BrokerConfig.model_validate(new), {}, ()))
+
+
+async def test_a_reload_under_load_loses_no_message_and_lets_none_through() -> None:
+    """Two clients publish with QoS 1 all the time, while the rules open and close the topic of one of them."""
+    listen = {"topics": ["steady", "gated"], "actions": ["subscribe"], "allow": True}
+    shut = [listen, {"topics": ["steady"], "allow": True}]
+    rules = {0x00: [*shut, {"topics": ["gated"], "allow": True}], 0x87: shut}
+    answers: dict[str, dict[bytes, int]] = {"steady": {}, "gated": {}}
+    arrived: dict[str, list[bytes]] = {"steady": [], "gated": []}
+    in_force: int | None = 0x00
+    """What a PUBLISH on the gated topic is answered; None while a reload is under way."""
+    reloads, settled = 0, 0
+    is_over = False
+
+    async def publish_all_the_time(topic: str) -> None:
+        nonlocal settled
+        async with dial(broker.address(), connect_of("MQTT_5", topic)) as client:
+            await client.packet()
+            number = 0
+            while not is_over:
+                number += 1
+                before, message = (reloads, in_force), b"%d" % number
+                client.send(packet(0x32, text(topic) + b"\0\1\0" + message))
+                answer = await client.packet()
+                assert answer[0] == 0x40
+                code = answers[topic][message] = answer[4] if len(answer) > 4 else 0
+                if topic == "gated" and before == (reloads, in_force) and in_force is not None:
+                    assert code == in_force
+                    settled += 1
+
+    async def take_all() -> None:
+        while True:
+            message = await reader.message()
+            arrived[message.topic].append(message.payload)
+
+    async with running(**EVERYBODY, acl=rules[0x00]) as broker, log_in(broker.address()) as reader:
+        assert (await reader.ask(subscribe("steady", "gated", qos=1)))[-2:] == b"\1\1"
+        publishers = [asyncio.create_task(publish_all_the_time(topic)) for topic in answers]
+        taking = asyncio.create_task(take_all())
+        for number in range(20):
+            code = (0x87, 0x00)[number % 2]
+            new = {**broker.service.config.model_dump(mode="json"), "acl": rules[code]}
+            in_force = None
+            await broker.service.reload(Loaded(BrokerConfig.model_validate(new), {}, ()))
+            in_force, reloads, enough = code, reloads + 1, settled + 10
+            await broker.until(
+                lambda enough=enough: settled >= enough or any(task.done() for task in publishers)
+            )
+        is_over = True
+        await asyncio.gather(*publishers)
+        allowed = {
+            topic: [one for one, code in given.items() if code == 0] for topic, given in answers.items()
+        }
+        await broker.until(
+            lambda: (
+                {topic: len(got) for topic, got in arrived.items()}
+                == {topic: len(sent) for topic, sent in allowed.items()}
+            )
+        )
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+    assert arrived == allowed, "each that was acknowledged has arrived once, in order, and no other"
+    assert set(answers["steady"].values()) == {0}
+    assert set(answers["gated"].values()) == {0, 0x87}
 
 
 async def test_whoever_finds_the_port_gets_nowhere_and_holds_up_nobody() -> None:

@@ -32,6 +32,7 @@ class EmbeddedBroker:
         """Where the gateway connects to, as `host:port`."""
         self.secret: bytes = broker.secret
         """What the gateway shows to be let in."""
+        self._is_closed = False
 
     @classmethod
     async def start(cls, config: BrokerConfig) -> EmbeddedBroker:
@@ -40,8 +41,13 @@ class EmbeddedBroker:
         options = broker_options(config.backend.embedded, config.mqtt)
         return cls(await asyncio.to_thread(Broker, options, acl_rules(config.acl)))
 
+    def stats(self) -> Mapping[str, int]:
+        """Return its numbers of now; none once it is closed."""
+        return {} if self._is_closed else self._broker.stats()
+
     async def close(self) -> None:
         """End all sessions. A second call does nothing."""
+        self._is_closed = True
         await asyncio.to_thread(self._broker.close)
 
     def change(self, acl: Sequence[AclRule]) -> None:
