@@ -139,6 +139,45 @@ def test_what_variables_set(tmp_path: Path) -> None:
     assert config.limits.max_sessions == 7
 
 
+EMBEDDED_VARIABLES = {
+    "MQTT_MAX_IN_FLIGHT_MSGS": "100",
+    "MQTT_PERSISTENT_SESSION_DEVICE_PERSISTED_MESSAGES_LIMIT": "7",
+    "MQTT_CLIENT_SESSION_EXPIRY_MAX_EXPIRY_INTERVAL": "60",
+}
+BACKENDS = ["", "backend: embedded\n", "backend:\n  embedded:\n", "backend: {embedded: {max_inflight: 5}}\n"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=["none", "word", "empty", "keys"])
+def test_what_variables_set_of_the_embedded_broker(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "broker.yaml").write_text("listeners: {tcp: {}}\nauth: anonymous\n" + backend)
+    loaded = load(tmp_path / "broker.yaml", environ=EMBEDDED_VARIABLES)
+    embedded = loaded.config.backend.embedded
+    assert embedded is not None
+    assert (embedded.max_inflight, embedded.max_queued, embedded.session_expiry) == (100, 7, 60.0)
+    assert loaded.origin(("backend", "embedded", "max_inflight")) == "MQTT_MAX_IN_FLIGHT_MSGS"
+    overrides = (
+        f"MQTT_MAX_IN_FLIGHT_MSGS=100 overrides backend.embedded.max_inflight: 5 ({tmp_path}/broker.yaml:3)"
+    )
+    assert loaded.warnings == ((overrides,) if "5" in backend else ())
+
+
+def test_a_wrong_variable_of_the_embedded_broker_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^MQTT_MAX_IN_FLIGHT_MSGS: backend\.embedded\.max_inflight: must be "
+    ):
+        load(None, environ={"MQTT_MAX_IN_FLIGHT_MSGS": "many"}, allow_anonymous=True)
+
+
+def test_variables_of_the_embedded_broker_say_where_they_change_nothing(tmp_path: Path) -> None:
+    assert _load(tmp_path, "listeners: {tcp: {}}\n", **EMBEDDED_VARIABLES).warnings == (
+        "MQTT_MAX_IN_FLIGHT_MSGS changes nothing: the backend is amqtt, and only embedded has max_inflight",
+        "MQTT_PERSISTENT_SESSION_DEVICE_PERSISTED_MESSAGES_LIMIT changes nothing: the backend is amqtt, and only"
+        " embedded has max_queued",
+        "MQTT_CLIENT_SESSION_EXPIRY_MAX_EXPIRY_INTERVAL changes nothing: the backend is amqtt, and only embedded has"
+        " session_expiry",
+    )
+
+
 def test_without_a_file_tcp_and_ws_are_open() -> None:
     config = BrokerConfig.load(None, environ={}, allow_anonymous=True)
     assert {name: str(listener.bind) for name, listener in config.listeners.items()} == {

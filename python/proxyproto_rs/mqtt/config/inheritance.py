@@ -40,6 +40,12 @@ def backend_of(tree: Mapping[str, Any]) -> Any:
     return "embedded" if tree.get("amqtt") is None else "amqtt"
 
 
+def kind_of_backend(tree: Mapping[str, Any]) -> str:
+    """Return `embedded`, `upstream` or `amqtt`, or whatever stands there that is none of these."""
+    backend = backend_of(tree)
+    return str(next(iter(backend), "")) if isinstance(backend, Mapping) else str(backend)
+
+
 def written_at(path: Path) -> Path:
     """The global key that a listener inherited a value from: listeners.tcp.proxy.backlog is proxy.backlog."""
     if len(path) > 2 and path[0] == "listeners":  # noqa: PLR2004 (listeners, NAME, section)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from .embedded import AclRule
 from .errors import ConfigError, Problem
 from .http import HttpConfig
-from .inheritance import backend_of, resolve
+from .inheritance import kind_of_backend, resolve
 from .listener import ListenerConfig, ProxyConfig
 from .messages import text_of
 from .rules import ANONYMOUS, Behind, Finding, Served, check
@@ -76,13 +76,13 @@ def _read(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Source:
 
 
 def _let_everybody_in(tree: dict[str, Any]) -> list[str]:
-    backend = backend_of(tree)
-    if backend == "embedded" or (isinstance(backend, dict) and "embedded" in backend):
+    kind = kind_of_backend(tree)
+    if kind == "embedded":
         if tree.get("auth") is not None:
             return []  # the configured sources decide
         tree["auth"] = ["anonymous"]
         return ["--allow-anonymous: there is no auth, so whoever gives no user name may log in"]
-    if backend != "amqtt" and not (isinstance(backend, dict) and "amqtt" in backend):
+    if kind != "amqtt":
         return ["--allow-anonymous changes nothing: the servers of backend.upstream decide"]
     amqtt = tree.setdefault("amqtt", {})
     plugins = amqtt.setdefault("plugins", {}) if isinstance(amqtt, dict) else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import Path, Problem, dotted, got, shown
-from .inheritance import DEFAULT_BINDS
+from .inheritance import DEFAULT_BINDS, kind_of_backend
 from .values import (
     Bind,
     parse_bind,
@@ -53,6 +53,9 @@ class Overlay:
             "BLOCKED_CLIENT_CLEANUP_TTL_MINUTES", ("blocked", "cleanup_ttl"), lambda v: parse_float(v) * 60
         )
         self._set("MQTT_SESSIONS_LIMIT", ("limits", "max_sessions"), str)
+        self._embedded("MQTT_MAX_IN_FLIGHT_MSGS", "max_inflight", str)
+        self._embedded("MQTT_PERSISTENT_SESSION_DEVICE_PERSISTED_MESSAGES_LIMIT", "max_queued", str)
+        self._embedded("MQTT_CLIENT_SESSION_EXPIRY_MAX_EXPIRY_INTERVAL", "session_expiry", parse_float)
 
     def _default_listeners(self) -> None:
         listeners: dict[str, Any] = {}
@@ -90,6 +93,20 @@ class Overlay:
             self._set(f"LISTENER_{upper}_PEM_KEY_PASSWORD", (*path, "tls", "key_password"), str)
         if name in ("ws", "wss"):
             self._forward_headers(f"MQTT_{upper}_FORWARD_HEADERS_ENABLED", (*path, "ws", "forwarded"))
+
+    def _embedded(self, variable: str, key: str, parse: Callable[[str], Any]) -> None:
+        if self._value(variable) is None:
+            return
+        tree = self.source.tree
+        kind = kind_of_backend(tree)
+        if kind != "embedded":
+            self.warnings.append(
+                f"{variable} changes nothing: the backend is {kind}, and only embedded has {key}"
+            )
+            return
+        if not isinstance(tree.get("backend"), dict):
+            tree["backend"] = {"embedded": {}}  # it was the word, or nothing
+        self._set(variable, ("backend", "embedded", key), parse)
 
     def _forward_headers(self, variable: str, path: Path) -> None:
         wanted = self._bool(variable, path, default=None)
@@ -186,6 +203,7 @@ def _same(path: Path, before: Any, after: Any) -> bool:
         "bind": parse_listener_bind,
         "ttl": parse_duration,
         "cleanup_ttl": parse_duration,
+        "session_expiry": parse_duration,
     }
     parse = parsers.get(path[-1], str)
     try:
