@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 # Nothing here must survive a power failure.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60")
@@ -32,8 +32,15 @@ def programs() -> Path | None:
 class Server:
     """A cluster with one database. `start` and `stop` may be called again and again."""
 
-    def __init__(self, directory: Path, programs: Path, standby_of: Server | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        programs: Path,
+        standby_of: Server | None = None,
+        options: Iterable[str] = _FAST,
+    ) -> None:
         self.directory = directory
+        self._options = " ".join(f"-c {option}" for option in options)
         self._programs = programs
         # PostgreSQL does not run as root.
         self.user = None if os.getuid() else _another_user()
@@ -52,7 +59,6 @@ class Server:
         return f"postgresql://tests@/postgres?host={quote(str(directory or self.directory), safe='')}"
 
     def start(self) -> None:
-        options = " ".join(f"-c {option}" for option in _FAST)
         log = self.directory / "log"
         self._run(
             "pg_ctl",
@@ -61,7 +67,7 @@ class Server:
             "-l",
             log,
             "-o",
-            f"-k {self.directory} -c listen_addresses='' {options}",
+            f"-k {self.directory} -c listen_addresses='' {self._options}",
         )
 
     def stop(self) -> None:
@@ -90,10 +96,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(programs: Path, standby_of: Server | None = None) -> Iterator[Server]:
+def serving(
+    programs: Path, standby_of: Server | None = None, options: Iterable[str] = _FAST
+) -> Iterator[Server]:
     # Not pytest's own directory: nobody but its user may enter that.
     with tempfile.TemporaryDirectory(prefix="pg-") as directory:
-        server = Server(Path(directory), programs, standby_of)
+        server = Server(Path(directory), programs, standby_of, options)
         server.start()
         try:
             yield server

@@ -1,4 +1,7 @@
-"""What is lost when a node is killed, and when the database stops, is slow, full, only reads, or is another one."""
+"""What is lost when a node is killed, and when the database stops, is slow, full, only reads, or is another one.
+
+And what a node whose clock is wrong does to the others: nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from proxyproto_rs.mqtt.model.connection import Address
+    from proxyproto_rs.mqtt.model.login import Connect
 
     from .peers import Broker
 
@@ -48,12 +52,13 @@ class Node:
 
 
 @contextlib.asynccontextmanager
-async def node(**config: Any) -> AsyncIterator[Node]:
+async def node(environment: dict[str, str] | None = None, **config: Any) -> AsyncIterator[Node]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "mqtt.child", "gate", json.dumps(config)),
         cwd=Path(__file__).parents[1],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
     )
     assert process.stdout is not None
     try:
@@ -431,3 +436,50 @@ async def test_another_server_takes_over(
 
 async def replayed(standby: Any, written: int) -> bool:
     return bool(await standby.fetchval("SELECT pg_last_wal_replay_lsn() >= $1", written))
+
+
+# a clock that is wrong
+
+
+@pytest.mark.parametrize("off", ["+1h", "-1h"])
+async def test_a_node_whose_clock_is_wrong_by_an_hour(off: str, database: str) -> None:
+    """Rows and sessions of all nodes stand in the order in which they came, and a block ends for all at once."""
+    async with node(faketime(off), store=database, node_id="off") as wrong, running(store=database) as right:
+        places = [wrong.address, right.address()] * 3
+        async with contextlib.AsyncExitStack() as stack:
+            for number, address in enumerate(places):
+                async with dial(address, connect(f"bad-{number}", password=b"wrong").encode()) as client:
+                    assert await client.end() == connack(5)
+                await stack.enter_async_context(log_in(address, connect(f"good-{number}")))
+            await until(lambda: has_rows(right, 6))
+            await until_connected(right, 6)
+            rows = await right.service.unauthorized.find(
+                UnauthorizedQuery(sort_property="ts", sort_order="ASC")
+            )
+            assert [row.client_id for row in rows.data] == [f"bad-{number}" for number in range(6)]
+            found = await right.service.sessions.find(
+                SessionQuery(sort_property="connected_at", sort_order="ASC")
+            )
+            assert [row.client_id for row in found.data] == [f"good-{number}" for number in range(6)]
+        now = right.service._clock()
+        assert abs(now - rows.data[-1].ts / 1000) < 30
+        expiry = now + 3
+        block = BlockedClient(type="USERNAME", value="guest", expiration_time=int(expiry * 1000))
+        await right.service.blocked.add(block)
+        guest = connect("guest", username="guest")
+        await until(lambda: answers(wrong.address, guest, connack(5)))
+        await until(lambda: answers(wrong.address, guest, WELCOME))
+        assert 0 <= right.service._clock() - expiry < 2
+
+
+async def answers(address: Address, how: Connect, wanted: bytes) -> bool:
+    async with log_in(address, how) as client:
+        return client.connack == wanted
+
+
+def faketime(off: str) -> dict[str, str]:
+    """The environment of a process whose time of day is wrong. Its other clocks are right."""
+    found = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if found is None:
+        pytest.skip("libfaketime is not installed: apt-get install faketime")
+    return {"LD_PRELOAD": str(found), "FAKETIME": off, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

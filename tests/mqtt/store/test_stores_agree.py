@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxyproto_rs.mqtt.model.records import BlockedClient, UnauthorizedClient, UnauthorizedQuery
+from proxyproto_rs.mqtt.store.protocol import Store
 from proxyproto_rs.mqtt.store.sqlite.store import SqliteStore
 
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
@@ -77,6 +79,19 @@ CALLS = st.one_of(
     st.tuples(st.just("blocks"), st.tuples(st.integers(0, 6))),
     st.tuples(st.just("add_failure"), st.tuples(ADDRESSES, TIMES, st.integers(0, 8))),
 )
+
+
+def test_every_call_is_compared() -> None:
+    told = {name for name, value in vars(Store).items() if inspect.iscoroutinefunction(value)} - {"close"}
+    drawn: set[str] = set()
+
+    @settings(max_examples=500, database=None)
+    @given(CALLS)
+    def draw(call: tuple[str, tuple[Any, ...]]) -> None:
+        drawn.add(call[0])
+
+    draw()
+    assert drawn == told
 
 
 @pytest.fixture
