@@ -163,6 +163,12 @@ MIGRATIONS = (
         END IF;
     END $$;
     """,
+    # Orders of the list that operators ask for. Sorting a million rows takes a second.
+    """
+    CREATE INDEX ON proxyproto_rs.client_session (COALESCE(username, ''), client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (last_seen, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (disconnected_at, client_id);
+    """,
 )
 """The step to each version, 1 first. A step that was released never changes."""
 
