@@ -450,6 +450,8 @@ class BrokerService:
         except PasswordFileError as wrong:
             raise ConfigError([Problem("", ("auth",), str(wrong))]) from None
         stack.push_async_callback(self.front.close)
+        if isinstance(self.front, Servers) and self.front.cluster_node is not None:
+            self._moves.expect(self.front.cluster_node.moved)
 
     async def _share_sessions(self, stack: contextlib.AsyncExitStack) -> None:
         if self._nodes is None:

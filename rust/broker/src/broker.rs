@@ -209,20 +209,34 @@ impl Broker {
         })
     }
 
+    /// Whether the session of this client id is on another node of the cluster.
+    #[must_use]
+    pub fn is_elsewhere(&self, client_id: &str) -> bool {
+        self.handle.block_on(async {
+            let status = self.context.extends.shared().await.session_status(client_id).await;
+            status.is_some_and(|status| status.id.node_id != self.context.node.id())
+        })
+    }
+
     /// Ends the session of this client id, whether the client is there or away. It may take some seconds.
     #[must_use]
     pub fn forget(&self, client_id: &str) -> Forgotten {
         self.handle.block_on(async {
-            let entry = self.context.extends.shared().await.entry(self.id(client_id));
-            let Some(session) = entry.session() else { return Forgotten::Unknown };
-            let entry = self.context.extends.shared().await.entry(session.id.clone());
-            let Ok(mut entry) = entry.try_lock().await else { return Forgotten::Busy };
+            let shared = self.context.extends.shared().await;
+            let Some(status) = shared.session_status(client_id).await else { return Forgotten::Unknown };
+            let is_here = status.id.node_id == self.context.node.id();
+            let mut entry = shared.entry(if is_here { status.id.clone() } else { self.id(client_id) });
+            drop(shared);
+            if is_here {
+                let Ok(locked) = entry.try_lock().await else { return Forgotten::Busy };
+                entry = locked;
+            }
             // A client that is there takes its session out itself, at times first.
             if entry.kick(true, true, true).await.is_err() {
                 return Forgotten::Busy;
             }
             if let Some(keeper) = &self.shared.keeper
-                && store::until(keeper.forget(&session.id)).await.is_err()
+                && store::until(keeper.forget(&status.id)).await.is_err()
             {
                 self.shared.counts.unwritten.fetch_add(1, Ordering::Relaxed);
             }
@@ -294,11 +308,17 @@ async fn serve(
         }
     };
     // rmqtt refuses logins on a machine that is busy. Here the gateway decides who comes in.
-    let context = ServerContext::new().busy_check_enable(false).build().await;
+    let builder = ServerContext::new().busy_check_enable(false);
+    #[cfg(feature = "cluster")]
+    let builder = match &options.cluster {
+        Some(cluster) => cluster.prepare(builder).await,
+        None => builder,
+    };
+    let context = builder.build().await;
     let retained = Retained::new(options.max_retained, Arc::clone(&shared));
     *context.extends.retain_mut().await = Box::new(retained.clone());
     if options.shared_subscriptions {
-        *context.extends.shared_subscription_mut().await = Box::new(InTurn::default());
+        *context.extends.shared_subscription_mut().await = Box::new(InTurn::new(&shared));
     }
     if shared.keeper.is_some() {
         *context.extends.shared_mut().await = Box::new(Delivering::new(context.clone(), Arc::clone(&shared)));
@@ -317,6 +337,13 @@ async fn serve(
             return Some(context);
         }
     }
+    #[cfg(feature = "cluster")]
+    if let Some(cluster) = &options.cluster
+        && let Err(error) = cluster.join(&context).await
+    {
+        let _ = started.send(Err(StartError::new("not in its cluster", error)));
+        return Some(context);
+    }
     let _ = started.send(Ok((address, context.clone(), Handle::current())));
     let server = MqttServer::new(context.clone()).listener_by_id(listener, address.port()).build();
     let expire = async {
@@ -325,8 +352,16 @@ async fn serve(
             retained.remove_expired().await;
         }
     };
+    let watch = async {
+        #[cfg(feature = "cluster")]
+        if options.cluster.is_some() {
+            shared.silent.watch(&context).await;
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         _ = server.run() => {}
+        () = watch => {}
         () = expire => {}
         _ = stopped => {}
     }

@@ -153,6 +153,28 @@ impl Delivers for Delivering {
     ) -> rmqtt::Result<Vec<(NodeId, MsgID)>> {
         self.sessions.retain_load_with(filter, callback).await
     }
+
+    // With clusters rmqtt asks for its store of messages, too, which is empty.
+
+    #[cfg(feature = "cluster")]
+    async fn message_load(
+        &self,
+        client_id: &str,
+        filter: &str,
+        group: Option<&rmqtt::types::SharedGroup>,
+    ) -> rmqtt::Result<Vec<(MsgID, From, Publish)>> {
+        self.sessions.message_load(client_id, filter, group).await
+    }
+
+    #[cfg(feature = "cluster")]
+    async fn message_mark_forwarded(
+        &self,
+        node: NodeId,
+        id: MsgID,
+        recipients: ForwardedRecipients,
+    ) -> rmqtt::Result<()> {
+        self.sessions.message_mark_forwarded(node, id, recipients).await
+    }
 }
 
 /// How long a take-over is waited for, and in which steps.

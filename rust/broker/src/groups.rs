@@ -1,5 +1,6 @@
 //! Shared subscriptions: which member of a group gets a message.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -9,9 +10,20 @@ use rmqtt::types::{
     ClientId, Id, IsOnline, NodeId, SharedGroup, SubscriptionIdentifier, SubscriptionOptions, TopicName,
 };
 
+use crate::shared::Shared;
+
 /// Each member in turn, those that are there before those that are away.
-#[derive(Debug, Default)]
-pub(crate) struct InTurn(AtomicUsize);
+#[derive(Debug)]
+pub(crate) struct InTurn {
+    turn: AtomicUsize,
+    shared: Arc<Shared>,
+}
+
+impl InTurn {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { turn: AtomicUsize::new(0), shared: Arc::clone(shared) }
+    }
+}
 
 type Member = (NodeId, ClientId, SubscriptionOptions, Option<Vec<SubscriptionIdentifier>>, Option<IsOnline>);
 
@@ -29,11 +41,16 @@ impl SharedSubscription for InTurn {
         _topic: &TopicName,
         members: &[Member],
     ) -> Option<(usize, IsOnline)> {
-        let first = self.0.fetch_add(1, Ordering::Relaxed);
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let turns = (0..members.len()).map(|step| first.wrapping_add(step) % members.len());
-        let mut away = None;
+        let (mut away, mut gone) = (None, None);
         for at in turns {
             let (node, client_id, _, _, is_online) = members.get(at)?;
+            // rmqtt goes on to say "online" of the clients of a node that has gone.
+            if self.shared.is_silent(*node) {
+                gone = gone.or(Some((at, false)));
+                continue;
+            }
             let is_online = if let Some(is_online) = is_online {
                 *is_online
             } else {
@@ -45,6 +62,6 @@ impl SharedSubscription for InTurn {
             }
             away = away.or(Some((at, false)));
         }
-        away
+        away.or(gone)
     }
 }

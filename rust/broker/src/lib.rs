@@ -4,6 +4,10 @@ mod acl;
 pub use acl::{Acl, Action, Actions, Pattern, PatternError, Rule, Subject};
 mod broker;
 pub use broker::{Broker, Forgotten, KeptSession, StartError, Subscription};
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(feature = "cluster")]
+pub use cluster::Cluster;
 mod credential;
 pub use credential::Secret;
 mod delivering;

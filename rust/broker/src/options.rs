@@ -28,6 +28,9 @@ pub struct Options {
     pub persistence: Option<PathBuf>,
     /// How many topics a client of MQTT 5 may have a number for, each way.
     pub max_topic_aliases: u16,
+    /// Which node of a cluster it is; `None` means that it is alone. A process has one node, once: rmqtt ends it with the process.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<crate::Cluster>,
 }
 
 impl Default for Options {
@@ -42,6 +45,8 @@ impl Default for Options {
             shared_subscriptions: true,
             persistence: None,
             max_topic_aliases: 32,
+            #[cfg(feature = "cluster")]
+            cluster: None,
         }
     }
 }

@@ -85,6 +85,15 @@ impl RetainStorage for Retained {
         self.tree.get_message(filter).await
     }
 
+    /// What a node of the cluster gets that has just come.
+    async fn get_all_paginated(
+        &self,
+        offset: usize,
+        limit: usize,
+    ) -> rmqtt::Result<(Vec<(TopicName, Retain, Option<Duration>)>, bool)> {
+        self.tree.get_all_paginated(offset, limit).await
+    }
+
     async fn count(&self) -> isize {
         RetainStorage::count(&*self.tree).await
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rmqtt::types::NodeId;
+
 use crate::acl::Acl;
 use crate::credential::Secret;
 use crate::denials::Waiting;
@@ -15,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     /// `None`: everything ends with the process.
     pub(crate) keeper: Option<Keeper>,
+    #[cfg(feature = "cluster")]
+    pub(crate) silent: crate::cluster::Silent,
     acl: RwLock<Arc<Acl>>,
 }
 
@@ -25,7 +29,21 @@ impl Shared {
             denials: Waiting::default(),
             counts: Counts::default(),
             keeper,
+            #[cfg(feature = "cluster")]
+            silent: crate::cluster::Silent::default(),
             acl: RwLock::new(Arc::new(acl)),
+        }
+    }
+
+    /// Whether the node does not answer. One that is alone hears itself.
+    #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_self, reason = "there are no others"))]
+    pub(crate) fn is_silent(&self, node: NodeId) -> bool {
+        #[cfg(feature = "cluster")]
+        return self.silent.has(node);
+        #[cfg(not(feature = "cluster"))]
+        {
+            let _ = node;
+            false
         }
     }
 

@@ -1,5 +1,7 @@
 //! `Broker`, the handle of the embedded broker.
 
+#[cfg(feature = "cluster")]
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -124,6 +126,13 @@ impl Broker {
         told.collect()
     }
 
+    /// Whether the session of a client id is on another node of the cluster.
+    #[pyo3(signature = (client_id, /))]
+    fn is_elsewhere(&self, py: Python<'_>, client_id: &str) -> PyResult<bool> {
+        let broker = self.get()?;
+        Ok(py.detach(|| broker.is_elsewhere(client_id)))
+    }
+
     /// End a session, whether its client is there or away: `gone`; `unknown` if there is none, `busy` if it may be tried again.
     /// It may take some seconds.
     #[pyo3(signature = (client_id, /))]
@@ -199,6 +208,16 @@ fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
             "max_queued" => options.max_queued = count(name, value)?,
             "max_retained" => options.max_retained = Some(count(name, value)?).filter(|most| *most > 0),
             "session_expiry" => options.session_expiry = seconds(name, value)?,
+            #[cfg(feature = "cluster")]
+            "cluster" => options.cluster = if value.is_none() { None } else { Some(read_cluster(name, value)?) },
+            #[cfg(not(feature = "cluster"))]
+            "cluster" if value.is_none() => {}
+            #[cfg(not(feature = "cluster"))]
+            "cluster" => {
+                return Err(PyValueError::new_err(format!(
+                    "{name}: this build of proxyproto_rs knows no clusters; build it with protoc installed, as docs/embedded.md says"
+                )));
+            }
             "shared_subscriptions" => options.shared_subscriptions = flag(name, value)?,
             "persistence" => options.persistence = optional(value, |value| path(name, value))?,
             _ => return Err(unknown(name)),
@@ -206,6 +225,27 @@ fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
         Ok(())
     })?;
     Ok(options)
+}
+
+#[cfg(feature = "cluster")]
+fn read_cluster(name: &str, given: &Bound<'_, PyAny>) -> PyResult<broker::Cluster> {
+    let given = given.cast::<PyDict>().map_err(|_| error::wrong_type(name, "dict", given))?;
+    let mut cluster = broker::Cluster { node: 0, peers: BTreeMap::new() };
+    let prefix = format!("{name}.");
+    each(given, &prefix, |name, value| {
+        match name.strip_prefix(&prefix).unwrap_or_default() {
+            "node" => cluster.node = error::int_argument(name, value, "from 1 to 65535")?,
+            "peers" => {
+                let peers = value.cast::<PyDict>().map_err(|_| error::wrong_type(name, "dict", value))?;
+                for (node, address) in peers {
+                    cluster.peers.insert(node.extract()?, text(name, &address)?);
+                }
+            }
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    })?;
+    Ok(cluster)
 }
 
 fn read_acl(given: &Bound<'_, PyAny>) -> PyResult<Acl> {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
+from mqtt.backend.embedded.nodes import is_built
 from proxyproto_rs.mqtt.config import BrokerConfig, ConfigError, load
 from proxyproto_rs.mqtt.config.embedded import acl_rules, broker_options
 
@@ -43,6 +45,7 @@ acl:
         "session_expiry": 3600.0,
         "shared_subscriptions": False,
         "persistence": "/var/lib/broker",
+        "cluster": None,
         "max_packet_size": 1 << 20,
     }
     both = ("publish", "subscribe")
@@ -113,3 +116,61 @@ def test_allow_anonymous_stands_for_auth_where_there_is_none(tmp_path: Path) -> 
     )
     loaded = read(tmp_path, "backend: embedded\nauth: [{file: users.txt}]\n", allow_anonymous=True)
     assert [source.file for source in loaded.config.auth] == ["users.txt"]
+
+
+def clustered(peers: str, node: object = 1) -> str:
+    return f"backend: {{embedded: {{cluster: {{node: {node}, peers: {peers}}}}}}}\nauth: anonymous\n"
+
+
+def test_a_cluster_names_its_nodes(tmp_path: Path) -> None:
+    text = "{1: 10.0.0.1:1900, '2': '[2001:db8::1]:1900', 3: three.example:1900}"
+    file = tmp_path / "broker.yaml"
+    file.write_text(TCP + clustered(text, 2))
+    source = BrokerConfig.model_validate(yaml.safe_load(file.read_text()))
+    assert source.backend is not None
+    assert source.backend.embedded is not None
+    assert broker_options(source.backend.embedded, source.mqtt)["cluster"] == {
+        "node": 2,
+        "peers": {1: "10.0.0.1:1900", 2: "[2001:db8::1]:1900", 3: "three.example:1900"},
+    }
+    assert BrokerConfig.model_validate(source.model_dump(mode="json")) == source
+
+
+CLUSTERS = [
+    ("one-node", "{1: a:1900}", 1, "must name all nodes under peers, at least 2, this one too (got 1)"),
+    ("not-a-peer", "{1: a:1900, 2: b:1900}", 3, "must have node 3 under peers, as every node (got 1, 2)"),
+    ("node-0", "{0: a:1900, 1: b:1900}", 1, "must be a node's number, from 1 to 65535"),
+    ("node-word", "{1: a:1900, 2: b:1900}", "first", "must be a whole number"),
+    ("no-port", "{1: a, 2: b:1900}", 1, 'must be "host:port" or "[IPv6]:port"'),
+    ("no-host", "{1: ':1900', 2: b:1900}", 1, 'must be "host:port" or "[IPv6]:port"'),
+    ("bare-ipv6", "{1: '::1:1900', 2: b:1900}", 1, 'must be "host:port" or "[IPv6]:port"'),
+    ("last-port", "{1: a:65535, 2: b:1900}", 1, "must have a port from 1 to 65534"),
+    ("odd-host", "{1: 'a b:1900', 2: b:1900}", 1, "must have a host's name or address"),
+    ("everybody", "{1: 0.0.0.0:1900, 2: b:1900}", 1, "whoever reaches the port rules the cluster"),
+    ("everybody-6", "{1: '[::]:1900', 2: b:1900}", 1, "whoever reaches the port rules the cluster"),
+    ("twice", "{1: a:1900, 2: A:1900}", 1, "has a:1900 twice under peers, of nodes 1 and 2"),
+    ("behind", "{1: a:1900, 2: a:1901}", 1, "has a:1901 twice under peers, of nodes 1 and 2"),
+]
+
+
+@pytest.mark.skipif(is_built(), reason="this extension is built with clusters")
+def test_a_build_without_clusters_says_so(tmp_path: Path) -> None:
+    told = r"backend.embedded.cluster: this build of proxyproto_rs knows no clusters"
+    with pytest.raises(ConfigError, match=told):
+        read(tmp_path, clustered("{1: a:1900, 2: b:1900}"))
+
+
+def test_a_cluster_keeps_nothing_on_the_disk(tmp_path: Path) -> None:
+    text = clustered("{1: a:1900, 2: b:1900}").replace("embedded: {", "embedded: {persistence: x, ")
+    with pytest.raises(ConfigError, match=r"backend.embedded.cluster: cannot be combined with persistence"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("peers", "node", "told"), [row[1:] for row in CLUSTERS], ids=[row[0] for row in CLUSTERS]
+)
+def test_which_clusters_are_refused(peers: str, node: object, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, clustered(peers, node))
+    assert "backend.embedded.cluster" in str(caught.value)
+    assert told in str(caught.value)

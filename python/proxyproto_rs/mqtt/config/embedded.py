@@ -41,7 +41,8 @@ class AclRule(Section):
 
 def broker_options(embedded: EmbeddedConfig, mqtt: MqttConfig) -> dict[str, Any]:
     """Return the options of `_core.Broker`. The keys have the same names on both sides."""
-    return {**dict(embedded), "max_packet_size": mqtt.max_packet_size}
+    cluster = None if embedded.cluster is None else dict(embedded.cluster)
+    return {**dict(embedded), "cluster": cluster, "max_packet_size": mqtt.max_packet_size}
 
 
 def acl_rules(acl: Sequence[AclRule]) -> list[dict[str, Any]]:

@@ -282,6 +282,12 @@ def _embedded(embedded: EmbeddedConfig, behind: Behind) -> Iterator[Finding]:
             "must say who knows the passwords, as the embedded broker knows none: file, http or plugin;"
             " or anonymous, to let in whoever gives no user name",
         )
+    if embedded.cluster is not None and embedded.persistence is not None:
+        yield Finding(
+            ("backend", "embedded", "cluster"),
+            "cannot be combined with persistence: nodes that come back with sessions of before are not told apart"
+            " from those that have moved on. Keep one of the two",
+        )
     if behind.mqtt is None or behind.acl is None:
         return
     try:

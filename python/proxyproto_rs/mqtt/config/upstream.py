@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_serializer, model_validator
 from typing_extensions import Self
 
+from ..model.networks import parse_address
 from .section import Section
-from .values import Bool, Count, Duration, Positive
+from .values import Bool, Count, Duration, Positive, parse_int
 
 Version = Literal["3.1", "3.1.1", "5"]
 
@@ -60,6 +62,68 @@ class UpstreamConfig(Section):
     versions: tuple[Annotated[Version, BeforeValidator(_number_as_text)], ...] = ("3.1", "3.1.1", "5")
 
 
+def _node_number(value: Any) -> int:
+    number = parse_int(value)
+    if not 1 <= number <= _MOST_NODES:
+        raise ValueError(f"must be a node's number, from 1 to {_MOST_NODES}")
+    return number
+
+
+def _address_of_node(value: Any) -> str:
+    """Take `host:port` where other machines can reach it."""
+    text = value.strip() if isinstance(value, str) else ""
+    host, colon, digits = text.rpartition(":")
+    address = parse_address(host.removeprefix("[").removesuffix("]"))
+    is_ipv6 = address is not None and address.version == 6  # noqa: PLR2004 (the version of IP)
+    if not colon or not host or is_ipv6 != host.startswith("["):
+        raise ValueError('must be "host:port" or "[IPv6]:port"')
+    if not re.fullmatch(r"[0-9]{1,5}", digits) or not 1 <= int(digits) < _LAST_PORT:
+        raise ValueError(f"must have a port from 1 to {_LAST_PORT - 1}: the one behind it is used too")
+    if address is None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", host):
+        raise ValueError("must have a host's name or address")
+    if address is not None and (address.is_unspecified or address.is_multicast):
+        raise ValueError(
+            f"must name the address at which the others reach the node, on a private network, and not {host}:"
+            " whoever reaches the port rules the cluster"
+        )
+    return text
+
+
+_MOST_NODES = 65535
+_LAST_PORT = 65535
+_NodeNumber = Annotated[int, PlainValidator(_node_number)]
+
+
+class ClusterConfig(Section):
+    """Which node of a cluster this process is, and where all nodes are. The port behind each is used too."""
+
+    node: _NodeNumber
+    peers: dict[_NodeNumber, Annotated[str, PlainValidator(_address_of_node)]]
+
+    @model_validator(mode="after")
+    def _is_one_of_several(self) -> Self:
+        there_are = ", ".join(map(str, self.peers)) or "none"
+        if len(self.peers) < _FEWEST_NODES:
+            raise ValueError(
+                f"must name all nodes under peers, at least {_FEWEST_NODES}, this one too (got {there_are})"
+            )
+        if self.node not in self.peers:
+            raise ValueError(f"must have node {self.node} under peers, as every node (got {there_are})")
+        taken: dict[str, int] = {}
+        for node, address in self.peers.items():
+            host, _, port = address.lower().rpartition(":")
+            for used in (f"{host}:{port}", f"{host}:{int(port) + 1}"):
+                if taken.setdefault(used, node) != node:
+                    raise ValueError(
+                        f"has {used} twice under peers, of nodes {taken[used]} and {node}:"
+                        " each node has its port and the one behind it"
+                    )
+        return self
+
+
+_FEWEST_NODES = 2
+
+
 class EmbeddedConfig(Section):
     """The broker in this process. `docs/embedded.md` explains each key."""
 
@@ -69,6 +133,7 @@ class EmbeddedConfig(Section):
     session_expiry: Duration = 7 * 86400.0
     shared_subscriptions: Bool = True
     persistence: Annotated[str, Field(min_length=1)] | None = None
+    cluster: ClusterConfig | None = None
 
 
 class BackendConfig(Section):

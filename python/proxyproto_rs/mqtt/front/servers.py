@@ -80,6 +80,15 @@ class Servers(Front):
         self._denials = Denials(self._broker, self.sessions, self.observer)
         self._telling = asyncio.get_running_loop().create_task(self._denials.run())
 
+    @property
+    def cluster_node(self) -> EmbeddedBroker | None:
+        """The broker in this process, if it is a node of a cluster. None before `start`."""
+        backend = self._config.backend
+        assert backend is not None
+        if backend.embedded is None or backend.embedded.cluster is None:
+            return None
+        return self._broker
+
     def change(self, config: BrokerConfig) -> None:
         """Put a new configuration in force, for clients that come from now on. It must have been checked."""
         if self._asking is not None:

@@ -27,14 +27,14 @@ class Moves:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._look: Look | None = None
+        self._looks: list[Look] = []
         self._ended: dict[str, tuple[float, SessionRecord]] = {}
         """The time and the session of each end that is kept back, by session id, oldest first."""
         self._task: asyncio.Task[None] | None = None
 
     def expect(self, look: Look) -> None:
-        """Ask `look` for each session that a server closes from now on."""
-        self._look = look
+        """Ask `look` too for each session that a server closes from now on."""
+        self._looks.append(look)
 
     def moved(self, session_id: str) -> None:
         """Take over that the client of a session has come to another node."""
@@ -61,12 +61,12 @@ class Moves:
 
     def disconnected(self, session: SessionRecord) -> None:
         """Pass it on, now or when it is known why."""
-        if self._look is None or session.disconnect_reason != "upstream-closed":
+        if not self._looks or session.disconnect_reason != "upstream-closed":
             self._observer.disconnected(session)
             return
         self._ended[session.session_id] = (time.monotonic(), session)
         if self._task is None:
-            self._task = asyncio.create_task(self._tell_late(self._look), name="proxyproto-rs moves")
+            self._task = asyncio.create_task(self._tell_late(), name="proxyproto-rs moves")
 
     def denied(self, session: SessionRecord, action: Action, topic: str, times: int = 1) -> None:
         """Pass it on."""
@@ -76,16 +76,16 @@ class Moves:
         """Pass it on."""
         self._observer.asked(seconds)
 
-    async def _tell_late(self, look: Look) -> None:
+    async def _tell_late(self) -> None:
         while self._ended:
             oldest = next(iter(self._ended.values()))[0]
             await asyncio.sleep(oldest + _PATIENCE - time.monotonic())
             before = time.monotonic() - _PATIENCE
             sessions = [session for ended_at, session in self._ended.values() if ended_at <= before]
-            moved = await look(sessions)
+            moved = [await look(sessions) for look in self._looks]
             for session in sessions:
                 if self._ended.pop(session.session_id, None) is not None:
-                    self._tell(session, moved=session.session_id in moved)
+                    self._tell(session, moved=any(session.session_id in found for found in moved))
         self._task = None
 
     def _tell(self, session: SessionRecord, *, moved: bool) -> None:

@@ -60,16 +60,24 @@ class EmbeddedBroker:
         return denied, publishes + subscribes
 
     def has_session(self, client_id: str) -> bool:
-        """Whether there is a session, of a client that is there or away."""
-        return self._broker.subscriptions(client_id) is not None
+        """Whether there is a session on this node, of a client that is there or away."""
+        return not self._broker.is_elsewhere(client_id) and self._broker.subscriptions(client_id) is not None
 
     def subscriptions(self, client_id: str) -> Mapping[str, int]:
-        """Return the topic filters of a session and their QoS."""
+        """Return the topic filters of a session on this node and their QoS."""
+        if self._broker.is_elsewhere(client_id):
+            return {}  # asking the other node may take seconds
         return self._broker.subscriptions(client_id) or {}
 
     async def kept(self) -> list[SessionRecord]:
         """Return the sessions of clients that are away, as they were before a restart."""
         return [_record(**session) for session in await asyncio.to_thread(self._broker.kept)]
+
+    async def moved(self, ended: Sequence[SessionRecord]) -> frozenset[str]:
+        """Return the session ids of those ended sessions whose clients are on another node of the cluster."""
+        return frozenset(
+            session.session_id for session in ended if self._broker.is_elsewhere(session.client_id)
+        )
 
     async def forget(self, client_id: str) -> None:
         """Drop the session of a client that is away. Raises ValueError if it comes back at this moment."""
