@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from proxyproto_rs import AddressSet
 
-from .networks import MOST_NETWORKS, Ignored, Protected, UnusableList, one_spelling
+from .networks import MOST_NETWORKS, Ignored, Protected, UnusableList, one_spelling, with_pauses
 
 
 class Lines:
@@ -23,9 +23,9 @@ class Lines:
         """
         networks, ignored = parse(data, protected)
         new, gone = networks - self._networks, self._networks - networks
-        for network in new:
+        for network in with_pauses(new):
             self.addresses.add(network)
-        for network in gone:
+        for network in with_pauses(gone):
             self.addresses.discard(network)
         self._networks = networks
         return len(new), len(gone), ignored
@@ -41,7 +41,7 @@ def parse(data: bytearray | bytes, protected: Protected) -> tuple[set[str], Igno
     """
     networks: set[str] = set()
     ignored = Ignored()
-    for number, word in _words(data):
+    for number, word in with_pauses(_words(data)):
         try:
             network = one_spelling(word)
         except ValueError:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from proxyproto_rs import AddressSet
 
 from ...model.networks import IPNetwork, network_text, parse_network
+
+Entry = TypeVar("Entry")
 
 MOST_NETWORKS = 1_000_000
 """Networks of one list. More are a mistake: an IPv4 Internet of /24s has 16 million."""
@@ -17,6 +21,18 @@ MOST_NETWORKS = 1_000_000
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _PLAIN_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _NONE = AddressSet()
+
+
+_AT_ONCE = 64  # entries, about 1.5 ms of work
+_PAUSE = 0.0001  # seconds; with 0 this thread takes the interpreter back before another has woken up
+
+
+def with_pauses(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Iterate in a thread, and let the event loop go on after every 64 entries. Otherwise it would wait 5 ms each time."""
+    for position, entry in enumerate(entries, 1):
+        yield entry
+        if position % _AT_ONCE == 0:
+            time.sleep(_PAUSE)
 
 
 class UnusableList(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -202,6 +203,7 @@ async def _get(
 
     Nothing is decompressed: a small answer could become a large one. A proxy of the environment is not asked.
     """
+    await asyncio.to_thread(importlib.import_module, "aiohttp")  # the event loop would stand still for it
     import aiohttp
 
     shown = without_credentials(url).partition("?")[0]
