@@ -37,8 +37,10 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @contextlib.contextmanager
-def serving(listener: Any, serve: Callable[[Any], None]) -> Iterator[tuple[str, int]]:
-    """Accept connections of a socket or a Listener in a thread, one at a time."""
+def serving(
+    listener: Any, serve: Callable[[Any], None], path: str | None = None
+) -> Iterator[tuple[str, int]]:
+    """Accept connections of a socket or a Listener in a thread, one at a time. `path` is that of a UNIX socket."""
     stopping = threading.Event()
 
     def accept() -> None:
@@ -53,12 +55,12 @@ def serving(listener: Any, serve: Callable[[Any], None]) -> Iterator[tuple[str, 
 
     thread = threading.Thread(target=accept)
     thread.start()
-    address = listener.getsockname()[:2]
+    address = listener.getsockname()[:2] if path is None else (path, 0)
     try:
         yield address
     finally:
         stopping.set()
-        if isinstance(listener, socket.socket):
+        if isinstance(listener, socket.socket) and path is None:
             with contextlib.suppress(OSError):
                 socket.create_connection(address, 10).close()
         listener.close()
@@ -100,6 +102,21 @@ OURSELVES = [
 def test_ourselves(options: dict[str, Any], status: int, serve: Callable[[Any], None], question: str) -> None:
     with serving(Listener("127.0.0.1", 0, **options), serve) as address:
         assert probe(address, question) == status
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [({}, REQUIRED), ({"versions": [1]}, REQUIRED), ({"proxy_protocol": "off"}, OFF)],
+    ids=["required", "version 1", "off"],
+)
+def test_ourselves_on_a_unix_socket(
+    options: dict[str, Any], status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "app.sock")
+    with serving(Listener.unix(path, **options), serve_http, path):
+        assert main(["probe", f"unix:{path}", "--http", "--timeout", "20"]) == status
+    assert f"unix:{path}, asked with GET / of HTTP" in capsys.readouterr().out
+    assert main(["probe", f"{tmp_path}/nobody.sock"]) == UNREACHABLE
 
 
 @pytest.mark.parametrize("version", [1, 2])

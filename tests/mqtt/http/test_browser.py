@@ -265,6 +265,58 @@ async def test_a_hundred_thousand_sessions() -> None:
         await expect(cell(page, "dev-999")).to_be_visible()
 
 
+async def test_counters_open_the_list_that_they_count() -> None:
+    async with scene() as (broker, _, page), log_in(broker.address(), connect("dev-1")):
+        async with log_in(broker.address(), connect("guess", password=b"x"), source=OTHER):
+            pass
+        await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value="203.0.113.9"))
+        await broker.rows(1)
+        start = page.url.partition("#")[0]
+        for name, heading, row in (
+            ("Connected", "Sessions", "dev-1"),
+            ("Sessions", "Sessions", "dev-1"),
+            ("Refused", "Refused clients", "guess"),
+            ("Blocks in force", "Blocked clients", "203.0.113.9"),
+        ):
+            await page.goto(start + "#/overview")
+            card = page.locator(".cards > div").filter(has=page.get_by_text(name, exact=True))
+            await expect(card.get_by_role("link")).to_have_text("1")
+            await card.get_by_role("link").click()
+            await expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
+            await expect(cell(page, row)).to_be_visible()
+            await expect(page.get_by_text("1–1 of 1")).to_be_visible()
+
+
+async def test_everything_of_an_address_stands_on_one_page() -> None:
+    async with scene() as (broker, _, page), log_in(broker.address(), connect("dev-1")) as one:
+        async with log_in(broker.address(), connect("guess", password=b"x")):
+            pass
+        await broker.rows(1)
+        await page.goto(page.url.partition("#")[0] + f"#/address?ip={CLIENT[0]}")
+        for heading in ("Sessions (1)", "Refusals (1)", "Blocks that cover it (0)"):
+            await expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        for event in ("client.connected", "client.refused"):
+            await expect(page.locator("ol.events li").filter(has_text=event)).to_have_count(1)
+        await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value="192.0.2.0/24"))
+        assert await one.end() == b""
+        await expect(page.get_by_role("heading", name="Blocks that cover it (1)")).to_be_visible()
+        await expect(page.locator("ol.events li").filter(has_text="client.disconnected")).to_have_count(1)
+        await page.get_by_role("link", name="refusals of 192.0.2.0/24").click()
+        await expect(page.get_by_role("row").filter(has_text="guess").get_by_text("blocked")).to_be_visible()
+
+
+async def test_chosen_columns_stand_in_the_address_bar() -> None:
+    async with scene("#/sessions") as (broker, api, page), log_in(broker.address(), connect("dev-1")):
+        await expect(cell(page, "dev-1")).to_be_visible()
+        await page.get_by_text("Columns", exact=True).click()
+        await page.get_by_label("Port", exact=True).check()
+        await expect(page.get_by_role("columnheader", name="Port")).to_be_visible()
+        assert "cols=" in page.url
+        async with opened(api.url, view="#" + page.url.partition("#")[2]) as other:
+            await expect(other.get_by_role("columnheader", name="Port")).to_be_visible()
+            await expect(cell(other, str(CLIENT[1]))).to_be_visible()
+
+
 async def test_a_tab_that_nobody_looks_at_asks_nothing() -> None:
     async with scene() as (_, _, page):
         await expect(page.get_by_role("heading", name="Overview")).to_be_visible()

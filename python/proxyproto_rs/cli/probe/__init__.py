@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import socket
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from proxyproto_rs import Header
@@ -23,18 +24,23 @@ EXTRA = None
 EXAMPLES = """\
 proxyproto-rs probe 10.0.0.20:1883
 proxyproto-rs probe 10.0.0.20:8443 --tls --http
+proxyproto-rs probe unix:/run/app.sock --http
 proxyproto-rs probe localhost:8000 --v2 --source 192.0.2.1:51000 --tlv authority=shop.example
 """
 
 _MISTAKE = 2
 _PATIENCE = 3.0
+_ON_A_UNIX_SOCKET = ("127.0.0.1", 51000), ("127.0.0.1", 443)
+"""Whom a header names there without `--source`: the machine itself, on ports that a proxy may have."""
 
 TLV_NAMES = {"alpn": 0x01, "authority": 0x02, "unique-id": 0x05, "netns": 0x30}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options to its parser."""
-    parser.add_argument("target", metavar="HOST:PORT", type=_target)
+    parser.add_argument(
+        "target", metavar="HOST:PORT", type=_target, help="or the path of a UNIX socket: unix:/run/app.sock"
+    )
     variants = parser.add_argument_group("what to send first; by default all three, which are compared")
     for option, variant, text in (
         ("--none", v.NONE, "no header"),
@@ -81,12 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Probe the server; the status tells the verdict."""
     colours = Colours(sys.stdout)
-    host, port = arguments.target
+    target: Target = arguments.target
     variants = [] if arguments.all else list(dict.fromkeys(arguments.variants or ()))
-    probe = Probe(host, port, arguments.source, arguments.tlv, arguments.timeout)
+    probe = Probe(target, arguments.source, arguments.tlv, arguments.timeout)
     try:
-        for question in _questions(arguments, port):
-            print(f"{printable(host)}:{port}, asked with {question.words}")
+        for question in _questions(arguments, target.port):
+            print(f"{printable(str(target))}, asked with {question.words}")
             seen = probe.see(question, variants)
             for variant, one in seen.items():
                 paint = colours.good if one.is_answered else colours.bad
@@ -96,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
             if found.status != v.UNCLEAR.status:
                 break
     except UnicodeError:
-        sys.stderr.write(f"proxyproto-rs probe: {ascii(host)[:80]} is no name of a host\n")
+        sys.stderr.write(f"proxyproto-rs probe: {ascii(target.host)[:80]} is no name of a host\n")
         return _MISTAKE
     except ValueError as wrong:
         sys.stderr.write(f"proxyproto-rs probe: no such header can be sent: {wrong}\n")
@@ -129,18 +135,41 @@ def _judge(seen: dict[str, Observation], variants: list[str]) -> v.Verdict:
     return v.ANSWERS if all(one.is_answered for one in seen.values()) else v.NO_ANSWER
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a server listens: a host and a port, or the path of a UNIX socket with port 0."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}" if self.port else f"unix:{self.host}"
+
+    def connect(self, timeout: float) -> socket.socket:
+        """Connect within `timeout` seconds. Raises OSError."""
+        if self.port:
+            return socket.create_connection((self.host, self.port), timeout)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(self.host)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
 class Probe:
     """A server, and what the headers to it say."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        target: Target,
         source: tuple[str, int | None] | None,
         tlvs: list[tuple[int, bytes]],
         timeout: float,
     ) -> None:
-        self._host, self._port, self._source, self._tlvs, self._timeout = host, port, source, tlvs, timeout
+        self._target, self._source, self._tlvs, self._timeout = target, source, tlvs, timeout
 
     def see(self, question: Question, variants: list[str]) -> dict[str, Observation]:
         """Ask once for each variant, one after the other. Without variants ask for all that a verdict needs.
@@ -161,8 +190,10 @@ class Probe:
         return seen
 
     def _ask(self, question: Question, variant: str) -> Observation:
-        with socket.create_connection((self._host, self._port), self._timeout) as sock:
-            return ask(sock, self._opening(variant, sock), question, self._host, self._timeout)
+        # A request of HTTP and of TLS names a host, and a UNIX socket has none.
+        host = self._target.host if self._target.port else "localhost"
+        with self._target.connect(self._timeout) as sock:
+            return ask(sock, self._opening(variant, sock), question, host, self._timeout)
 
     def _opening(self, variant: str, sock: socket.socket) -> bytes:
         if variant == v.NONE:
@@ -178,7 +209,10 @@ class Probe:
 
     def _ends(self, sock: socket.socket) -> tuple[Any, Any]:
         """Return the source and the destination that the header names."""
-        own, peer = sock.getsockname()[:2], sock.getpeername()[:2]
+        if self._target.port:
+            own, peer = sock.getsockname()[:2], sock.getpeername()[:2]
+        else:
+            own, peer = _ON_A_UNIX_SOCKET
         if self._source is None:
             return own, peer
         address, port = self._source
@@ -188,11 +222,14 @@ class Probe:
         return (address, own[1] if port is None else port), peer
 
 
-def _target(text: str) -> tuple[str, int]:
+def _target(text: str) -> Target:
+    path = text.removeprefix("unix:")
+    if path.startswith("/"):
+        return Target(path, 0)
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not _is_port(port):
-        raise argparse.ArgumentTypeError("it must be HOST:PORT, or [IPv6]:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    if not colon or not host or not _is_port(port) or not int(port):
+        raise argparse.ArgumentTypeError("it must be HOST:PORT, [IPv6]:PORT, or unix:/PATH")
+    return Target(host.removeprefix("[").removesuffix("]"), int(port))
 
 
 def _source(text: str) -> tuple[str, int | None]:
