@@ -1,7 +1,7 @@
 """Selects the sessions of a list, by TBMQ's filters and ours.
 
-A registry of 100,000 sessions takes a second to filter and to sort. The records come in slices, and the event loop gets
-a turn after each, so that clients log in meanwhile.
+Filtering and sorting 100,000 sessions at once stops the event loop for 70 ms, for 270 if they are sorted by address. So the
+records come in slices, and the loop gets a turn after each: clients log in meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..model.session_query import SORT_VALUES, SessionQuery, SortValue, state_of
 from ..model.session_record import SessionRecord
 
 SLICE = 500
-"""Records between two turns of the event loop. A slice takes 1 to 3 ms."""
+"""Records between two turns of the event loop. A slice takes 0.3 to 0.4 ms of processor time."""
 _FIRST = 2000
 """A page that ends before this row needs no more than so many rows to be kept in order."""
 
@@ -79,7 +79,7 @@ _Entry = tuple[Any, str | bytes, int]
 """What a record is sorted by, its client id, and its place in a list. No two have the same client id.
 
 An entry names its record by a number, so that the garbage collector does not keep track of it: entries of 100,000 records
-make it walk the whole heap, and the loop stands still for half a second.
+made it walk the whole heap, and on a busy machine the loop stood still for half a second.
 """
 
 
@@ -128,7 +128,7 @@ class _Order:
 def _backwards(client_id: str) -> bytes:
     """Return what sorts client ids upward in an order that goes down, because they go up wherever values are equal.
 
-    UTF-8 sorts as the text does, and has no byte 255 for the end to be taken for.
+    UTF-8 sorts as the text does. The end is 255, which only a NUL becomes, and MQTT allows none in a client id.
     """
     return client_id.encode("utf-8", "surrogatepass").translate(_COMPLEMENT) + b"\xff"
 
@@ -136,7 +136,7 @@ def _backwards(client_id: str) -> bytes:
 def address_key(host: str) -> bytes:
     """Return what an address is sorted by: its number, IPv4 first. What is no address comes before all.
 
-    It takes 0.3 us. The ipaddress module takes 8, and a list may have 100,000 rows.
+    It takes 0.2 us. The ipaddress module takes 8, and a list may have 100,000 rows.
     """
     try:
         return b"4" + socket.inet_pton(socket.AF_INET, host)

@@ -48,8 +48,8 @@ export function overview() {
     cards.replaceChildren(
       card("Connected", count(now.connected), link("sessions", { state: "CONNECTED" })),
       card("Sessions", count(now.sessions), link("sessions")),
-      card("Let in", count(now.accepted), null, `since ${ago(now.startedAt, now.now)}`),
-      card("Refused", count(now.refused), link("refused"), `since ${ago(now.startedAt, now.now)}`),
+      card("Let in", count(now.accepted), null, `in ${ago(now.startedAt, now.now)}`),
+      card("Refused", count(now.refused), link("refused"), `in ${ago(now.startedAt, now.now)}`),
       card("Blocks in force", count(now.activeBlocks), link("blocked", { status: "ACTIVE" })),
       card("In", bytes(now.bytesIn)),
       card("Out", bytes(now.bytesOut)),
