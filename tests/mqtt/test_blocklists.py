@@ -155,7 +155,9 @@ async def test_a_block_comes_first_and_its_hit_is_the_blocks(tmp_path: Path) -> 
             assert await client.end() == b"", "the list still names it"
 
 
-async def test_a_reload_reads_files_again_and_changes_the_lists(tmp_path: Path) -> None:
+async def test_a_reload_reads_files_again_and_changes_the_lists(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     bad = tmp_path / "bad"
     bad.write_text(CLIENT[0])
     path = tmp_path / "broker.yaml"
@@ -193,6 +195,7 @@ async def test_a_reload_reads_files_again_and_changes_the_lists(tmp_path: Path) 
         await broker.until(lambda: service.blocklists.states()[0].error)
         assert (await answer_to(CLIENT), await answer_to(OTHER)) == (WELCOME, b"")
         assert "No such file" in service.blocklists.unread()[0]
+        assert "blocklist bad cannot be read, what it named before stays in force: " in caplog.text
         (tmp_path / "none").write_text(CLIENT[0])
         await service.reload()
         await until_read(broker)

@@ -237,7 +237,7 @@ class _List:
             _logger.error(
                 "blocklist %s cannot be read, %s: %s",
                 self.config.label,
-                "what it named before stays in force" if self.read_at else "so it keeps nobody out",
+                "what it named before stays in force" if len(self.in_force) else "so it keeps nobody out",
                 text,
             )
 
