@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import socket
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 from interop.pages import example, run_example, text
 from interop.proxies import find_program, running_haproxy
 from interop.running import running_loop
+from mqtt.peers import connack, connect
+from mqtt.test_cli_broker import running as running_broker
 from peers import until
-from proxyproto_rs import Listener
+from proxyproto_rs import Header, Listener, create_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,3 +99,19 @@ def test_haproxy_may_start_before_the_server(tmp_path: Path) -> None:
                 until(lambda: haproxy.server("app1")["status"] == "UP")
                 asked = ask(f"{front_host}:{front_port}")
     assert asked.stdout.startswith("You are 127.0.0.2, and sent <Header v2 PROXY")
+
+
+def test_the_broker_lets_in_the_user_that_the_first_command_makes(tmp_path: Path) -> None:
+    (tmp_path / "broker.yaml").write_text(example(PAGE, "broker", {"127.0.0.1:1883": "127.0.0.1:0"}))
+    make_user, serve = (shlex.split(line) for line in example(PAGE, "broker-commands").splitlines())
+    made = [sys.executable, "-m", "proxyproto_rs.cli", *make_user[1:]]
+    subprocess.run(made, cwd=tmp_path, input=b"secret\n", stdout=subprocess.PIPE, check=True, timeout=30)
+    assert serve[:2] == ["proxyproto-rs", "broker"]
+    header = Header.v2(("192.0.2.1", 51000), ("198.51.100.1", 1883))
+    with running_broker(tmp_path, *serve[2:], XDG_STATE_HOME=str(tmp_path)) as broker:
+        for password, code in ((b"secret", 0), (b"wrong", 5)):
+            login = connect("sensor-7", username="sensor-7", password=password).encode()
+            with create_connection(("127.0.0.1", broker.port), 10, header=header) as sock:
+                sock.sendall(login)
+                assert sock.recv(4) == connack(code)
+        broker.line("refused client=192.0.2.1:51000 reason=bad-credentials")
