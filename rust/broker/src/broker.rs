@@ -28,8 +28,9 @@ use crate::keeper::Keeper;
 use crate::options::Options;
 use crate::restoring::Restoring;
 use crate::retained::Retained;
-use crate::shared::{Shared, Stats};
+use crate::shared::{Shared, Stats, Unwritten};
 use crate::store::{self, Contents, Store};
+use crate::sys;
 
 /// A broker in this process, on threads of its own. Dropping it ends it, and every session with it.
 pub struct Broker {
@@ -155,6 +156,12 @@ impl Broker {
         self.shared.denials.take()
     }
 
+    /// What could not be written to the disk since the last call.
+    #[must_use]
+    pub fn take_unwritten(&self) -> Option<Unwritten> {
+        self.shared.unwritten.take()
+    }
+
     /// What it has counted. It must not be called on a thread of a tokio runtime, as what follows.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -236,9 +243,9 @@ impl Broker {
                 return Forgotten::Busy;
             }
             if let Some(keeper) = &self.shared.keeper
-                && store::until(keeper.forget(&status.id)).await.is_err()
+                && let Err(error) = store::until(keeper.forget(&status.id)).await
             {
-                self.shared.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+                self.shared.unwritten.add(&error);
             }
             Forgotten::Gone
         })
@@ -273,7 +280,10 @@ async fn kept_session(session: &Session) -> rmqtt::Result<KeptSession> {
         version: session.protocol().await?,
         is_clean: connect.clean_start(),
         keep_alive: connect.keep_alive(),
-        session_expiry: session.fitter.session_expiry_interval(session.disconnect().await?.as_ref()).as_secs(),
+        session_expiry: session
+            .fitter
+            .session_expiry_interval(session.disconnect().await?.as_ref())
+            .as_secs(),
         connected_at: session.connected_at().await?,
         disconnected_at: session.disconnected_at().await?,
     })
@@ -359,9 +369,16 @@ async fn serve(
         }
         std::future::pending::<()>().await;
     };
+    let tell = async {
+        match options.sys_interval {
+            Some(interval) => sys::publish(&context, &shared, interval).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         _ = server.run() => {}
         () = watch => {}
+        () = tell => {}
         () = expire => {}
         _ = stopped => {}
     }

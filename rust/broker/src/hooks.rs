@@ -1,12 +1,13 @@
 //! Where rmqtt asks us: who may log in, who may publish and subscribe, and what becomes of a will.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use rmqtt::codec::v5::{PublishAckReason, SubscribeAckReason};
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
+use rmqtt::inflight::{MomentStatus, OutInflightMessage};
 use rmqtt::session::Session;
 use rmqtt::types::{
     AuthResult, ConnectInfo, From, FromType, Publish, PublishAclResult, PublishResult, QoS, Subscribe,
@@ -29,6 +30,7 @@ pub(crate) async fn register(context: &ServerContext, shared: &Arc<Shared>, reta
         Type::MessagePublishCheckAcl,
         Type::ClientSubscribeCheckAcl,
         Type::MessagePublish,
+        Type::MessageDelivered,
         Type::MessageDropped,
         Type::MessageExpiryCheck,
     ] {
@@ -70,11 +72,17 @@ impl Handler for Answers {
                 Some(HookResult::SubscribeAclResult(self.subscribes(session, subscribe).await))
             }
             Parameter::MessagePublish(Some(session), from, publish) => {
+                add(&self.shared.counts.received, &self.shared.counts.bytes_received, publish);
                 self.will(session, from, publish).map(HookResult::Publish)
             }
             // It would close the connection over one, where MQTT leaves it out (MQTT 5, section 3.1.2.11.4).
             Parameter::MessageExpiryCheck(session, _, publish) if is_too_large(session, publish).await => {
                 Some(HookResult::MessageExpiry)
+            }
+            Parameter::MessageDelivered(session, from, publish) => {
+                add(&self.shared.counts.sent, &self.shared.counts.bytes_sent, publish);
+                put_in_flight(session, from, publish).await;
+                None
             }
             Parameter::MessageDropped(Some(_), ..) => {
                 self.shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -109,7 +117,7 @@ impl Answers {
         match keeper.prepare(&session.scx, &from, publish, is_retained).await {
             Ok(()) => PublishAclResult::allow(),
             Err(error) => {
-                self.shared.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+                self.shared.unwritten.add(&error);
                 // Before MQTT 5 no answer says no.
                 let closes = matches!(session.protocol().await, Ok(version) if version < 5);
                 let why = format!("the broker cannot write the message down: {error}");
@@ -132,9 +140,9 @@ impl Answers {
             return SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized);
         }
         if let Some(keeper) = &self.shared.keeper
-            && keeper.subscribed(session, subscribe).await.is_err()
+            && let Err(error) = keeper.subscribed(session, subscribe).await
         {
-            self.shared.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+            self.shared.unwritten.add(&error);
             return SubscribeAclResult::new_failure(SubscribeAckReason::QuotaExceeded);
         }
         SubscribeAclResult::new_success(subscribe.opts.qos(), None)
@@ -179,9 +187,9 @@ struct Keeps(Arc<Shared>);
 impl Handler for Keeps {
     async fn hook(&self, parameter: &Parameter, before: Option<HookResult>) -> ReturnType {
         if let Some(keeper) = &self.0.keeper
-            && self.tell(keeper, parameter).await.is_err()
+            && let Err(error) = self.tell(keeper, parameter).await
         {
-            self.0.counts.unwritten.fetch_add(1, Ordering::Relaxed);
+            self.0.unwritten.add(&error);
         }
         (true, before)
     }
@@ -205,6 +213,24 @@ impl Keeps {
         }
         Ok(())
     }
+}
+
+/// Counts one message and its payload.
+fn add(messages: &AtomicU64, bytes: &AtomicU64, publish: &Publish) {
+    messages.fetch_add(1, Ordering::Relaxed);
+    bytes.fetch_add(publish.payload.len() as u64, Ordering::Relaxed);
+}
+
+/// Has the session remember a message before it is sent. rmqtt does so after that, and if the connection breaks while it sends,
+/// it forgets a message that was neither acknowledged nor sent.
+async fn put_in_flight(session: &Session, from: &From, publish: &Publish) {
+    let status = match publish.qos {
+        QoS::AtMostOnce => return,
+        QoS::AtLeastOnce => MomentStatus::UnAck,
+        QoS::ExactlyOnce => MomentStatus::UnReceived,
+    };
+    let message = OutInflightMessage::new(status, from.clone(), publish.clone());
+    session.out_inflight().write().await.push_back(message);
 }
 
 /// Whether the client of the session takes no packets as large as this one.

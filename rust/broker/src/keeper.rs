@@ -310,6 +310,7 @@ async fn kept_for(session: &Session) -> Option<u64> {
 }
 
 /// rmqtt does not know its own session.
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives it")]
 fn unknown(error: rmqtt::Error) -> WriteError {
     WriteError::new(io::Error::other(error.to_string()))
 }

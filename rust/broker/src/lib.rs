@@ -22,6 +22,7 @@ mod records;
 mod restoring;
 mod retained;
 mod shared;
-pub use shared::Stats;
+pub use shared::{Stats, Unwritten};
 mod store;
+mod sys;
 mod topic;

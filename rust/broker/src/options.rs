@@ -26,6 +26,8 @@ pub struct Options {
     /// The directory in which sessions, messages for them and retained messages survive the process. It is made if it is not
     /// there; the one that it is in must be. `None`: they end with the process.
     pub persistence: Option<PathBuf>,
+    /// How often the broker publishes about itself, under `$SYS/broker`; `None`: never.
+    pub sys_interval: Option<Duration>,
     /// How many topics a client of MQTT 5 may have a number for, each way.
     pub max_topic_aliases: u16,
     /// Which node of a cluster it is; `None` means that it is alone. A process has one node, once: rmqtt ends it with the process.
@@ -44,6 +46,7 @@ impl Default for Options {
             session_expiry: Duration::from_hours(7 * 24),
             shared_subscriptions: true,
             persistence: None,
+            sys_interval: None,
             max_topic_aliases: 32,
             #[cfg(feature = "cluster")]
             cluster: None,

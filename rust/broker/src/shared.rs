@@ -1,7 +1,7 @@
 //! What the broker's handle and the hooks in rmqtt share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rmqtt::types::NodeId;
 
@@ -9,12 +9,14 @@ use crate::acl::Acl;
 use crate::credential::Secret;
 use crate::denials::Waiting;
 use crate::keeper::Keeper;
+use crate::store::WriteError;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) secret: Secret,
     pub(crate) denials: Waiting,
     pub(crate) counts: Counts,
+    pub(crate) unwritten: UnwrittenSince,
     /// `None`: everything ends with the process.
     pub(crate) keeper: Option<Keeper>,
     #[cfg(feature = "cluster")]
@@ -28,6 +30,7 @@ impl Shared {
             secret,
             denials: Waiting::default(),
             counts: Counts::default(),
+            unwritten: UnwrittenSince::default(),
             keeper,
             #[cfg(feature = "cluster")]
             silent: crate::cluster::Silent::default(),
@@ -56,12 +59,40 @@ impl Shared {
     }
 }
 
+/// Messages and subscriptions that were refused, and sessions that are not kept, because the disk takes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unwritten {
+    /// How many.
+    pub times: u64,
+    /// What the last one met with.
+    pub why: String,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct UnwrittenSince(Mutex<Option<Unwritten>>);
+
+impl UnwrittenSince {
+    pub(crate) fn add(&self, error: &WriteError) {
+        let mut unwritten = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = unwritten.take().map_or(1, |before| before.times + 1);
+        *unwritten = Some(Unwritten { times, why: error.to_string() });
+    }
+
+    pub(crate) fn take(&self) -> Option<Unwritten> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) strangers: AtomicU64,
     pub(crate) not_retained: AtomicU64,
     pub(crate) dropped: AtomicU64,
-    pub(crate) unwritten: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) bytes_received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    pub(crate) bytes_sent: AtomicU64,
 }
 
 impl Counts {
@@ -71,7 +102,6 @@ impl Counts {
             strangers: read(&self.strangers),
             not_retained: read(&self.not_retained),
             dropped: read(&self.dropped),
-            unwritten: read(&self.unwritten),
             ..Stats::default()
         }
     }
@@ -87,8 +117,6 @@ pub struct Stats {
     pub not_retained: u64,
     /// Messages that a client did not get, because its queue was full or the message had expired.
     pub dropped: u64,
-    /// What could not be written to the disk: messages and subscriptions that were refused, and sessions that are not kept.
-    pub unwritten: u64,
     /// The sessions that are there, those of clients that are away too.
     pub sessions: usize,
     /// The subscriptions.

@@ -94,6 +94,11 @@ impl Broker {
         Ok((counted.collect(), taken.more_publishes, taken.more_subscribes))
     }
 
+    /// Return how often the disk has taken nothing since the last call, and what the last one met with; None if it takes all.
+    fn take_unwritten(&self) -> PyResult<Option<(u64, String)>> {
+        Ok(self.get()?.take_unwritten().map(|unwritten| (unwritten.times, unwritten.why)))
+    }
+
     /// Return the filters that a session has subscribed to, with their QoS; None if there is no session.
     #[pyo3(signature = (client_id, /))]
     fn subscriptions<'py>(&self, py: Python<'py>, client_id: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
@@ -153,7 +158,6 @@ impl Broker {
         numbers.set_item("strangers", stats.strangers)?;
         numbers.set_item("not_retained", stats.not_retained)?;
         numbers.set_item("dropped", stats.dropped)?;
-        numbers.set_item("unwritten", stats.unwritten)?;
         numbers.set_item("sessions", stats.sessions)?;
         numbers.set_item("subscriptions", stats.subscriptions)?;
         numbers.set_item("retained", stats.retained)?;
@@ -219,6 +223,7 @@ fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
                 )));
             }
             "shared_subscriptions" => options.shared_subscriptions = flag(name, value)?,
+            "sys_interval" => options.sys_interval = optional(value, |value| seconds(name, value))?,
             "persistence" => options.persistence = optional(value, |value| path(name, value))?,
             _ => return Err(unknown(name)),
         }

@@ -29,7 +29,7 @@ def read(tmp_path: Path, text: str, *, allow_anonymous: bool = False) -> Loaded:
 def test_what_people_write_becomes_the_brokers_options(tmp_path: Path) -> None:
     text = """
 backend: {embedded: {max_inflight: 16, max_retained: 10, session_expiry: 1h, shared_subscriptions: false,
-  persistence: /var/lib/broker}}
+  persistence: /var/lib/broker, sys_interval: 10s}}
 auth: [{file: users.txt}]
 mqtt: {max_packet_size: 1MiB}
 acl:
@@ -46,6 +46,7 @@ acl:
         "shared_subscriptions": False,
         "persistence": "/var/lib/broker",
         "cluster": None,
+        "sys_interval": 10.0,
         "max_packet_size": 1 << 20,
     }
     both = ("publish", "subscribe")
@@ -87,6 +88,11 @@ REFUSED = [
         "backend: {embedded: {persistence: ''}}\nauth: anonymous\n",
         "backend.embedded.persistence",
     ),
+    (
+        "sys-interval",
+        "backend: {embedded: {sys_interval: -1s}}\nauth: anonymous\n",
+        "backend.embedded.sys_interval",
+    ),
     ("inflight", "backend: {embedded: {max_inflight: 70000}}\nauth: anonymous\n", "max_inflight"),
     ("rule-without-allow", EMBEDDED + "acl: [{topics: [a]}]\n", "acl[0].allow"),
     ("topic", EMBEDDED + "acl: [{topics: [a, b/#/c], allow: true}]\n", "acl[0].topics[1]: `+` stands for"),
@@ -106,6 +112,15 @@ def test_what_is_refused(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["0", "0s", "null"])
+def test_no_interval_means_that_the_broker_says_nothing_of_itself(written: str, tmp_path: Path) -> None:
+    text = f"backend: {{embedded: {{sys_interval: {written}}}}}\nauth: anonymous\n"
+    config = read(tmp_path, text).config
+    assert config.backend is not None
+    assert config.backend.embedded is not None
+    assert config.backend.embedded.sys_interval is None
 
 
 def test_allow_anonymous_stands_for_auth_where_there_is_none(tmp_path: Path) -> None:
@@ -163,6 +178,13 @@ def test_a_build_without_clusters_says_so(tmp_path: Path) -> None:
 def test_a_cluster_keeps_nothing_on_the_disk(tmp_path: Path) -> None:
     text = clustered("{1: a:1900, 2: b:1900}").replace("embedded: {", "embedded: {persistence: x, ")
     with pytest.raises(ConfigError, match=r"backend.embedded.cluster: cannot be combined with persistence"):
+        read(tmp_path, text)
+
+
+def test_a_node_of_a_cluster_does_not_tell_of_itself(tmp_path: Path) -> None:
+    text = clustered("{1: a:1900, 2: b:1900}").replace("embedded: {", "embedded: {sys_interval: 10s, ")
+    told = r"backend.embedded.sys_interval: cannot be combined with cluster"
+    with pytest.raises(ConfigError, match=told):
         read(tmp_path, text)
 
 

@@ -282,6 +282,11 @@ def _embedded(embedded: EmbeddedConfig, behind: Behind) -> Iterator[Finding]:
             "must say who knows the passwords, as the embedded broker knows none: file, http or plugin;"
             " or anonymous, to let in whoever gives no user name",
         )
+    if embedded.cluster is not None and embedded.sys_interval is not None:
+        yield Finding(
+            ("backend", "embedded", "sys_interval"),
+            "cannot be combined with cluster: what a node told of itself would replace what the others told",
+        )
     if embedded.cluster is not None and embedded.persistence is not None:
         yield Finding(
             ("backend", "embedded", "cluster"),

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from ..model.networks import parse_address
 from .section import Section
-from .values import Bool, Count, Duration, Positive, parse_int
+from .values import Bool, Count, Duration, Positive, parse_duration, parse_int
 
 Version = Literal["3.1", "3.1.1", "5"]
 
@@ -124,6 +124,10 @@ class ClusterConfig(Section):
 _FEWEST_NODES = 2
 
 
+def _zero_is_none(value: Any) -> Any:
+    return None if value is not None and parse_duration(value) == 0 else value
+
+
 class EmbeddedConfig(Section):
     """The broker in this process. `docs/embedded.md` explains each key."""
 
@@ -134,6 +138,7 @@ class EmbeddedConfig(Section):
     shared_subscriptions: Bool = True
     persistence: Annotated[str, Field(min_length=1)] | None = None
     cluster: ClusterConfig | None = None
+    sys_interval: Annotated[Duration | None, BeforeValidator(_zero_is_none)] = None
 
 
 class BackendConfig(Section):

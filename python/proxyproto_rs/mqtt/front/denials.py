@@ -1,4 +1,4 @@
-"""Tells what the embedded broker has denied, with the record of the client's session."""
+"""Tells what the embedded broker has denied, with the record of the client's session, and what it could not write down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Whose: TypeAlias = "tuple[str, Any]"  # client id and address, which is not the
 
 
 class Denials:
-    """Looks twice a second at what was denied."""
+    """Looks twice a second at what was denied, or could not be kept."""
 
     def __init__(self, broker: EmbeddedBroker, sessions: Sessions, observer: Observer) -> None:
         self._broker = broker
@@ -53,7 +53,7 @@ class Denials:
             self.tell()
 
     def tell(self) -> None:
-        """Tell of what was denied since the last call."""
+        """Tell of what was denied, or could not be kept, since the last call."""
         denied, more = self._broker.take_denials()
         for client_id, client, action, topic, times in denied:
             record = self._sessions.record(client_id)
@@ -64,3 +64,5 @@ class Denials:
                 self._observer.denied(record, action, topic, times)
         if more:
             logger.warning("denied-uncounted times=%d detail=too many different topics were denied", more)
+        if (unwritten := self._broker.take_unwritten()) is not None:
+            logger.error("unwritten times=%d detail=persistence takes nothing: %s", *unwritten)

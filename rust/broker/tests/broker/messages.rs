@@ -1,6 +1,9 @@
 //! Messages that are retained or shared, and limits.
 
-use proxyproto_broker::{Acl, Broker};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proxyproto_broker::{Acl, Broker, Rule};
 
 use crate::client::{Client, Login, broker, options};
 
@@ -59,4 +62,39 @@ fn shared_subscriptions_can_be_switched_off() {
     let broker = Broker::start(options, Acl::default()).unwrap();
     let mut lamp = Login::v5(&broker, "lamp").connect(&broker);
     assert!(lamp.subscribe("$share/group/a") >= 0x80);
+}
+
+#[test]
+fn the_broker_tells_of_itself_and_its_rules_say_to_whom() {
+    let mut options = options();
+    options.sys_interval = Some(Duration::from_millis(20));
+    options.max_retained = Some(1);
+    let mut denied = Rule::new(false);
+    denied.topics = vec!["$SYS/#".parse().unwrap()];
+    denied.users = Some(["bert".into()].into());
+    let broker = Broker::start(options, Acl::new(vec![denied, Rule::new(true)])).unwrap();
+    let mut bert = Login { username: "bert".into(), ..Login::v5(&broker, "bert") }.connect(&broker);
+    assert_eq!(bert.subscribe("$SYS/#"), 0x87);
+    assert_eq!(bert.publish("a", "12345", true), 0);
+    let mut anna = Login::v5(&broker, "anna").connect(&broker);
+    assert_eq!(anna.publish("$SYS/broker/version", "1", true), 0x87);
+    assert_eq!(anna.subscribe("$SYS/broker/#"), 1);
+    let mut told = BTreeMap::new();
+    while told.get("$SYS/broker/clients/maximum").is_none_or(|most| most != "2") || told.len() < 13 {
+        told.extend([anna.message()]);
+    }
+    for (topic, expected) in [
+        ("clients/connected", "2"),
+        ("clients/total", "2"),
+        ("subscriptions/count", "1"),
+        ("retained messages/count", "1"),
+        ("publish/messages/received", "2"), // The denied one has come, too.
+        ("publish/bytes/received", "6"),
+    ] {
+        while told[&format!("$SYS/broker/{topic}")] != expected {
+            told.extend([anna.message()]);
+        }
+    }
+    assert!(told["$SYS/broker/version"].starts_with("proxyproto_rs "));
+    assert!(told["$SYS/broker/uptime"].ends_with(" seconds"));
 }

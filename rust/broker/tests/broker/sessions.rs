@@ -68,3 +68,26 @@ fn a_session_is_forgotten_whether_the_client_is_there_or_away() {
     }
     assert_eq!(broker.stats().subscriptions, 0);
 }
+
+/// More than the buffers of the sockets hold, so that the broker is sending when the client goes without having read.
+#[test]
+fn a_message_that_was_being_sent_as_the_connection_broke_comes_again() {
+    let broker = broker(Acl::default());
+    let login = kept(&broker, 4);
+    let mut lamp = login.connect(&broker);
+    assert_eq!(lamp.subscribe("a"), 1);
+    let large = |number: usize| format!("{number} {}", "x".repeat(900_000));
+    let mut desk = Login::new(&broker, "desk").connect(&broker);
+    for number in 0..MESSAGES {
+        desk.publish("a", &large(number), false);
+    }
+    drop(lamp);
+    let mut lamp = login.connect(&broker);
+    assert!(lamp.session_present);
+    let mut numbers: Vec<usize> =
+        (0..MESSAGES).map(|_| lamp.message().1.split(' ').next().unwrap().parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..MESSAGES));
+}
+
+const MESSAGES: usize = 20;

@@ -204,6 +204,7 @@ def test_a_full_disk_is_told_to_publishers_and_takes_nothing_that_was_acknowledg
                 mid = five.publish("a/five", f"{number} {text}")
                 five.until(lambda mid=mid: mid in five.acknowledged)
                 number += 1
+            assert "times=" in " ".join(process.line(" unwritten times="))
             three.publish("a/three", text)
             three.until(lambda: three.is_gone)
             assert not three.acknowledged

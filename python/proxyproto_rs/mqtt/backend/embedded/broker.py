@@ -59,6 +59,10 @@ class EmbeddedBroker:
         denied, publishes, subscribes = self._broker.take_denials()
         return denied, publishes + subscribes
 
+    def take_unwritten(self) -> tuple[int, str] | None:
+        """Return how often the disk has taken nothing since the last call, and why; None if it takes all."""
+        return self._broker.take_unwritten()
+
     def has_session(self, client_id: str) -> bool:
         """Whether there is a session on this node, of a client that is there or away."""
         return not self._broker.is_elsewhere(client_id) and self._broker.subscriptions(client_id) is not None
