@@ -1,6 +1,6 @@
-"""The brokers that mqtt_gate.py measures; writes its address and serves until killed.
+"""The brokers that mqtt_gate.py and gateway-bench measure; writes its address and serves until killed.
 
-python benches/mqtt_server.py plain|gate|service
+python benches/mqtt_server.py plain|gate|service|behind|embedded
 """
 
 from __future__ import annotations
@@ -58,6 +58,30 @@ async def service() -> str:
     return _text(listener.getsockname())
 
 
+async def behind() -> str:
+    """amqtt behind the front, for clients that send no header."""
+    return await _serve({"amqtt": {"plugins": PLUGINS}})
+
+
+async def embedded() -> str:
+    """Our own broker, for clients that send no header."""
+    return await _serve({"backend": {"embedded": {}}, "auth": ["anonymous"]})
+
+
+async def _serve(sections: dict[str, object]) -> str:
+    configure(LogConfig(level="ERROR"))
+    config = {
+        "listeners": {"tcp": {"bind": "127.0.0.1:0", "proxy_protocol": "off"}},
+        "store": "sqlite::memory:",
+    }
+    service = BrokerService(BrokerConfig.model_validate({**config, **sections}))
+    await service.start()
+    _kept.append(service)
+    listener = service.listening["tcp"].listener
+    assert listener is not None
+    return _text(listener.getsockname())
+
+
 _kept: list[object] = []
 
 
@@ -66,7 +90,8 @@ def _text(address: tuple[str, int]) -> str:
 
 
 async def main(kind: str) -> None:
-    print(await {"plain": plain, "gate": gate, "service": service}[kind](), flush=True)
+    kinds = {"plain": plain, "gate": gate, "service": service, "behind": behind, "embedded": embedded}
+    print(await kinds[kind](), flush=True)
     await asyncio.get_running_loop().create_future()
 
 

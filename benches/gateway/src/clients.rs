@@ -12,7 +12,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::packets::{self, CONNACK, DISCONNECT, PINGREQ, PINGRESP, SUBACK};
+use crate::fans::Fan;
+use crate::packets::{self, CONNACK, DISCONNECT, PINGREQ, PINGRESP};
 
 /// Those who load a relay.
 pub(crate) struct Clients(Runtime);
@@ -36,6 +37,27 @@ impl Clients {
             }
             Ok(sessions)
         })
+    }
+
+    /// Begins so many sessions with ids of their own, one after the other.
+    pub(crate) fn connect_each(
+        &self,
+        broker: SocketAddr,
+        count: u32,
+        name: &str,
+    ) -> io::Result<Vec<TcpStream>> {
+        self.0.block_on(async {
+            let mut sessions = Vec::new();
+            for number in 0..count {
+                sessions.push(connect(broker, &format!("{name}-{number}")).await?);
+            }
+            Ok(sessions)
+        })
+    }
+
+    /// How many of so many messages arrive in a second.
+    pub(crate) fn fan(&self, broker: SocketAddr, fan: Fan, messages: usize) -> io::Result<f64> {
+        self.0.block_on(fan.rate(broker, messages))
     }
 
     /// In each session so many packets go to the broker and come back, one at a time.
@@ -142,8 +164,8 @@ impl Clients {
     pub(crate) fn deliver(&self, address: SocketAddr, count: usize) -> io::Result<Vec<f64>> {
         self.0.block_on(async {
             let mut subscriber = connect(address, "subscriber").await?;
-            subscriber.write_all(&packets::subscribe()).await?;
-            expect(&mut subscriber, SUBACK).await?;
+            subscriber.write_all(&packets::subscribe(0)).await?;
+            expect(&mut subscriber, &packets::suback(0)).await?;
             let mut publisher = connect(address, "publisher").await?;
             let packet = packets::publish(64);
             let mut times = Vec::with_capacity(count);
@@ -161,7 +183,7 @@ impl Clients {
     }
 }
 
-async fn connect(relay: SocketAddr, client_id: &str) -> io::Result<TcpStream> {
+pub(crate) async fn connect(relay: SocketAddr, client_id: &str) -> io::Result<TcpStream> {
     let mut session = dial(relay).await?;
     log_in(&mut session, client_id).await?;
     Ok(session)
@@ -184,7 +206,7 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(session: &mut S, client_id: &
     expect(session, CONNACK).await
 }
 
-async fn expect<S: AsyncRead + Unpin>(session: &mut S, expected: &[u8]) -> io::Result<()> {
+pub(crate) async fn expect<S: AsyncRead + Unpin>(session: &mut S, expected: &[u8]) -> io::Result<()> {
     let mut bytes = vec![0; expected.len()];
     session.read_exact(&mut bytes).await?;
     if bytes == expected { Ok(()) } else { Err(io::Error::other(format!("got {}", bytes.escape_ascii()))) }

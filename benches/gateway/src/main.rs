@@ -4,7 +4,9 @@
 //! The relay has core 0 for itself. Clients and brokers are on core 1, where this process belongs (`benches/run gateway`).
 
 mod broker;
+mod brokers;
 mod clients;
+mod fans;
 mod front;
 mod mosquitto;
 mod packets;
@@ -114,10 +116,14 @@ fn main() -> io::Result<()> {
         [] => measure_all(ROUNDS, ""),
         ["front", server] => front::serve(server, None),
         ["front", server, certificate] => front::serve(server, Some(certificate)),
+        ["brokers"] => brokers::measure_all(ROUNDS / 3, ""),
+        ["brokers", rounds] => brokers::measure_all(rounds.parse().map_err(io::Error::other)?, ""),
+        ["brokers", rounds, row] => brokers::measure_all(rounds.parse().map_err(io::Error::other)?, row),
         [rounds] => measure_all(rounds.parse().map_err(io::Error::other)?, ""),
         [rounds, row] => measure_all(rounds.parse().map_err(io::Error::other)?, row),
         _ => Err(io::Error::other(
-            "gateway-bench [ROUNDS [PART OF A ROW'S NAME]] | gateway-bench front SERVER [CERTIFICATE]",
+            "gateway-bench [ROUNDS [PART OF A ROW'S NAME]] | gateway-bench front SERVER [CERTIFICATE] | gateway-bench \
+             brokers [ROUNDS [PART OF A ROW'S NAME]]",
         )),
     }
 }

@@ -38,6 +38,11 @@ impl Mosquitto {
         await_listener(address, &mut mosquitto.process)?;
         Ok(mosquitto)
     }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
 }
 
 impl Drop for Mosquitto {

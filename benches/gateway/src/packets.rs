@@ -3,8 +3,6 @@
 pub(crate) const CONNACK: &[u8] = b"\x20\x02\0\0";
 pub(crate) const PINGREQ: &[u8] = b"\xc0\0";
 pub(crate) const PINGRESP: &[u8] = b"\xd0\0";
-/// To [`subscribe`].
-pub(crate) const SUBACK: &[u8] = b"\x90\x03\0\x01\0";
 pub(crate) const DISCONNECT: &[u8] = b"\xe0\0";
 
 /// A CONNECT with a clean session and a keep-alive of a minute. The client id tells the broker what to do.
@@ -13,18 +11,39 @@ pub(crate) fn connect(client_id: &str) -> Vec<u8> {
     packet(0x10, &[b"\0\x04MQTT\x04\x02\0\x3c", &id_length[..], client_id.as_bytes()].concat())
 }
 
-/// A SUBSCRIBE of QoS 0 to the topic of [`publish`].
-pub(crate) fn subscribe() -> Vec<u8> {
-    packet(0x82, b"\0\x01\0\x05bench\0")
+/// A SUBSCRIBE to the topic of [`publish`].
+pub(crate) fn subscribe(qos: u8) -> Vec<u8> {
+    packet(0x82, &[b"\0\x01\0\x05bench", &[qos][..]].concat())
+}
+
+/// The answer to [`subscribe`].
+pub(crate) fn suback(qos: u8) -> [u8; 5] {
+    [0x90, 3, 0, 1, qos]
 }
 
 /// A PUBLISH of QoS 0 with so many bytes in all, none of them as in [`PINGREQ`].
 pub(crate) fn publish(size: usize) -> Vec<u8> {
-    let fixed = if size < 130 { 2 } else { 4 };
-    let mut body = b"\0\x05bench".to_vec();
-    body.resize(size - fixed, b'.');
-    packet(0x30, &body)
+    publish_with(size, 0, 0)
 }
+
+/// A PUBLISH with so many bytes in all; only one of QoS 1 has the packet id.
+pub(crate) fn publish_with(size: usize, qos: u8, id: u16) -> Vec<u8> {
+    let fixed = if size < 130 { 2 } else { 4 };
+    let mut body = TOPIC.to_vec();
+    if qos > 0 {
+        body.extend(id.to_be_bytes());
+    }
+    body.resize(size - fixed, b'.');
+    packet(0x30 | qos << 1, &body)
+}
+
+/// The answer to a PUBLISH of QoS 1 with fewer than 130 bytes.
+pub(crate) fn puback(publish: &[u8]) -> [u8; 4] {
+    let id = 2 + TOPIC.len();
+    [0x40, 2, publish[id], publish[id + 1]]
+}
+
+const TOPIC: &[u8] = b"\0\x05bench";
 
 /// The remaining length has one byte or three.
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
