@@ -327,7 +327,9 @@ pub(crate) mod tests {
             (Cause::NoMemory, b"", "pending-overflow", "the kernel has no memory to wait for its header"),
         ];
         let owned = cases.iter();
-        owned.map(|(cause, bytes, outcome, text)| (cause.clone(), *bytes, *outcome, (*text).to_owned())).collect()
+        owned
+            .map(|(cause, bytes, outcome, text)| (cause.clone(), *bytes, *outcome, (*text).to_owned()))
+            .collect()
     }
 
     #[test]

@@ -213,7 +213,9 @@ fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {
             "max_retained" => options.max_retained = Some(count(name, value)?).filter(|most| *most > 0),
             "session_expiry" => options.session_expiry = seconds(name, value)?,
             #[cfg(feature = "cluster")]
-            "cluster" => options.cluster = if value.is_none() { None } else { Some(read_cluster(name, value)?) },
+            "cluster" => {
+                options.cluster = if value.is_none() { None } else { Some(read_cluster(name, value)?) }
+            }
             #[cfg(not(feature = "cluster"))]
             "cluster" if value.is_none() => {}
             #[cfg(not(feature = "cluster"))]
