@@ -10,6 +10,10 @@ FROM python:3.13-bookworm AS build
 COPY --from=rust /usr/local/rustup /usr/local/rustup
 COPY --from=rust /usr/local/cargo /usr/local/cargo
 ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo PATH=/usr/local/cargo/bin:$PATH
+# Clusters of embedded brokers are a feature that wheels do not have. Debian has one version of protoc for each release.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends protobuf-compiler && rm -rf /var/lib/apt/lists/*
+ENV MATURIN_PEP517_ARGS=--features=cluster
 WORKDIR /source
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \

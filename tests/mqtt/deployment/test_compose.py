@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from mqtt.backend.embedded.nodes import is_built
 
 from interop.proxies import find_program
 from proxyproto_rs.mqtt.config import load
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 FILE = COMPOSE / "compose.yaml"
 TREE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = TREE["services"]
-PROFILES = ["rabbitmq"]
+PROFILES = ["rabbitmq", "embedded"]
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +127,11 @@ def test_what_can_is_hardened() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_brokers_know_the_other_services(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOSTNAME", "broker1")
-    monkeypatch.setenv("NODE", "1")
-    config = load(str(COMPOSE / f"broker.{profile}.yaml")).config
+def test_the_brokers_know_the_other_services(profile: str) -> None:
+    if profile == "embedded" and not is_built():
+        pytest.skip("the extension is built without clusters, which need protoc")
+    variables = {"HOSTNAME": "broker1", "NODE": "1"}
+    config = load(str(COMPOSE / f"broker.{profile}.yaml"), environ=variables).config
     address = SERVICES["haproxy"]["networks"]["front"]["ipv4_address"]
     for listener in config.listeners.values():
         assert [str(network) for network in listener.proxy.trusted or ()] == [f"{address}/32"]
@@ -140,6 +142,19 @@ def test_the_brokers_know_the_other_services(profile: str, monkeypatch: pytest.M
         assert {server.split(":")[0] for server in config.backend.upstream.servers} <= SERVICES.keys()
     targets = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"]
     assert targets == [{"targets": [f"{name}:{config.http.bind.port}" for name in NODES]}]
+
+
+def test_the_nodes_of_a_cluster_are_among_themselves() -> None:
+    tree = yaml.safe_load((COMPOSE / "broker.embedded.yaml").read_text())
+    peers = tree["backend"]["embedded"]["cluster"]["peers"]
+    named = {
+        int(service["environment"]["NODE"]): service["networks"]["cluster"]["aliases"]
+        for service in SERVICES.values()
+        if "cluster" in service["networks"]
+    }
+    assert {node: [address.partition(":")[0]] for node, address in peers.items()} == named
+    assert TREE["networks"]["cluster"]["internal"] is True
+    assert [name for name, service in SERVICES.items() if "cluster" in service["networks"]] == list(NODES)
 
 
 def test_nobody_is_given_haproxys_address() -> None:

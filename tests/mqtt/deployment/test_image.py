@@ -84,6 +84,13 @@ def test_its_commands_are_ours() -> None:
         assert (parsed.verb, parsed.config) == (verb, CONFIGURATION)
 
 
+def test_the_image_has_clusters_and_what_building_them_needs() -> None:
+    steps = instructions(1)
+    assert any(name == "RUN" and "protobuf-compiler" in words.split() for name, words in steps)
+    assert ("ENV", "MATURIN_PEP517_ARGS=--features=cluster") in steps
+    assert re.search(r"^cluster = \[", (ROOT / "rust" / "python" / "Cargo.toml").read_text(), re.M)
+
+
 def ignored(path: str, rules: list[str]) -> bool:
     """Whether a path stays out of the context: the last rule that matches it, or a folder of it, decides."""
     parts = path.split("/")

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mqtt.backend.embedded.nodes import two_free_ports
 
 from interop.proxies import find_program
 from mqtt import postgres
@@ -203,7 +204,7 @@ def deployed(directory: Path, profile: str) -> Iterator[Deployment]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(postgres.serving(programs))
         _make_database(server, secrets)
-        changes = _rabbitmq(stack, directory, secrets) if profile == "rabbitmq" else _own_cluster()
+        changes = _rabbitmq(stack, directory, secrets) if profile == "rabbitmq" else _own_cluster(stack)
         nodes = _brokers(stack, directory, secrets, profile, changes)
         yield Deployment(directory, secrets, nodes, _haproxy(stack, directory, haproxy, nodes))
 
@@ -238,9 +239,9 @@ def _rabbitmq(stack: contextlib.ExitStack, directory: Path, secrets: Path) -> di
     return {f"rabbitmq{number}:1883": address for number, address in enumerate(cluster.addresses, 1)}
 
 
-def _own_cluster() -> dict[str, str]:
+def _own_cluster(stack: contextlib.ExitStack) -> dict[str, str]:
     # Each node uses its port and the one behind it.
-    return {f"{name}:5363": f"127.0.0.1:{port}" for name, port in zip(NODES, free_ports(3), strict=True)}
+    return {f"peer{n}:5363": f"127.0.0.1:{stack.enter_context(two_free_ports())}" for n in (1, 2, 3)}
 
 
 def _brokers(
