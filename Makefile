@@ -60,7 +60,8 @@ fuzz: $(STAMPS)/fuzzer
 # The embedded broker's clusters, which the wheels do not have. It needs protoc, and leaves a build with clusters behind.
 cluster: $(STAMPS)/test-venv
 	$(BIN)/maturin develop --release --quiet --features cluster
-	$(BIN)/python -X dev -m pytest -q tests/mqtt/backend/embedded/test_cluster.py
+	$(BIN)/python -X dev -m pytest -q tests/mqtt/backend/embedded/test_cluster.py tests/mqtt/deployment/test_compose.py \
+	    tests/mqtt/deployment/test_topology.py
 	@rm -f $(STAMPS)/built
 
 # Ten minutes of mixed traffic, on an idle machine.
