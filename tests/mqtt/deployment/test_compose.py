@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from mqtt.backend.embedded.nodes import is_built
 
 from interop.proxies import find_program
+from mqtt.backend.embedded.nodes import is_built
 from proxyproto_rs.mqtt.config import load
 
 from .topology import COMPOSE, NODES

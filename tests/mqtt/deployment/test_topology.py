@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from mqtt.backend.embedded.nodes import is_built
 
+from mqtt.backend.embedded.nodes import is_built
 from mqtt.peers import WELCOME, connack, connect, publish, subscribe
 
 from .topology import NODES, Deployment, deployed, wait_until

@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mqtt.backend.embedded.nodes import two_free_ports
 
 from interop.proxies import find_program
 from mqtt import postgres
+from mqtt.backend.embedded.nodes import two_free_ports
 from mqtt.backend.upstream.rabbitmq import Cluster
 from mqtt.peers import WAIT, connect
 from proxyproto_rs import Header, create_connection
