@@ -350,7 +350,7 @@ def test_a_running_broker_takes_what_passwd_has_changed(directory: Path) -> None
         assert broker.log_in("changed") == connack(0)
         (directory / "users.txt").write_text("nonsense\n")
         broker.signal(signal.SIGHUP)
-        broker.line("reload refused, the old configuration stays: broker.yaml:4: auth: ")
+        broker.line("reload refused, the old configuration stays: broker.yaml:5: auth: ")
         assert broker.log_in("changed") == connack(0)
 
 

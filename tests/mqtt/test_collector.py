@@ -64,7 +64,7 @@ EMBEDDED = {
     *((f"proxyproto_mqtt_embedded_{name}", "gauge") for name in ("sessions", "subscriptions", "retained")),
     *(
         (f"proxyproto_mqtt_embedded_{name}_total", "counter")
-        for name in ("dropped", "not_retained", "unwritten", "strangers")
+        for name in ("dropped", "not_retained", "strangers")
     ),
 }
 """Those of the embedded broker, without labels."""

@@ -48,7 +48,6 @@ _EMBEDDED: Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str
         CounterMetricFamily,
         "Messages that were not retained, because max_retained was reached",
     ),
-    "unwritten": (CounterMetricFamily, "What could not be written to the disk"),
     "strangers": (CounterMetricFamily, "Programs of this machine that have found the embedded broker's port"),
 }
 """What `_core.Broker.stats` counts, and its metrics."""
