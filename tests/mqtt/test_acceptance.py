@@ -188,7 +188,7 @@ async def test_mosquitto_and_aiomqtt_talk_to_each_other(tmp_path: Path) -> None:
                 message = await asyncio.wait_for(anext(aiter(client.messages)), WAIT)
                 assert (str(message.topic), message.payload) == ("greeting", b"hi")
             client._client._reset_sockets()
-        assert broker.service.metrics.disconnects["tcp", "disconnect"] >= 1
+            await broker.until(lambda: broker.service.metrics.disconnects["tcp", "disconnect"] >= 1)
         (first, second, *_) = await broker.service.top("connects")
         assert {first.address, second.address} == {"127.0.0.8", "127.0.0.9"}
 
