@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WAIT = 10.0  # seconds; a test that waits so long has failed
 WRITERS_SECONDS = float(os.environ.get("PROXYPROTO_WRITERS_SECONDS", "3"))
-"""How long eight writers meet. The figures in docs/benchmarks.md are those of 60."""
+"""How long eight writers meet."""
 
 
 def row(
