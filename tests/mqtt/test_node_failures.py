@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .peers import Broker
 
 OUTAGE_SECONDS = float(os.environ.get("PROXYPROTO_OUTAGE_SECONDS", "5"))
-"""How long the database stops. The figures in docs/benchmarks.md are those of 60."""
+"""How long the database stops. The figures in docs/benchmarks.md are those of 60, with `-o timeout=200`."""
 
 RATE = 200  # logins a second
 MIB = 1 << 20
@@ -63,11 +63,14 @@ async def node(environment: dict[str, str] | None = None, **config: Any) -> Asyn
     assert process.stdout is not None
     try:
         port = json.loads(await process.stdout.readline())["port"]
+        # It reports each login. Unread reports would fill the pipe after some thousands, and stop it.
+        reports = asyncio.create_task(process.stdout.read())
         yield Node(process, ("127.0.0.1", port))
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
+        await reports
 
 
 async def all_rows(broker: Broker) -> list[str]:
@@ -207,7 +210,8 @@ async def test_a_database_that_stops_under_200_logins_a_second(
     assert load.unexpected == []
     # Whoever waits for a database waits for as long as a connection may take, 5 s, or a command, 10 s.
     assert max(during) < 2.5
-    assert grown < 64 * MIB
+    # The tests' plugin keeps every login, which takes 8.6 KiB each with and without a database.
+    assert grown < 32 * MIB + 12 * 1024 * len(during)
 
 
 async def test_what_does_not_fit_while_the_database_is_away_is_counted(

@@ -25,7 +25,7 @@ from .. import postgres
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
 from proxyproto_rs.mqtt.store.postgresql import schema  # noqa: E402
-from proxyproto_rs.mqtt.store.postgresql.database import shown  # noqa: E402
+from proxyproto_rs.mqtt.store.postgresql.database import not_opened, shown  # noqa: E402
 from proxyproto_rs.mqtt.store.postgresql.store import PostgresStore  # noqa: E402
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WAIT = 10.0  # seconds; a test that waits so long has failed
 WRITERS_SECONDS = float(os.environ.get("PROXYPROTO_WRITERS_SECONDS", "3"))
-"""How long eight writers meet."""
+"""How long eight writers meet. The figures in docs/benchmarks.md are those of 60, with `-o timeout=200`."""
 
 
 def row(
@@ -452,6 +452,15 @@ SHOWN = [
 @pytest.mark.parametrize(("dsn", "said"), SHOWN, ids=[dsn for dsn, _ in SHOWN])
 def test_only_hosts_and_database_are_shown(dsn: str, said: str) -> None:
     assert shown(dsn) == said
+
+
+def test_a_connection_that_is_lost_in_the_middle_of_a_call_is_told_in_plain_words() -> None:
+    """asyncpg says so where a server shuts down."""
+    lost = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    assert (
+        str(not_opened("postgresql://db/x", lost))
+        == "store postgresql://db/x cannot be opened: the connection was lost"
+    )
 
 
 async def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,8 @@ def _passes(wrong: BaseException) -> bool:
 def _line(wrong: BaseException) -> str:
     if isinstance(wrong, _TIMEOUTS):
         return "the database does not answer"
+    if isinstance(wrong, asyncpg.InternalClientError):
+        return "the connection was lost"  # asyncpg's own text tells of its states
     if isinstance(wrong, (ConnectionError, FileNotFoundError, PermissionError)) and wrong.errno:
         return os.strerror(wrong.errno)  # asyncio's own text names no reason
     if isinstance(wrong, OSError):
