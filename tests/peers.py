@@ -194,6 +194,13 @@ def free_port() -> Iterator[int]:
         yield holding.getsockname()[1]
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports on which nothing listens. They are not held, for programs that bind them without `reuse_port`."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [sock.getsockname()[1] for sock in sockets]
+
+
 def make_contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Make a certificate for localhost; return a server's context with it and a client's that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import ssl
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from proxyproto_rs import Header, open_connection
-from proxyproto_rs.mqtt import BrokerConfig, BrokerService, UnauthorizedQuery
+from proxyproto_rs.mqtt import BrokerConfig, BrokerService, SessionQuery, UnauthorizedQuery
 from proxyproto_rs.mqtt.model.login import Connect, Will, encode_length
 
 from . import plugins
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from proxyproto_rs.mqtt.model.connection import Address
     from proxyproto_rs.mqtt.model.records import UnauthorizedClient
@@ -231,15 +232,29 @@ class Broker:
 
     async def until(self, condition: Any) -> None:
         """Wait for a condition that no event signals."""
+        await until(condition)
 
-        async def true() -> None:
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+    async def until_connected(self, count: int, seconds: float = WAIT) -> None:
+        """Wait until so many clients are connected, on all nodes that share the store."""
+        query = SessionQuery(connected_status_list=("CONNECTED",))
 
-        await asyncio.wait_for(true(), WAIT)
+        async def same() -> bool:
+            return (await self.service.sessions.find(query)).total_elements == count
+
+        await until(same, seconds)
 
     def plugin(self, name: str) -> Any:
         return self.service.broker.plugins_manager.get_plugin(name)
+
+
+async def until(condition: Callable[[], Any], seconds: float = WAIT) -> None:
+    """Wait for a condition that no event signals. It may be a coroutine function, such as one that asks a store."""
+
+    async def true() -> None:
+        while not (await holds if inspect.isawaitable(holds := condition()) else holds):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(true(), seconds)
 
 
 @contextlib.asynccontextmanager

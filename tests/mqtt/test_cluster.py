@@ -8,12 +8,12 @@ import json
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from proxyproto_rs.mqtt import BlockedClient, BlockQuery, SessionQuery
+from proxyproto_rs.mqtt import BlockedClient, BlockQuery
 
 from . import postgres
 from .front.scripted_server import Server
 from .http.asking import serving
-from .peers import OTHER, WELCOME, connack, connect, dial, log_in, running
+from .peers import OTHER, WELCOME, connack, connect, dial, log_in, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,17 +46,6 @@ def audited(audits: Path, event: str) -> list[dict[str, Any]]:
         json.loads(line) for name in NAMES for line in (audits / f"{name}.jsonl").read_text().splitlines()
     ]
     return [line for line in lines if line["event"] == event]
-
-
-async def stored_sessions(broker: Broker, count: int) -> None:
-    """Wait until the nodes have told the store of so many connected clients."""
-
-    async def enough() -> None:
-        query = SessionQuery(connected_status_list=("CONNECTED",))
-        while (await broker.service.sessions.find(query)).total_elements != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(enough(), 10)
 
 
 # blocks
@@ -151,13 +140,13 @@ async def until_banned(brokers: list[Broker]) -> None:
 async def test_a_client_id_of_another_user_on_another_node_is_refused(database: str) -> None:
     async with three(database) as (a, b, _):
         async with log_in(a.address(), connect("dev", clean_session=False)) as client:
-            await stored_sessions(a, 1)
+            await a.until_connected(1)
             async with log_in(b.address(), connect("dev", username="thief"), source=OTHER) as thief:
                 assert thief.connack == connack(5)
             (row,) = await b.rows()
             assert (row.reason_code, row.reason) == ("access-denied", NOT_THEIRS)
             assert await client.ask(b"\xc0\x00") == b"\xd0\x00"
-        await stored_sessions(a, 0)
+        await a.until_connected(0)
         async with log_in(b.address(), connect("dev", username="thief"), source=OTHER) as thief:
             assert thief.connack == connack(5)  # the session is kept
         async with log_in(b.address(), connect("dev")) as client:
@@ -166,7 +155,7 @@ async def test_a_client_id_of_another_user_on_another_node_is_refused(database: 
 
 async def test_any_user_may_have_a_client_id_where_the_configuration_says_so(database: str) -> None:
     async with three(database, mqtt={"client_id_owner": "any"}) as (a, b, _), log_in(a.address()) as client:
-        await stored_sessions(a, 1)
+        await a.until_connected(1)
         async with log_in(b.address(), connect(username="other"), source=OTHER) as other:
             assert other.connack == WELCOME
             assert await client.end() == b""
@@ -182,7 +171,7 @@ async def test_a_client_id_of_another_user_on_another_node_is_not_told_to_the_se
             log_in(a.address(), connect(clean_session=False)) as client,
         ):
             assert client.connack == WELCOME
-            await stored_sessions(a, 1)
+            await a.until_connected(1)
             async with log_in(b.address(), connect(username="thief"), source=OTHER) as thief:
                 assert thief.connack == connack(5)
             assert len(server.connects) == 1
@@ -242,20 +231,19 @@ async def test_counts_are_those_of_all_nodes(database: str) -> None:
         await b.rows(1)
         wanted = {"connectedCount": 2, "disconnectedCount": 1, "totalCount": 3}
         for api in (asking_a, asking_b):
-            await until(api, "/api/client-session/info", wanted)
+            await until_shown(api, "/api/client-session/info", wanted)
             seen = {"connected": 2, "sessions": 3, "countsAllNodes": True, "unauthorizedRows": 1}
-            await until(api, "/api/overview", seen)
+            await until_shown(api, "/api/overview", seen)
         # Who was let in is counted by the node that did it.
         assert (await asking_a.get("/api/overview"))["accepted"] == 2
         assert (await asking_b.get("/api/overview"))["accepted"] == 1
 
 
-async def until(api: Api, path: str, wanted: dict[str, Any]) -> None:
-    async def same() -> None:
-        while not wanted.items() <= (await api.get(path)).items():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+async def until_shown(api: Api, path: str, wanted: dict[str, Any]) -> None:
+    async def same() -> bool:
+        return bool(wanted.items() <= (await api.get(path)).items())
 
-    await asyncio.wait_for(same(), 10)
+    await until(same)
 
 
 async def test_sessions_that_a_node_has_left_behind_are_counted(database: str) -> None:
@@ -265,10 +253,10 @@ async def test_sessions_that_a_node_has_left_behind_are_counted(database: str) -
         async with running(store=database, node_id="b", **behind) as b:
             async with log_in(b.address(), connect("kept", clean_session=False)):
                 pass
-            await stored_sessions(b, 0)
+            await b.until_connected(0)
         async with serving(store=database, node_id="a", **behind) as (_, api):
             wanted = {"connectedCount": 0, "disconnectedCount": 1, "totalCount": 1}
-            await until(api, "/api/client-session/info", wanted)
+            await until_shown(api, "/api/client-session/info", wanted)
     finally:
         server.close()
 
@@ -309,7 +297,7 @@ async def test_a_preview_counts_the_clients_of_all_nodes(database: str) -> None:
     ):
         async with log_in(b.address(), connect("on-none", clean_session=False)):
             pass
-        await stored_sessions(b, 3)
+        await b.until_connected(3)
         for block, covered in COVERED:
             seen = await api.get("/api/blockedClient/preview", **block)
             assert (seen["sessions"], sorted(seen["examples"])) == (len(covered), covered), block

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -22,13 +23,13 @@ import pytest
 
 from proxyproto_rs.mqtt import BlockedClient, SessionQuery, StoreUnavailable, UnauthorizedQuery
 
-from . import postgres
+from . import peers, postgres
 from .peers import PINGREQ, PINGRESP, WELCOME, connack, connect, dial, log_in, running
 
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from proxyproto_rs.mqtt.model.connection import Address
     from proxyproto_rs.mqtt.model.login import Connect
@@ -41,6 +42,8 @@ OUTAGE_SECONDS = float(os.environ.get("PROXYPROTO_OUTAGE_SECONDS", "5"))
 RATE = 200  # logins a second
 MIB = 1 << 20
 MARKED_SECONDS = 15.0
+
+until = functools.partial(peers.until, seconds=20.0)
 
 
 @dataclass
@@ -114,7 +117,7 @@ async def test_a_node_that_is_killed_under_load(database: str) -> None:
     ):
         for number in range(20):
             await stack.enter_async_context(log_in(killed.address, connect(f"on-killed-{number}")))
-        await until_connected(c, 21)
+        await c.until_connected(21, 2 * MARKED_SECONDS)
         load = asyncio.create_task(refused_one_after_the_other(killed.address))
         while len(seen := await all_rows(b)) < 200:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -128,21 +131,11 @@ async def test_a_node_that_is_killed_under_load(database: str) -> None:
         assert await client.ask(PINGREQ) == PINGRESP
         async with log_in(c.address(), connect("on-c")) as other:
             assert other.connack == WELCOME
-            await until_connected(b, 2)
+            await b.until_connected(2, 2 * MARKED_SECONDS)
             took = loop.time() - since
         assert [one.node_id for one in await b.service.nodes()] == ["b", "c"]
         assert took < MARKED_SECONDS
         print(f"\nkilled: {len(refused)} refused, {len(lost)} rows lost, sessions marked after {took:.1f} s")
-
-
-async def until_connected(broker: Broker, count: int) -> None:
-    query = SessionQuery(connected_status_list=("CONNECTED",))
-
-    async def same() -> None:
-        while (await broker.service.sessions.find(query)).total_elements != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-    await asyncio.wait_for(same(), 2 * MARKED_SECONDS)
 
 
 # the database stops
@@ -253,13 +246,6 @@ async def has_all(broker: Broker, client_ids: list[str]) -> bool:
     return False
 
 
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 20
-    while not await true():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-
-
 def quantiles(took: list[float]) -> str:
     took = sorted(took)
     half, late = took[len(took) // 2], took[len(took) * 99 // 100]
@@ -313,7 +299,7 @@ async def test_a_database_that_is_slow(
 async def test_a_database_that_only_reads(
     database: str, postgres_server: postgres.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(store=database) as broker, connected(database) as administrator:
+    async with running(store=database) as broker, postgres.connected(database) as administrator:
         await only_reads(administrator, True)
         try:
             await until(lambda: refuses_to_write(database))
@@ -336,17 +322,8 @@ async def only_reads(administrator: Any, value: bool) -> None:
 
 
 async def refuses_to_write(database: str) -> bool:
-    async with connected(database) as connection:
+    async with postgres.connected(database) as connection:
         return bool(await connection.fetchval("SHOW default_transaction_read_only") == "on")
-
-
-@contextlib.asynccontextmanager
-async def connected(database: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(database)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @pytest.fixture
@@ -373,7 +350,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory, postgres_server: postgr
 async def test_a_database_whose_disk_is_full(
     database: str, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connected(database) as administrator:
+    async with postgres.connected(database) as administrator:
         await administrator.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
         await administrator.execute("ALTER ROLE tests SET default_tablespace = small")
         try:
@@ -421,7 +398,7 @@ async def test_another_server_takes_over(
             await wrong_login(broker, "before")
             await broker.service.blocked.add(BlockedClient(type="CLIENT_ID", value="known"))
             await broker.service.unauthorized.flush()
-            async with connected(first.dsn()) as one, connected(second.dsn()) as two:
+            async with postgres.connected(first.dsn()) as one, postgres.connected(second.dsn()) as two:
                 written = await one.fetchval("SELECT pg_current_wal_lsn()")
                 await until(lambda: replayed(two, written))
             await asyncio.to_thread(first.kill)
@@ -456,7 +433,7 @@ async def test_a_node_whose_clock_is_wrong_by_an_hour(off: str, database: str) -
                     assert await client.end() == connack(5)
                 await stack.enter_async_context(log_in(address, connect(f"good-{number}")))
             await until(lambda: has_rows(right, 6))
-            await until_connected(right, 6)
+            await right.until_connected(6, 2 * MARKED_SECONDS)
             rows = await right.service.unauthorized.find(
                 UnauthorizedQuery(sort_property="ts", sort_order="ASC")
             )

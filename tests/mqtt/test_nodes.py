@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from proxyproto_rs.mqtt import SessionQuery, StoreUnavailable
 from . import postgres
 from .brokers import running_mosquitto
 from .front.scripted_server import Server
-from .peers import CLIENT, OTHER, WAIT, WELCOME, connect, log_in, running
+from .peers import CLIENT, OTHER, WELCOME, connect, log_in, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,11 +37,10 @@ async def listed(broker: Broker, **query: Any) -> dict[str, tuple[str, bool]]:
 
 
 async def until_listed(broker: Broker, wanted: dict[str, tuple[str, bool]]) -> None:
-    async def same() -> None:
-        while await listed(broker) != wanted:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    async def same() -> bool:
+        return await listed(broker) == wanted
 
-    await asyncio.wait_for(same(), WAIT)
+    await until(same)
 
 
 async def test_every_node_lists_all_sessions(database: str) -> None:

@@ -57,9 +57,7 @@ logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 _HOUSEKEEPING = 1.0  # seconds in a round
 _SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # rounds
-_LISTED_AT_ONCE = (
-    2000  # sessions that are held against a list between two turns of the event loop, about 3 ms
-)
+_LISTED_AT_ONCE = 2000  # sessions held against a list between two turns of the event loop, about 3 ms
 _TOLD_TOP = 200  # addresses of each kind that other nodes are told of
 
 

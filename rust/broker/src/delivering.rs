@@ -1,5 +1,6 @@
 //! rmqtt's way of a message to its clients, for messages that are kept on the disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +9,6 @@ use rmqtt::types::{
     ForwardedCount, ForwardedRecipients, From, Id, MsgID, NodeId, Publish, QoS, Reason, SessionStatus,
     SubRelations, SubRelationsMap, SubsSearchParams, SubsSearchResult, To, TopicFilter,
 };
-
-use std::sync::Arc;
 
 use crate::keeper::{KeptDelivery, Ready};
 use crate::records::mark;

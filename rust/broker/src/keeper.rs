@@ -189,7 +189,7 @@ impl Keeper {
     async fn record(&self, session: &Session, expiry: u64) -> Result<Change, WriteError> {
         let mut record = SessionRecord::of(session, expiry).await.map_err(unknown)?;
         record.was_cut = self.note(session.id.clone());
-        Ok(Change::Session { client: session.id.client_id.to_string(), record: encode(&record) })
+        Ok(session_change(&session.id, &record))
     }
 
     /// Notes whose session it is now, and returns whether it was cut.
@@ -206,10 +206,9 @@ impl Keeper {
     /// A session that was found on the disk.
     pub(crate) fn found(&self, id: &Id, record: &SessionRecord) {
         let generation = self.next.fetch_add(1, Ordering::Relaxed);
-        let client = id.client_id.to_string();
         lock(&self.sessions)
-            .insert(client.clone(), Kept { id: id.clone(), generation, was_cut: record.was_cut });
-        self.store.write_lazily(vec![Change::Session { client, record: encode(record) }]);
+            .insert(id.client_id.to_string(), Kept { id: id.clone(), generation, was_cut: record.was_cut });
+        self.store.write_lazily(vec![session_change(id, record)]);
     }
 
     /// The client of a session has gone.
@@ -221,8 +220,7 @@ impl Keeper {
         let mut record = SessionRecord::of(session, expiry).await.map_err(unknown)?;
         record.disconnected_at = Some(timestamp_millis());
         record.was_cut = was_cut;
-        let client = session.id.client_id.to_string();
-        self.store.write_lazily(vec![Change::Session { client, record: encode(&record) }]);
+        self.store.write_lazily(vec![session_change(&session.id, &record)]);
         Ok(())
     }
 
@@ -313,6 +311,10 @@ async fn kept_for(session: &Session) -> Option<u64> {
 #[expect(clippy::needless_pass_by_value, reason = "map_err gives it")]
 fn unknown(error: rmqtt::Error) -> WriteError {
     WriteError::new(io::Error::other(error.to_string()))
+}
+
+fn session_change(id: &Id, record: &SessionRecord) -> Change {
+    Change::Session { client: id.client_id.to_string(), record: encode(record) }
 }
 
 fn ended(id: &Id) -> Change {

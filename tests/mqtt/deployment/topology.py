@@ -29,6 +29,7 @@ from mqtt import postgres
 from mqtt.backend.embedded.nodes import two_free_ports
 from mqtt.backend.upstream.rabbitmq import Cluster
 from mqtt.peers import WAIT, connect
+from peers import free_ports
 from proxyproto_rs import Header, create_connection
 
 from .units import ROOT
@@ -328,9 +329,3 @@ def end(process: subprocess.Popen[bytes], by: signal.Signals = signal.SIGTERM) -
     finally:
         process.kill()
         process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in sockets]

@@ -21,6 +21,7 @@ from proxyproto_rs.mqtt.store.opening import check_store, open_store
 from proxyproto_rs.mqtt.store.protocol import StoreError, StoreUnavailable
 
 from .. import postgres
+from ..peers import until
 
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
@@ -55,15 +56,6 @@ async def opened(dsn: str) -> AsyncIterator[PostgresStore]:
         yield store
     finally:
         await store.close()
-
-
-@contextlib.asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def attempts(store: PostgresStore) -> int:
@@ -161,7 +153,7 @@ async def test_writers_of_the_same_rows_meet_no_deadlock_and_lose_nothing(databa
             )
         return written
 
-    async with contextlib.AsyncExitStack() as stack, connected(database) as connection:
+    async with contextlib.AsyncExitStack() as stack, postgres.connected(database) as connection:
         before = await deadlocks(connection)
         stores = [await stack.enter_async_context(opened(database)) for _ in range(8)]
         written = await asyncio.gather(*(write(seed, store) for seed, store in enumerate(stores)))
@@ -231,13 +223,17 @@ async def test_a_change_that_is_committed_late_is_not_overtaken(
         assert counter.startswith("UPDATE proxyproto_rs.block_revision")
         put = put.replace(counter, "SELECT nextval('proxyproto_rs.trap') AS revision")
 
-    async with opened(database) as store, connected(database) as other, connected(database) as watcher:
+    async with (
+        opened(database) as store,
+        postgres.connected(database) as other,
+        postgres.connected(database) as watcher,
+    ):
         await watcher.execute("CREATE SEQUENCE proxyproto_rs.trap")
 
         async def write(connection: Any, value: str) -> None:
             await connection.fetchval(put, value, *schema.block_row(user(value)))
 
-        async with connected(database) as third:
+        async with postgres.connected(database) as third:
             late = other.transaction()
             await late.start()
             await write(other, "late")
@@ -253,13 +249,6 @@ async def test_a_change_that_is_committed_late_is_not_overtaken(
 async def waits_or_is_done(watcher: Any, task: asyncio.Task[Any]) -> bool:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     return task.done() or await watcher.fetchval(waiting) > 0
-
-
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not await true():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
 
 
 # changes are told
@@ -357,7 +346,7 @@ async def test_a_server_that_restarts(database: str, postgres_server: postgres.S
 
 async def test_a_server_that_only_reads(database: str) -> None:
     """A standby after a failover: what it does not take may be taken later."""
-    async with opened(database) as store, connected(database) as connection:
+    async with opened(database) as store, postgres.connected(database) as connection:
         await store.blocks(0)
         await connection.execute("ALTER ROLE tests SET default_transaction_read_only = on")
         try:
@@ -382,7 +371,7 @@ async def test_nodes_that_start_together_make_the_tables_once(database: str) -> 
 
 
 async def test_tables_of_a_newer_version(database: str) -> None:
-    async with opened(database), connected(database) as connection:
+    async with opened(database), postgres.connected(database) as connection:
         await connection.execute("UPDATE proxyproto_rs.schema_version SET version = 99")
     said = (
         f"store postgresql:///postgres cannot be opened: was written by a newer version"
@@ -403,7 +392,7 @@ async def test_a_migration_goes_on_from_the_version_that_is_there(
     monkeypatch.setattr(schema, "MIGRATIONS", steps)
     monkeypatch.setattr(schema, "VERSION", len(steps))
     for _ in range(2):
-        async with opened(database) as store, connected(database) as connection:
+        async with opened(database) as store, postgres.connected(database) as connection:
             assert await connection.fetchval("SELECT version FROM proxyproto_rs.schema_version") == len(steps)
             assert await connection.fetchval("SELECT count(*) FROM proxyproto_rs.added") == 0
             assert await attempts(store) == 1
@@ -411,7 +400,7 @@ async def test_a_migration_goes_on_from_the_version_that_is_there(
 
 async def test_checking_makes_nothing(database: str) -> None:
     await check_store(database)
-    async with connected(database) as connection:
+    async with postgres.connected(database) as connection:
         assert not await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname ~ 'proxy')"
         )
@@ -514,7 +503,7 @@ async def test_texts_that_postgresql_cannot_keep_cost_no_other_row(database: str
 
 
 async def test_writers_that_are_gone_for_long_are_forgotten(database: str) -> None:
-    async with opened(database), connected(database) as connection:
+    async with opened(database), postgres.connected(database) as connection:
         await connection.execute(
             "INSERT INTO proxyproto_rs.written_batch VALUES ($1, 'unauthorized', 7, now() - interval '31 days')",
             uuid.uuid4(),

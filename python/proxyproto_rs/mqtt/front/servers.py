@@ -83,11 +83,8 @@ class Servers(Front):
     @property
     def cluster_node(self) -> EmbeddedBroker | None:
         """The broker in this process, if it is a node of a cluster. None before `start`."""
-        backend = self._config.backend
-        assert backend is not None
-        if backend.embedded is None or backend.embedded.cluster is None:
-            return None
-        return self._broker
+        embedded = self._config.backend.embedded
+        return self._broker if embedded is not None and embedded.cluster is not None else None
 
     def change(self, config: BrokerConfig) -> None:
         """Put a new configuration in force, for clients that come from now on. It must have been checked."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .examined import Examined
 from .protocol import Store, StoreError
 from .sqlite.file import check_file, examine_file, migrate_file, sqlite_path
 from .sqlite.schema import VERSION
 from .sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _POSTGRESQL = "postgresql://"
 
@@ -18,52 +23,62 @@ async def open_store(setting: str | None, file: str | None = None) -> Store:
 
     Raises StoreError if it cannot be opened or written, or if an extra is missing.
     """
-    setting = _setting(setting, file)
-    if setting is None or not setting.startswith(_POSTGRESQL):
-        return SqliteStore(sqlite_path(setting))
-    try:
+    dsn, path = _place(setting, file)
+    if dsn is None:
+        return SqliteStore(path)
+    with _extra():
         from .postgresql.store import PostgresStore
-    except ModuleNotFoundError as missing:
-        raise _without_extra(missing) from None
-    return await PostgresStore.open(setting)
+    return await PostgresStore.open(dsn)
 
 
 async def check_store(setting: str | None, file: str | None = None) -> None:
     """Check that the store can be opened, and make nothing. Raises StoreError."""
-    setting = _setting(setting, file)
-    if setting is None or not setting.startswith(_POSTGRESQL):
-        check_file(sqlite_path(setting))
+    dsn, path = _place(setting, file)
+    if dsn is None:
+        check_file(path)
         return
-    try:
+    with _extra():
         from .postgresql.database import check
-    except ModuleNotFoundError as missing:
-        raise _without_extra(missing) from None
-    await check(setting)
+    await check(dsn)
 
 
 async def migrate_store(setting: str | None, file: str | None = None) -> tuple[int, int]:
     """Make the tables, or bring them up to date. Return the version before (0 is none) and now. Raises StoreError."""
-    setting = _setting(setting, file)
-    if setting is None or not setting.startswith(_POSTGRESQL):
-        return migrate_file(sqlite_path(setting)), VERSION
-    try:
+    dsn, path = _place(setting, file)
+    if dsn is None:
+        return migrate_file(path), VERSION
+    with _extra():
         from .postgresql.database import migrate
         from .postgresql.schema import VERSION as NOW
-    except ModuleNotFoundError as missing:
-        raise _without_extra(missing) from None
-    return await migrate(setting), NOW
+    return await migrate(dsn), NOW
 
 
 async def examine_store(setting: str | None, file: str | None = None) -> Examined:
     """Look at a store: its version, what may be done with it, its clock and its size. Raises StoreError."""
-    setting = _setting(setting, file)
-    if setting is None or not setting.startswith(_POSTGRESQL):
-        return examine_file(sqlite_path(setting))
-    try:
+    dsn, path = _place(setting, file)
+    if dsn is None:
+        return examine_file(path)
+    with _extra():
         from .postgresql.database import examine
+    return await examine(dsn)
+
+
+def _place(setting: str | None, file: str | None) -> tuple[str | None, str]:
+    """Return the connection URI of a PostgreSQL, or None and the path of a SQLite file."""
+    setting = _setting(setting, file)
+    if setting is not None and setting.startswith(_POSTGRESQL):
+        return setting, ""
+    return None, sqlite_path(setting)
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as missing:
-        raise _without_extra(missing) from None
-    return await examine(setting)
+        raise StoreError(
+            f'store postgresql:// needs {missing.name}: pip install "proxyproto_rs[postgres]"'
+        ) from None
 
 
 def _setting(setting: str | None, file: str | None) -> str | None:
@@ -77,7 +92,3 @@ def _setting(setting: str | None, file: str | None) -> str | None:
     if not text.startswith(("sqlite:", _POSTGRESQL)):
         raise StoreError(f"store_file {file} must hold sqlite:PATH or postgresql://USER@HOST/DATABASE")
     return text
-
-
-def _without_extra(missing: ModuleNotFoundError) -> StoreError:
-    return StoreError(f'store postgresql:// needs {missing.name}: pip install "proxyproto_rs[postgres]"')

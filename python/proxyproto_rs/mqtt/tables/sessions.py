@@ -359,13 +359,16 @@ class Sessions:
         """
         known = list(self._records.values())
         for start in range(0, len(known), SLICE):
-            records = [one for one in known[start : start + SLICE] if self._records.get(one.client_id) is one]
-            for record in [one for one in records if self._has_expired(one)]:
-                self._drop(record)
-                records.remove(record)
-            if count:
-                for record in records:
+            records = []
+            for record in known[start : start + SLICE]:
+                if self._records.get(record.client_id) is not record:
+                    continue
+                if self._has_expired(record):
+                    self._drop(record)
+                    continue
+                if count:
                     self._count_subscriptions(record)
+                records.append(record)
             yield records
             await asyncio.sleep(0)
 

@@ -68,8 +68,9 @@ class Recorder:
         self._node_id = node_id
         self._clock = clock
         self._ahead = ahead
-        self._blocklist = blocklist
         """How far that clock is ahead of this machine's, by which acceptors tell the time."""
+        self._blocklist = blocklist
+        """Returns the name of the list that keeps an address out, if one does, and counts so many hits of it."""
         self._refusals: Fold[Refused] = Fold(_FOLD_SECONDS, _CAPACITY)
         self._denials = OncePer(_DENIED_SECONDS, _CAPACITY)
 

@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from mqtt.peers import WELCOME, Client, connect, dial, publish, subscribe
+from mqtt.peers import WELCOME, Client, connect, dial, publish, subscribe, until
 from peers import free_port
 from proxyproto_rs._core import Broker
 
@@ -117,11 +117,7 @@ class Node:
             async with dial(self.address, first, source=None) as client:
                 return await client.packet() == WELCOME
 
-        async def asked() -> None:
-            while not await lets_in():  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-
-        await asyncio.wait_for(asked(), PATIENCE)
+        await until(lets_in, PATIENCE)
 
     def ends(self, client_id: str) -> list[str]:
         """How the sessions of this client id ended here, as the audit log says."""

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mqtt.peers import DISCONNECT, WELCOME_BACK, publish, subscribe
+from mqtt.peers import DISCONNECT, WELCOME_BACK, publish, subscribe, until
 
 from .nodes import PATIENCE, cluster, crosses, is_built
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from mqtt.peers import Client
@@ -22,14 +21,6 @@ pytestmark = [
     pytest.mark.skipif(not is_built(), reason="the extension is built without clusters, which need protoc"),
     pytest.mark.timeout(180),
 ]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def true() -> None:
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(true(), PATIENCE)
 
 
 async def send_two(client: Client, topic: str, message: bytes, packet_id: int) -> None:
@@ -124,7 +115,7 @@ async def test_a_login_on_another_node_takes_over(version: int, tmp_path: Path) 
         two.client("dev", version=version),
     ):
         assert await first.end() == b""  # of MQTT 5 it should be e0 01 8e: rmqtt closes without a word
-        await until(lambda: one.ends("dev") == ["taken-over"])
+        await until(lambda: one.ends("dev") == ["taken-over"], PATIENCE)
 
 
 async def test_a_kept_session_moves_with_what_waits_for_it(tmp_path: Path) -> None:
@@ -133,7 +124,7 @@ async def test_a_kept_session_moves_with_what_waits_for_it(tmp_path: Path) -> No
             await crosses(sender, kept, "q/#")
             kept.send(DISCONNECT)
             await kept.end()
-        await until(lambda: one.ends("kept") == ["disconnect"])
+        await until(lambda: one.ends("kept") == ["disconnect"], PATIENCE)
         for number in range(5):
             await sender.ask(publish("q/m", b"%d" % number, 1, number + 1))
         async with two.client("kept", clean=False) as kept:

@@ -18,6 +18,7 @@ import pytest
 
 from interop.proxies import find_program
 from mqtt import plugins
+from peers import free_ports
 
 from .mosquitto import USER
 
@@ -35,7 +36,7 @@ class Node:
         self._programs = programs
         self._directory = directory
         self._pid_file = directory / "node.pid"
-        self.port, distribution = _free_ports(2)
+        self.port, distribution = free_ports(2)
         directory.mkdir()
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
@@ -151,7 +152,7 @@ class Cluster:
         programs = sorted(Path("/usr/lib/rabbitmq/lib").glob("*/sbin"))
         if not programs:
             pytest.skip("rabbitmq-server is not installed")
-        (self._epmd_port,) = _free_ports(1)
+        (self._epmd_port,) = free_ports(1)
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),  # of the cookie, which nodes share
@@ -190,9 +191,3 @@ class Cluster:
                 for node in self.nodes:
                     node.end()
                 epmd.terminate()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in sockets]

@@ -39,7 +39,7 @@ _REMEDIES = {
     "25006": "this server only reads: name the one that writes in `store`, or all as HOST1,HOST2",
     "28P01": "look at the password in PGPASSFILE, store_file or ${NAME}",
     "3D000": "let an administrator create the database",
-    "42501": "let an administrator GRANT CREATE ON DATABASE to the user, or own the schema proxyproto_rs",
+    "42501": examining.MAKE_TABLES,
     "53100": "the disk of the database is full: make room there",
     "53300": "raise max_connections: each node needs 6 connections",
 }

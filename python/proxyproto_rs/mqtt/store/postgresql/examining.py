@@ -7,6 +7,9 @@ import time
 from ..examined import Examined
 from .schema import VERSION, Connection, refuse_newer
 
+MAKE_TABLES = "let an administrator GRANT CREATE ON DATABASE to the user, or own the schema proxyproto_rs"
+"""What an operator does for a user who may not make the tables."""
+
 _COUNTED = 100_000  # rows; counting a million takes 183 ms
 
 _TABLES = """
@@ -39,10 +42,7 @@ async def examine(connection: Connection, place: str) -> Examined:
     ):
         missing.append("this server only reads: name the one that writes")
     if version < VERSION and not await connection.fetchval(_MAY_MAKE_TABLES):
-        missing.append(
-            "the user may not make tables: let an administrator GRANT CREATE ON DATABASE to the user,"
-            " or own the schema proxyproto_rs"
-        )
+        missing.append(f"the user may not make tables: {MAKE_TABLES}")
     for table in await connection.fetch(_TABLES):
         name, size = str(table["relname"]), size + int(table["size"])
         if table["missing"]:

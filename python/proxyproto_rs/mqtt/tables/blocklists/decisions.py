@@ -185,7 +185,7 @@ def _items(text: str) -> Iterator[tuple[str, Any]]:
     decode = json.JSONDecoder().raw_decode
     position = _after(text, 0, "{")
     if text[position : position + 1] == "}":
-        yield from _end(text, position + 1)
+        _refuse_more(text, position + 1)
         return
     while True:
         name, position = decode(text, position)
@@ -207,15 +207,14 @@ def _items(text: str) -> Iterator[tuple[str, Any]]:
                 position = _after(text, position, ",")
         position = _blank(text, position)
         if text[position : position + 1] == "}":
-            yield from _end(text, position + 1)
+            _refuse_more(text, position + 1)
             return
         position = _after(text, position, ",")
 
 
-def _end(text: str, position: int) -> Iterator[tuple[str, Any]]:
+def _refuse_more(text: str, position: int) -> None:
     if _blank(text, position) != len(text):
         raise ValueError(f"goes on behind its end, at character {position}")
-    return iter(())
 
 
 def _after(text: str, position: int, sign: str) -> int:

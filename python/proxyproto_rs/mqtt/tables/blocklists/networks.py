@@ -45,9 +45,8 @@ def one_spelling(text: str) -> str:
     Raises ValueError if it is no address and no network.
     """
     if _PLAIN_IPV4.fullmatch(text):
-        _ = (
-            text in _NONE
-        )  # the core raises ValueError for 999.1.1.1 and 01.2.3.4, in a tenth of ipaddress's time
+        # The core raises ValueError for 999.1.1.1 and 01.2.3.4, in a tenth of ipaddress's time.
+        _ = text in _NONE
         return text
     return network_text(parse_network(str(ipaddress.ip_network(text, strict=False))))
 
