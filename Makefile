@@ -59,6 +59,8 @@ fuzz: $(STAMPS)/fuzzer
 
 # The embedded broker's clusters, which the wheels do not have. It needs protoc, and leaves a build with clusters behind.
 cluster: $(STAMPS)/test-venv
+	cargo clippy --package proxyproto-broker --package proxyproto-python --features proxyproto-python/cluster --all-targets --quiet \
+	    -- -D warnings
 	$(BIN)/maturin develop --release --quiet --features cluster
 	$(BIN)/python -X dev -m pytest -q tests/mqtt/backend/embedded/test_cluster.py tests/mqtt/deployment/test_compose.py \
 	    tests/mqtt/deployment/test_topology.py

@@ -149,4 +149,4 @@ const KNOCK: Duration = Duration::from_secs(1);
 /// How long another node may take to answer, for example when a session is to move from it.
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long the others may take to let this node in.
-const JOIN: Duration = Duration::from_secs(60);
+const JOIN: Duration = Duration::from_mins(1);
