@@ -179,6 +179,8 @@ pub struct Ended {
     pub server_code: Option<u8>,
     /// The words of the server (MQTT 5).
     pub reason_string: Option<String>,
+    /// How long the client wants its session kept from now on, in seconds, if its DISCONNECT says so (MQTT 5).
+    pub session_expiry: Option<u32>,
     /// Its traffic.
     pub traffic: Traffic,
     /// The time from the CONNACK to its end.

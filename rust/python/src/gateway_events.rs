@@ -364,6 +364,12 @@ impl Ended {
         self.ended.reason_string.as_deref()
     }
 
+    /// How long the client wants its session kept from now on, in seconds, if its DISCONNECT says so (MQTT 5).
+    #[getter]
+    fn session_expiry(&self) -> Option<u32> {
+        self.ended.session_expiry
+    }
+
     /// What went over it.
     #[getter]
     fn traffic(&self) -> Traffic {

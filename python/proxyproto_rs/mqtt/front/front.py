@@ -286,7 +286,7 @@ class Front(abc.ABC):
         visitor.traffic = event.traffic
         if record is not None:
             record.traffic = event.traffic
-            self._finish(visitor, record)
+            self._finish(visitor, record, event.session_expiry)
         visitor.settle()
         if record is not None:
             self.observer.disconnected(record)
@@ -295,9 +295,9 @@ class Front(abc.ABC):
         """Put into the record what the server has said."""
         visitor.tell(record, event)
 
-    def _finish(self, visitor: Visitor, record: SessionRecord) -> None:
+    def _finish(self, visitor: Visitor, record: SessionRecord, expiry: int | None) -> None:
         """Close the record of a session that is over."""
-        self.sessions.finish(visitor, record)
+        self.sessions.finish(visitor, record, expiry)
 
     def _reported(self, event: ListenerReport) -> None:
         self._listeners[event.listener].tell(event)

@@ -176,8 +176,8 @@ class Servers(Front):
         if self._broker is not None:
             record.upstream = None  # there is no server elsewhere
 
-    def _finish(self, visitor: Visitor, record: SessionRecord) -> None:
-        super()._finish(visitor, record)
+    def _finish(self, visitor: Visitor, record: SessionRecord, expiry: int | None) -> None:
+        super()._finish(visitor, record, expiry)
         if self._denials is not None:
             self._denials.left(record)
 

@@ -168,7 +168,7 @@ class Sessions:
         `client_id` is what a server has chosen for the client.
         """
         connect = client.connect
-        client_id, expiry = client_id or connect.client_id, connect.session_expiry
+        client_id = client_id or connect.client_id
         record = SessionRecord(
             client_id=client_id,
             username=client.username,
@@ -177,9 +177,9 @@ class Sessions:
             node_id=self._node_id,
             clean_start=connect.clean_session,
             keep_alive_seconds=connect.keep_alive,
-            session_expiry_interval=self._expiry if expiry is None else expiry if expiry != NO_EXPIRY else 0,
+            session_expiry_interval=self._interval(connect.session_expiry),
             mqtt_version=connect.mqtt_version,
-            is_kept=expiry != 0,
+            is_kept=connect.session_expiry != 0,
             connected_at=self._now(),
             login_seconds=client.age(),
         )
@@ -190,8 +190,14 @@ class Sessions:
         self._tell(client_id)
         return record
 
-    def finish(self, client: Connected, record: SessionRecord) -> None:
-        """Close the record. It is removed if the session ends with the connection."""
+    def finish(self, client: Connected, record: SessionRecord, expiry: int | None = None) -> None:
+        """Close the record. It is removed if the session ends with the connection.
+
+        `expiry` is how long the session is to be kept, in seconds, if the client's DISCONNECT said it anew. It may not
+        keep a session that ends with its connection (MQTT 5, section 3.14.2.2.2).
+        """
+        if expiry is not None and record.is_kept:
+            record.is_kept, record.session_expiry_interval = expiry != 0, self._interval(expiry)
         record.connected = False
         record.disconnected_at = self._now()
         record.disconnect_reason = client.reason
@@ -371,6 +377,10 @@ class Sessions:
                 records.append(record)
             yield records
             await asyncio.sleep(0)
+
+    def _interval(self, expiry: int | None) -> int:
+        """Return for how many seconds a session is kept; 0 if it ends with the connection, or never."""
+        return self._expiry if expiry is None else expiry if expiry != NO_EXPIRY else 0
 
     def _has_expired(self, record: SessionRecord) -> bool:
         return (

@@ -18,6 +18,7 @@ pub(crate) struct Handle {
     has_mail: AtomicBool,
     /// A client that waits for a decision has closed its side.
     is_half_closed: AtomicBool,
+    is_replaced: AtomicBool,
 }
 
 /// Messages that the session has not read yet.
@@ -51,6 +52,7 @@ impl Handle {
             mail: Mutex::default(),
             has_mail: AtomicBool::new(false),
             is_half_closed: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
         }
     }
 
@@ -61,6 +63,16 @@ impl Handle {
 
     pub(crate) fn is_half_closed(&self) -> bool {
         self.is_half_closed.load(Ordering::Relaxed)
+    }
+
+    /// Another login has gone upstream under the same client id.
+    pub(crate) fn replace(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another login has gone upstream under the same client id since.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
     }
 
     /// Answers the login; the first answer counts.

@@ -52,16 +52,14 @@ impl Table {
             .collect()
     }
 
-    /// Notes that the login with this token goes upstream under this client id. It is the newest one now.
+    /// Notes that the login with this token goes upstream under this client id. It replaces the newest one so far.
     pub(crate) fn enter(&self, client_id: &str, token: Token) -> Entry {
         let hash = self.hasher.hash_one(client_id);
-        self.ids(hash).insert(hash, token);
+        let before = self.ids(hash).insert(hash, token);
+        if let Some(replaced) = before.and_then(|token| self.get(token)) {
+            replaced.replace();
+        }
         Entry { hash, token }
-    }
-
-    /// Whether another login has gone upstream under the same client id since.
-    pub(crate) fn is_replaced(&self, entry: Entry) -> bool {
-        self.ids(entry.hash).get(&entry.hash) != Some(&entry.token)
     }
 
     /// Gives up the client id, unless a newer login has it.
@@ -107,14 +105,20 @@ mod tests {
     #[test]
     fn a_session_knows_whether_another_has_come_under_its_id() {
         let table = Table::new();
-        let [first, second, other] =
-            [("a", 1), ("a", 2), ("b", 3)].map(|(id, n)| table.enter(id, Token::new(n)));
-        assert_eq!([first, second, other].map(|entry| table.is_replaced(entry)), [true, false, false]);
+        let handles = [1, 2, 3, 4].map(|number| Arc::new(Handle::new(Token::new(number))));
+        for handle in &handles {
+            table.insert(handle);
+        }
+        let replaced = || [0, 1, 2, 3].map(|at: usize| handles[at].is_replaced());
+        let [first, second, _] =
+            [("a", 1), ("a", 2), ("b", 3)].map(|(id, number)| table.enter(id, Token::new(number)));
+        assert_eq!(replaced(), [true, false, false, false]);
         table.leave(first);
-        assert!(!table.is_replaced(second));
         table.leave(second);
-        assert!(table.is_replaced(first), "the other has come and gone");
-        assert!(!table.is_replaced(other));
+        table.enter("a", Token::new(4));
+        assert_eq!(replaced(), [true, false, false, false], "the second had gone before");
+        table.enter("b", Token::new(4));
+        assert_eq!(replaced(), [true, false, true, false]);
     }
 
     #[test]

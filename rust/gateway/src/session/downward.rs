@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use proxyproto_mqtt::{Disconnect, Fault, Framing, PacketType, Reason, Sender};
 use tokio::time::Instant;
 
-use super::relay::{Farewell, GRACE, Relay};
+use super::relay::{Farewell, GRACE, Relay, Said, last_packet};
 use crate::cause::Cause;
 use crate::listening::{Direction, PacketCounts};
 use crate::wire::{CHUNK, Got, Scratch, WireError};
@@ -27,14 +27,12 @@ pub(super) struct Down {
     pub(super) words: Option<Box<LastWords>>,
 }
 
-/// What the server or its connection has said at the end.
+/// What the two sides or their connections have said at the end.
 #[derive(Debug, Default)]
 pub(super) struct LastWords {
     /// The error that has broken a connection.
     pub(super) trouble: String,
-    /// The code of the server's DISCONNECT.
-    pub(super) server_code: Option<u8>,
-    pub(super) reason_string: Option<String>,
+    pub(super) said: Said,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +47,7 @@ impl Down {
         Self { framing, behind, is_over: false, is_torn: false, stuck: None, quiet_since: None, words: None }
     }
 
-    fn words(&mut self) -> &mut LastWords {
+    pub(super) fn words(&mut self) -> &mut LastWords {
         self.words.get_or_insert_default()
     }
 
@@ -115,6 +113,7 @@ impl Relay {
         }
         if counts.of(PacketType::Disconnect) > 0 {
             self.read_disconnect(passing, scanned.last);
+            self.farewell.get_or_insert(Farewell::Due(None));
             return self.server_is_gone(None);
         }
         if let Some(fault) = scanned.fault {
@@ -151,7 +150,9 @@ impl Relay {
             self.down.words().trouble = error.to_string();
         }
         self.up.stop();
-        self.farewell.get_or_insert(Farewell::Due(None));
+        // Many a server closes a session without a word when another one replaces it. MQTT 5 has a word for that.
+        let reason = self.handle.is_replaced().then_some(Reason::TakenOver);
+        self.farewell.get_or_insert(Farewell::Due(reason));
         // Until then the client may take what is left.
         self.set_deadline(self.options.mqtt.send_timeout);
     }
@@ -164,13 +165,10 @@ impl Relay {
     }
 
     fn read_disconnect(&mut self, whole: &[u8], size: u32) {
-        let start = usize::try_from(size).ok().and_then(|size| whole.len().checked_sub(size));
-        // If the packet began in an earlier piece, its code is not known.
-        let packet = start.and_then(|start| whole.get(start..)).unwrap_or_default();
-        if let Ok(packet) = Disconnect::decode(packet, self.version, Sender::Server) {
-            let words = self.down.words();
-            words.server_code = Some(packet.code());
-            words.reason_string = packet.reason_string().map(str::to_owned);
+        if let Ok(packet) = Disconnect::decode(last_packet(whole, size), self.version, Sender::Server) {
+            let said = &mut self.down.words().said;
+            said.server_code = Some(packet.code());
+            said.reason_string = packet.reason_string().map(str::to_owned);
         }
     }
 

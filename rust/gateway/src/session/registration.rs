@@ -6,6 +6,7 @@ use std::time::Duration;
 use proxyproto_mqtt::{Connect, Reason};
 use tokio::time::Instant;
 
+use super::relay::Said;
 use crate::arrival::{Arrival, SessionId};
 use crate::events::{Ended, Event, Refused, Token};
 use crate::listening::Direction;
@@ -52,27 +53,22 @@ impl Registration {
     }
 
     /// Ends the registration of a session, and sends its last event.
-    pub(crate) fn end(mut self, ending: Ending, server_code: Option<u8>, reason_string: Option<String>) {
+    pub(crate) fn end(mut self, ending: Ending, said: Said) {
         if let Stage::Session { since } = std::mem::replace(&mut self.stage, Stage::Told) {
             self.leave();
-            self.tell_end(ending, server_code, reason_string, since.elapsed());
+            self.tell_end(ending, said, since.elapsed());
         }
     }
 
-    fn tell_end(
-        &self,
-        Ending { cause, detail }: Ending,
-        server_code: Option<u8>,
-        reason_string: Option<String>,
-        lasted: Duration,
-    ) {
+    fn tell_end(&self, Ending { cause, detail }: Ending, said: Said, lasted: Duration) {
         self.shared.events.push(Event::Ended(Ended {
             token: self.token(),
             session_id: self.session_id,
             cause,
             detail,
-            server_code,
-            reason_string,
+            server_code: said.server_code,
+            reason_string: said.reason_string,
+            session_expiry: said.session_expiry,
             traffic: self.handle.meter.read(self.shared.started.1),
             lasted,
         }));
@@ -93,7 +89,7 @@ impl Drop for Registration {
                 let refused = Refused::new(token, &arrival, Some(connect), ending.cause, ending.detail);
                 self.shared.events.push(Event::Refused(refused));
             }
-            Stage::Session { since } => self.tell_end(ending, None, None, since.elapsed()),
+            Stage::Session { since } => self.tell_end(ending, Said::default(), since.elapsed()),
             Stage::Told => {}
         }
     }
@@ -108,11 +104,6 @@ pub(crate) struct IdPlace {
 impl IdPlace {
     pub(crate) fn enter(shared: &Arc<Shared>, client_id: &str, token: Token) -> Self {
         Self { shared: Arc::clone(shared), entry: shared.table.enter(client_id, token) }
-    }
-
-    /// Whether another session has gone upstream under the same client id since.
-    pub(crate) fn is_replaced(&self) -> bool {
-        self.shared.table.is_replaced(self.entry)
     }
 }
 

@@ -85,14 +85,23 @@ pub(crate) struct Beginning {
     pub(crate) start: Instant,
 }
 
+/// What the DISCONNECT packets of a session have said.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The code of the server's (MQTT 5).
+    pub(crate) server_code: Option<u8>,
+    /// The words of the server (MQTT 5).
+    pub(crate) reason_string: Option<String>,
+    /// How long the client wants its session kept from then on, in seconds, if it says so (MQTT 5).
+    pub(crate) session_expiry: Option<u32>,
+}
+
 /// A session that is over.
 pub(crate) struct Over {
     pub(crate) ending: Ending,
     /// The server has closed the session, and the reason is not known yet.
     pub(crate) is_closed_by_server: bool,
-    /// The code of the server's DISCONNECT.
-    pub(crate) server_code: Option<u8>,
-    pub(crate) reason_string: Option<String>,
+    pub(crate) said: Said,
     /// The client's connection, if the client may still have something to read.
     pub(crate) client: Option<Wire>,
     pub(crate) server: Wire,
@@ -262,8 +271,7 @@ impl Relay {
         Over {
             ending,
             is_closed_by_server: has_no_reason && !is_client_lost,
-            server_code: words.server_code,
-            reason_string: words.reason_string,
+            said: words.said,
             client: (!is_client_lost).then_some(client),
             server,
         }
@@ -316,6 +324,12 @@ impl Relay {
             self.end(Cause::ConnectionLost, "");
         }
     }
+}
+
+/// The last packet of these bytes, which has this size. Empty if it began in an earlier piece of the stream.
+pub(super) fn last_packet(bytes: &[u8], size: u32) -> &[u8] {
+    let start = usize::try_from(size).ok().and_then(|size| bytes.len().checked_sub(size));
+    start.and_then(|start| bytes.get(start..)).unwrap_or_default()
 }
 
 /// How long the remaining bytes may take to go out when the gateway ends a session or the client is lost.

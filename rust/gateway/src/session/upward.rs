@@ -2,11 +2,11 @@
 
 use std::task::{Context, Poll};
 
-use proxyproto_mqtt::{Fault, Framing, PacketType, Status, Strict};
+use proxyproto_mqtt::{Disconnect, Fault, Framing, PacketType, Sender, Status, Strict};
 use tokio::time::Instant;
 
 use super::pace::Pace;
-use super::relay::Relay;
+use super::relay::{Relay, last_packet};
 use crate::cause::Cause;
 use crate::listening::{Direction, PacketCounts};
 use crate::wire::{CHUNK, Got, Scratch, WireError};
@@ -161,6 +161,10 @@ impl Relay {
             return self.end(reason.into(), detail.to_string());
         }
         if counts.of(PacketType::Disconnect) > 0 {
+            let packet = last_packet(passing, scanned.last);
+            if let Ok(packet) = Disconnect::decode(packet, self.version, Sender::Client) {
+                self.down.words().said.session_expiry = packet.session_expiry_interval();
+            }
             return self.client_says_goodbye();
         }
         if scanned.waits {
@@ -179,42 +183,43 @@ impl Relay {
 
     /// Like [`Up::scan`], but stops in front of a PUBLISH that has to wait.
     fn scan_paced(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
-        let mut passes = 0;
-        let mut whole = 0;
+        let (mut passes, mut last, mut whole) = (0, 0, 0);
         while let Some(rest) = bytes.get(passes..).filter(|rest| !rest.is_empty()) {
             if self.up.framing.at_boundary() {
                 whole = passes;
                 if is_publish(rest) && !self.may_publish() {
-                    return Scanned { passes, waits: true, fault: None };
+                    return Scanned { passes, last, waits: true, fault: None };
                 }
             }
             let piece = next_piece(&self.up.framing, rest);
-            if let Err(fault) = self.up.framing.scan(piece, |packet| counts.count(packet.packet_type())) {
-                return Scanned { passes: whole, waits: false, fault: Some(fault) };
+            let piece = self.up.scan(piece, counts);
+            if piece.fault.is_some() {
+                return Scanned { passes: whole, last, ..piece };
             }
-            passes += piece.len();
+            (passes, last) = (passes + piece.passes, piece.last);
         }
-        Scanned { passes, waits: false, fault: None }
+        Scanned { passes, last, waits: false, fault: None }
     }
 
     /// Like [`scan_paced`](Self::scan_paced), but takes whole packets only, and checks them to their last byte.
     fn scan_strict(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
         let strict = Strict::new(self.version, self.options.mqtt.max_packet_size);
-        let mut passes = 0;
+        let (mut passes, mut last) = (0, 0);
         while let Some(rest) = bytes.get(passes..).filter(|rest| !rest.is_empty()) {
             match strict.read(rest) {
                 Ok(Status::Partial { .. }) => break,
                 Ok(Status::Complete(_)) if is_publish(rest) && !self.may_publish() => {
-                    return Scanned { passes, waits: true, fault: None };
+                    return Scanned { passes, last, waits: true, fault: None };
                 }
                 Ok(Status::Complete(header)) => {
                     counts.count(header.packet_type());
-                    passes += header.size() as usize;
+                    last = header.size();
+                    passes += last as usize;
                 }
-                Err(fault) => return Scanned { passes, waits: false, fault: Some(fault) },
+                Err(fault) => return Scanned { passes, last, waits: false, fault: Some(fault) },
             }
         }
-        Scanned { passes, waits: false, fault: None }
+        Scanned { passes, last, waits: false, fault: None }
     }
 
     /// Whether a PUBLISH may go on now. If so, it is counted. A pause lasts half the keep-alive at most, because after a
@@ -278,6 +283,8 @@ impl Relay {
 struct Scanned {
     /// The number of bytes that go on.
     passes: usize,
+    /// The size of the last packet that ends among them.
+    last: u32,
     /// Behind them is a PUBLISH that has to wait.
     waits: bool,
     /// The fault behind the bytes that go on.
@@ -287,9 +294,13 @@ struct Scanned {
 impl Up {
     /// Counts the packets that end in these bytes.
     fn scan(&mut self, bytes: &[u8], counts: &mut PacketCounts) -> Scanned {
-        let scanned = self.framing.scan(bytes, |packet| counts.count(packet.packet_type()));
+        let mut last = 0;
+        let scanned = self.framing.scan(bytes, |packet| {
+            counts.count(packet.packet_type());
+            last = packet.size();
+        });
         let passes = if scanned.is_ok() { bytes.len() } else { self.framing.boundary() };
-        Scanned { passes, waits: false, fault: scanned.err() }
+        Scanned { passes, last, waits: false, fault: scanned.err() }
     }
 }
 

@@ -295,11 +295,10 @@ impl Session {
         let tell = async {
             if over.is_closed_by_server {
                 ending.cause =
-                    why_closed(ending.cause, over.server_code, &id_place, place.as_ref(), &registration)
-                        .await;
+                    why_closed(ending.cause, over.said.server_code, place.as_ref(), &registration).await;
             }
             drop((place, id_place));
-            registration.end(ending, over.server_code, over.reason_string);
+            registration.end(ending, over.said);
         };
         let linger = async {
             if let Some(mut client) = over.client {
@@ -318,11 +317,12 @@ const SETTLE: Duration = Duration::from_secs(5);
 async fn why_closed(
     cause: Cause,
     server_code: Option<u8>,
-    id_place: &IdPlace,
     place: Option<&Place>,
     registration: &Registration,
 ) -> Cause {
-    if server_code == Reason::TakenOver.disconnect() || server_code.is_none() && id_place.is_replaced() {
+    if server_code == Reason::TakenOver.disconnect()
+        || server_code.is_none() && registration.handle.is_replaced()
+    {
         return Reason::TakenOver.into();
     }
     let Some(place) = place else { return Cause::BrokerError };

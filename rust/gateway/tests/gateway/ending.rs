@@ -159,18 +159,64 @@ async fn a_servers_disconnect_says_why() {
 async fn a_session_whose_id_has_come_again_is_taken_over() {
     let server = Server::new().await;
     let rig = Rig::new(&[&server], |_| {});
-    let old = rig.session(&server, Version::Mqtt311).await;
-    let packet = connect(Version::Mqtt311, "dev");
-    let _new = rig.client(&packet).await;
-    rig.admit().await;
-    let mut upstream = server.accept().await;
-    upstream.expect(&packet).await;
-    // Brokers end the old one first.
-    drop(old.upstream);
-    let ended = rig.ended().await;
-    assert_eq!((ended.token, ended.cause), (old.token, cause("taken-over")));
-    upstream.send(&connack(Version::Mqtt311, 0)).await;
-    rig.welcomed().await;
+    // The last pieces of the server, and what a client of MQTT 5 gets behind them.
+    let table: [(&[&[u8]], &[u8]); 4] = [
+        (&[], b"\xe0\x01\x8e"),
+        (&[PINGRESP], b"\xe0\x01\x8e"),
+        (&[PINGRESP, b"\x30\x05\0\x01"], b""), // a torn packet
+        (&[b"\xe0\x01", b"\x8e"], b""),        // told already
+    ];
+    for (version, (last, told)) in
+        Version::ALL.into_iter().flat_map(|version| table.map(|row| (version, row)))
+    {
+        if version != Version::Mqtt5 && last.first() == Some(&&b"\xe0\x01"[..]) {
+            continue;
+        }
+        let mut old = rig.session(&server, version).await;
+        let packet = connect(version, "dev");
+        let client = rig.client(&packet).await;
+        rig.admit().await;
+        let mut upstream = server.accept().await;
+        upstream.expect(&packet).await;
+        // Brokers end the old one first.
+        for piece in last {
+            old.upstream.send(piece).await;
+            old.client.expect(piece).await;
+        }
+        drop(old.upstream);
+        if version == Version::Mqtt5 {
+            old.client.expect(told).await;
+        }
+        old.client.expect_end().await;
+        drop(old.client);
+        let ended = rig.ended().await;
+        assert_eq!((ended.token, ended.cause), (old.token, cause("taken-over")));
+        upstream.send(&connack(version, 0)).await;
+        rig.welcomed().await;
+        drop(client);
+        upstream.expect_end().await;
+        drop(upstream);
+        assert_eq!(rig.ended().await.cause, cause("connection-lost"));
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_may_say_how_long_the_session_is_to_be_kept() {
+    let server = Server::new().await;
+    for is_strict in [false, true] {
+        let rig = Rig::new(&[&server], |options| options.mqtt.strict = is_strict);
+        let goodbye = b"\xe0\x07\0\x05\x11\0\0\0\x3c";
+        let table: [(&[u8], _); 3] =
+            [(DISCONNECT, None), (goodbye, Some(60)), (&[PINGREQ, goodbye].concat(), Some(60))];
+        for (words, session_expiry) in table {
+            let Session { mut client, mut upstream, .. } = rig.session(&server, Version::Mqtt5).await;
+            client.send(words).await;
+            upstream.expect(words).await;
+            upstream.expect_end().await;
+            drop(upstream);
+            assert_eq!(rig.ended().await.session_expiry, session_expiry);
+        }
+    }
 }
 
 #[tokio::test]

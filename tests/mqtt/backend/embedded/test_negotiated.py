@@ -278,9 +278,6 @@ async def test_a_pubrel_of_an_unknown_message(broker: Broker) -> None:
         assert (await raw.ask(packet(0x62, b"\0\x63")))[:5] == b"\x70\x04\0\x63\x92"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="rmqtt 0.24 closes the connection of a session that is taken over, without 0x8E"
-)
 @served
 async def test_a_client_whose_session_is_taken_over_is_told(broker: Broker) -> None:
     async with logged_in(broker) as (first, _), logged_in(broker):
@@ -295,8 +292,20 @@ async def test_the_session_expiry_may_change_at_the_end(broker: Broker) -> None:
         raw.send(packet(0xE0, b"\0" + packed(PacketTypes.DISCONNECT, SessionExpiryInterval=0)))
         await raw.end()
     await broker.until(lambda: broker.service.sessions.client("raw") is None)
+    assert broker.service.sessions.record("raw") is None, "the list shows it no more"
     async with dial(broker.address(), five(clean=False), source=None) as raw:
         assert (await raw.packet())[2:4] == b"\0\0", "no session is present"
+
+
+@served
+async def test_a_kept_session_may_be_kept_for_another_time_at_the_end(broker: Broker) -> None:
+    async with logged_in(broker, five(clean=False, SessionExpiryInterval=600)) as (raw, _):
+        raw.send(packet(0xE0, b"\0" + packed(PacketTypes.DISCONNECT, SessionExpiryInterval=60)))
+        await raw.end()
+    await broker.until(lambda: broker.service.sessions.client("raw") is None)
+    record = broker.service.sessions.record("raw")
+    assert record is not None
+    assert record.session_expiry_interval == 60
 
 
 @served
