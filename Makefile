@@ -58,10 +58,10 @@ fuzz: $(STAMPS)/fuzzer
 	rust/fuzz/run 1800
 
 # The embedded broker's clusters, which the wheels do not have. It needs protoc, and leaves a build with clusters behind.
-cluster: $(STAMPS)/test-venv
+cluster: $(STAMPS)/test-venv $(STAMPS)/peers
 	cargo clippy --package proxyproto-broker --package proxyproto-python --features proxyproto-python/cluster --all-targets --quiet \
 	    -- -D warnings
-	$(BIN)/maturin develop --release --quiet --features cluster
+	$(BIN)/maturin develop --release --quiet --extras amqtt,postgres,completion --features cluster
 	$(BIN)/python -X dev -m pytest -q tests/mqtt/backend/embedded/test_cluster.py tests/mqtt/deployment/test_compose.py \
 	    tests/mqtt/deployment/test_topology.py
 	@rm -f $(STAMPS)/built
