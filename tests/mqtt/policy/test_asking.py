@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 from argon2 import PasswordHasher
 
+from mqtt.auth_service import AuthService
 from proxyproto_rs.mqtt.config import AuthConfig
 from proxyproto_rs.mqtt.model.connection import Connection
 from proxyproto_rs.mqtt.model.login import Connect
@@ -142,27 +142,7 @@ async def test_a_function_is_asked() -> None:
         assert (await refused(asked, login()))[0] == "auth-error"
 
 
-@contextlib.asynccontextmanager
-async def service(questions: list[Any], answers: dict[str, Any]) -> AsyncIterator[str]:
-    async def answer(request: web.Request) -> web.Response:
-        question = await request.json()
-        questions.append(question)
-        status, body = answers[question["username"]]
-        return web.json_response(body, status=status) if body is not None else web.Response(status=status)
-
-    app = web.Application()
-    app.router.add_post("/auth", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/auth"
-    finally:
-        await runner.cleanup()
-
-
 async def test_a_web_service_is_asked_and_a_good_login_remembered() -> None:
-    questions: list[Any] = []
     answers: dict[str, Any] = {
         "u": (204, None),
         "denied": (200, {"result": "deny"}),
@@ -172,7 +152,9 @@ async def test_a_web_service_is_asked_and_a_good_login_remembered() -> None:
         "odd": (200, ["allow"]),
         "broken": (500, None),
     }
-    async with service(questions, answers) as url, asking({"http": {"url": url}}) as asked:
+    service = AuthService(answers)
+    questions = service.questions
+    async with service.serving() as url, asking({"http": {"url": url}}) as asked:
         assert await asked.decide(login())
         assert questions == [
             {
@@ -199,7 +181,7 @@ async def test_a_web_service_is_asked_and_a_good_login_remembered() -> None:
 
 
 async def test_a_web_service_that_is_not_there_is_an_error() -> None:
-    async with service([], {}) as url:
+    async with AuthService({}).serving() as url:
         pass
     async with asking({"http": {"url": url, "timeout": "5s"}}) as asked:
         reason, detail = await refused(asked, login())
