@@ -54,7 +54,7 @@ async def settle(client: Client) -> None:
 async def received(process: Process) -> list[bytes]:
     """What waits for the subscriber, as far as a message that comes last."""
     async with entering(process, "sub") as client:
-        payloads = []
+        payloads: list[bytes] = []
         async with entering(process, "last") as other:
             assert await other.ask(publish("a", b"last", 1, 1)) == answer(0x40, 1)
         while payloads[-1:] != [b"last"]:
