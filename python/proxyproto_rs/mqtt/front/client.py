@@ -39,6 +39,7 @@ class Client(Visitor):
     )
 
     connect: Connect
+    reason: str | None
 
     def __init__(self, told: ToldLogin, door: Door, gateway: Gateway, options: MqttConfig) -> None:
         super().__init__(told, door, gateway)

@@ -15,6 +15,7 @@ from amqtt.contexts import BaseContext
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
+from ..config.errors import Path as ConfigPath
 from .password_checker import PasswordChecker, reread_password_files
 from .password_table import PasswordFileError
 
@@ -33,7 +34,7 @@ class PasswordFile(PasswordChecker, BaseAuthPlugin):
     Raises PasswordFileError if the file cannot be read or used.
     """
 
-    named = ("amqtt", "plugins", "proxyproto_rs.mqtt.PasswordFile")
+    named: ConfigPath = ("amqtt", "plugins", "proxyproto_rs.mqtt.PasswordFile")
 
     @dataclass
     class Config:

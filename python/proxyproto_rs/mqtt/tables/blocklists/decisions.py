@@ -45,7 +45,7 @@ class Decisions:
     """
 
     def __init__(self) -> None:
-        self.addresses = AddressSet()
+        self.addresses: AddressSet = AddressSet()
         self._network_of: dict[str, str] = {}
         self._deadlines: dict[str, dict[str, float]] = {}  # network -> decision -> when it ends
         self._new = self._gone = 0

@@ -13,7 +13,7 @@ class Lines:
     """The networks of a list that always comes whole."""
 
     def __init__(self) -> None:
-        self.addresses = AddressSet()
+        self.addresses: AddressSet = AddressSet()
         self._networks: set[str] = set()
 
     def take(self, data: bytearray | bytes, protected: Protected) -> tuple[int, int, Ignored]:
