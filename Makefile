@@ -66,9 +66,10 @@ cluster: $(STAMPS)/test-venv $(STAMPS)/peers
 	    tests/mqtt/deployment/test_topology.py
 	@rm -f $(STAMPS)/built
 
-# Ten minutes of mixed traffic, on an idle machine.
-soak: $(STAMPS)/built
+# Ten minutes of mixed traffic for a Listener, and ten for the embedded broker, on an idle machine.
+soak: $(STAMPS)/test-venv $(STAMPS)/built
 	$(BIN)/python benches/soak.py
+	$(BIN)/python benches/mqtt_soak.py
 
 wheels:
 	.ci/wheels

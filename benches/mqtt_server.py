@@ -1,12 +1,13 @@
 """The brokers that mqtt_gate.py and gateway-bench measure; writes its address and serves until killed.
 
-python benches/mqtt_server.py plain|gate|service|behind|embedded
+python benches/mqtt_server.py plain|gate|service|behind|embedded|kept DIRECTORY
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 from amqtt.broker import Broker
 
@@ -14,6 +15,9 @@ from proxyproto_rs import Listener
 from proxyproto_rs.mqtt import BrokerConfig, BrokerService, Gate
 from proxyproto_rs.mqtt.config import LogConfig
 from proxyproto_rs.mqtt.telling.logs import configure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 PLUGINS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 TRUSTED = ["127.0.0.1"]
@@ -68,6 +72,11 @@ async def embedded() -> str:
     return await _serve({"backend": {"embedded": {}}, "auth": ["anonymous"]})
 
 
+async def kept(directory: str) -> str:
+    """Our own broker, with sessions and messages on the disk."""
+    return await _serve({"backend": {"embedded": {"persistence": directory}}, "auth": ["anonymous"]})
+
+
 async def _serve(sections: dict[str, object]) -> str:
     configure(LogConfig(level="ERROR"))
     config = {
@@ -89,11 +98,18 @@ def _text(address: tuple[str, int]) -> str:
     return f"{address[0]}:{address[1]}"
 
 
-async def main(kind: str) -> None:
-    kinds = {"plain": plain, "gate": gate, "service": service, "behind": behind, "embedded": embedded}
-    print(await kinds[kind](), flush=True)
+async def main(kind: str, *of_it: str) -> None:
+    kinds: dict[str, Callable[..., Awaitable[str]]] = {
+        "plain": plain,
+        "gate": gate,
+        "service": service,
+        "behind": behind,
+        "embedded": embedded,
+        "kept": kept,
+    }
+    print(await kinds[kind](*of_it), flush=True)
     await asyncio.get_running_loop().create_future()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

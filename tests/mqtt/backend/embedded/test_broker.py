@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,6 +130,22 @@ async def test_a_kept_session_is_shown_with_its_subscriptions_and_can_be_removed
         assert await rows(broker) == []
         async with log_in(broker.address(), how) as client:
             assert client.connack == WELCOME
+
+
+@pytest.mark.xfail(
+    strict=True, reason="rmqtt 0.24 holds the socket of a client that has gone for as long as its session"
+)
+async def test_a_kept_session_whose_client_is_away_holds_no_descriptor() -> None:
+    async with running(**EVERYBODY) as broker:
+        before = len(os.listdir("/proc/self/fd"))
+        async with log_in(broker.address(), connect("kept", clean_session=False)) as client:
+            client.send(DISCONNECT)
+            assert await client.end() == b""
+        await broker.until(lambda: broker.service.sessions.client("kept") is None)
+        after = len(os.listdir("/proc/self/fd"))
+        assert await broker.service.sessions.remove("kept")
+        await broker.until(lambda: len(os.listdir("/proc/self/fd")) == before)
+        assert after == before
 
 
 async def test_a_session_can_be_disconnected_and_its_will_goes_out() -> None:
