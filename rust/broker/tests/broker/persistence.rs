@@ -201,3 +201,24 @@ fn a_damaged_store_is_told_and_left_as_it_is() {
     let text = refused(&directory.0.join("not").join("there"));
     assert!(text.contains("No such file or directory"), "{text}");
 }
+
+#[test]
+fn a_store_of_a_newer_version_is_told_and_left_as_it_is() {
+    let directory = Directory::new("newer");
+    drop(start(&directory.store()));
+    let file = directory.store().join("broker.redb");
+    let about = redb::TableDefinition::<&str, u64>::new("about");
+    let note = |format: u64| {
+        let transaction = redb::Database::open(&file).unwrap().begin_write().unwrap();
+        let before =
+            transaction.open_table(about).unwrap().insert("format", format).unwrap().unwrap().value();
+        transaction.commit().unwrap();
+        before
+    };
+    let ours = note(u64::MAX);
+    let text = refused(&directory.store());
+    assert!(text.contains("its format is not that of this version"), "{text}");
+    assert!(text.contains("Use the version that wrote it, or name another directory"), "{text}");
+    assert_eq!(note(ours), u64::MAX, "nobody has written another");
+    drop(start(&directory.store()));
+}

@@ -16,7 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from mqtt.peers import CLIENT, DISCONNECT, WELCOME, connect, log_in, running, subscribe
-from mqtt.test_cli_broker import Process
+from mqtt.test_cli_broker import Process, run
 from proxyproto_rs.mqtt.backend.embedded.persistence import not_writable
 
 from .test_broker import EVERYBODY, rows
@@ -273,6 +273,27 @@ def test_a_place_that_could_be_used_is_told_from_others(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     assert not_writable(file) == "must be a directory, as the broker makes files in it"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("broker.yaml", "must be a directory, as the broker makes files in it"),
+        ("not/there", "{directory}/not is not a directory that is there: make it first"),
+    ],
+)
+def test_check_and_start_refuse_a_bad_place(place: str, why: str, tmp_path: Path) -> None:
+    text = CONFIG.format(directory=tmp_path).replace("/kept", f"/{place}")
+    (tmp_path / "broker.yaml").write_text(text)
+    done = run(tmp_path, "--config", "broker.yaml", "--check")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "proxyproto-rs broker: broker.yaml:3: backend.embedded.persistence: "
+        f"{tmp_path}/{place}: {why.format(directory=tmp_path)}\n"
+    )
+    done = run(tmp_path, "--config", "broker.yaml")
+    assert done.returncode == 2
+    assert f"persistence {tmp_path}/{place}: " in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
