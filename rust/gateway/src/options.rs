@@ -36,4 +36,10 @@ impl Options {
         self.mqtt.check()?;
         self.upstream.check(self.in_process)
     }
+
+    /// How many descriptors a client takes: its connection, the one to the server, and the other end of that if the broker
+    /// is in this process.
+    pub(crate) fn descriptors_of_a_client(&self) -> usize {
+        if self.in_process || self.upstream.secret.is_some() { 3 } else { 2 }
+    }
 }

@@ -36,7 +36,7 @@ impl Shared {
             pool: Arc::new(Pool::new(Arc::new(options.upstream.clone()))),
             table: Table::new(),
             started: (Instant::now(), SystemTime::now()),
-            most_connections: most_connections(),
+            most_connections: most_connections(options.descriptors_of_a_client()),
             is_closing: AtomicBool::new(false),
             options: RwLock::new(Arc::new(options)),
             last_token: AtomicU64::new(0),
