@@ -48,7 +48,7 @@ async def test_all_decisions_come_first_and_changes_afterwards(tmp_path: Path) -
             await reader.read(NOBODY, anew=False)
             assert set(reader.addresses) == expected
         assert [asked["startup"] for asked in server.asked] == ["true", "false", "false", "false"]
-        assert {asked["scopes"] for asked in server.asked} == {"ip,range"}
+        assert {(asked["scopes"], asked["dedup"]) for asked in server.asked} == {("ip,range", "false")}
 
 
 FAULTS: list[tuple[Any, str]] = [
@@ -77,6 +77,17 @@ async def test_after_a_fault_the_last_set_stays_and_everything_is_asked_for_agai
         await reader.read(NOBODY, anew=False)
         assert list(reader.addresses) == ["192.0.2.2"]
         assert [asked["startup"] for asked in server.asked] == ["true", "false", "true"]
+
+
+async def test_what_the_api_has_kept_to_itself_comes_within_an_hour(tmp_path: Path) -> None:
+    clock = Clock()
+    kept = decision("192.0.2.2")
+    async with lapi.serving(([], None), (None, None), ([kept], None), (None, None)) as server:
+        reader = reader_of(crowdsec(server.url, tmp_path), clock)
+        for clock.now in (0.0, HOUR - 1, HOUR, HOUR + 10, 2 * HOUR - 1):
+            await reader.read(NOBODY, anew=False)
+        assert [asked["startup"] for asked in server.asked] == ["true", "false", "true", "false", "false"]
+        assert list(reader.addresses) == ["192.0.2.2"]
 
 
 async def test_decisions_end_while_the_api_is_away(tmp_path: Path) -> None:

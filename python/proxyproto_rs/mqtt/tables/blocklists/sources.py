@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proxyproto_rs import AddressSet
 
 _MOST_OF_A_KEY = 4096  # bytes
+_LONGEST_IN_STEP = 3600.0  # seconds until all decisions are asked for again
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -82,9 +83,11 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 class _Crowdsec:
-    """Pulls the decisions: all of them first and after every failure, the changes afterwards.
+    """Pulls the decisions: all of them first, after every failure and once an hour; the changes in between.
 
-    The API remembers for each key what it has told. A change in an answer that got lost would never come again.
+    The API remembers for each key what it has told. A change in an answer that got lost would never come again. Some it
+    never tells: a decision is stored with the time at which its request began, so a pull that ends before that request
+    does is ahead of it. CrowdSec 1.4.6 kept 5 of 1,000 decisions to itself that were added while we pulled 70 times.
     """
 
     def __init__(self, config: BlocklistConfig, crowdsec: CrowdsecConfig, clock: Callable[[], float]) -> None:
@@ -93,14 +96,16 @@ class _Crowdsec:
         self._clock = clock
         self._decisions = Decisions()
         self.addresses = self._decisions.addresses
-        self._is_in_step = False
+        self._in_step_until: float | None = None
+        """Until when it is enough to ask for changes. None if it is not."""
 
     def networks(self) -> int:
         return len(self._decisions)
 
     async def read(self, protected: Protected, *, anew: bool) -> Changes | None:
-        everything = anew or not self._is_in_step
-        self._is_in_step = False
+        until = self._in_step_until
+        everything = anew or until is None or self._clock() >= until
+        self._in_step_until = None
         crowdsec = self._crowdsec
         try:
             key = await asyncio.to_thread(read_key, crowdsec.key_file)
@@ -111,6 +116,8 @@ class _Crowdsec:
                 parameters={
                     "startup": "true" if everything else "false",
                     "scopes": ",".join(scope.lower() for scope in crowdsec.scopes),
+                    # Otherwise it tells only of the longest decision of an address, and of the end of one of several.
+                    "dedup": "false",
                 },
                 on_refused=(
                     f"it does not take the key in {crowdsec.key_file}: make one with"
@@ -122,7 +129,7 @@ class _Crowdsec:
         except UnusableList:
             await asyncio.to_thread(self._decisions.expire, self._clock())
             raise
-        self._is_in_step = True
+        self._in_step_until = self._clock() + _LONGEST_IN_STEP if everything else until
         return changes
 
     def _take(self, data: bytearray, protected: Protected, *, everything: bool) -> Changes:
