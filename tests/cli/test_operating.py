@@ -132,6 +132,25 @@ async def test_blocks(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
         assert said.errors == "proxyproto-rs blocks: this token may only read\n"
 
 
+async def test_lists_of_others(said: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with serving() as (_, api):
+        name(monkeypatch, api.url)
+        assert await said.by("blocks", "lists", status=1) == "(none)\n"
+    (tmp_path / "bad").write_text("203.0.113.0/24\n198.51.100.9\n")
+    lists = [{"file": str(tmp_path / "bad")}, {"file": str(tmp_path / "gone")}]
+    async with serving(blocklists=lists) as (broker, api):
+        name(monkeypatch, api.url)
+        await broker.until(
+            lambda: all(state.read_at or state.error for state in broker.service.blocklists.states())
+        )
+        head, bad, gone = (await said.by("blocks", "lists")).splitlines()
+        assert head.split() == ["list", "kind", "networks", "read", "hits", "trouble"]
+        assert bad.split()[:3] == ["bad", "file", "2"]
+        assert "never" in gone
+        assert gone.endswith("No such file or directory")
+        assert [one["networks"] for one in json.loads(await said.by("blocks", "lists", "--json"))] == [2, 0]
+
+
 async def test_top(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as (broker, api), log_in(broker.address(), connect("dev-1")):
         name(monkeypatch, api.url)

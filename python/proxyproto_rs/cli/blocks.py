@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from typing import Any
@@ -11,7 +12,7 @@ from . import operating
 from .colours import printable
 from .operating import Api, connect, duration, moment, reported
 
-HELP = "list the blocks of a broker, add or remove one"
+HELP = "list the blocks of a broker and the lists of others, add or remove a block"
 EXAMPLES = """\
 proxyproto-rs blocks --config broker.yaml
 proxyproto-rs blocks add 203.0.113.0/24 --dry-run
@@ -19,6 +20,7 @@ proxyproto-rs blocks add 203.0.113.7 --for 1h --why 'guesses passwords'
 proxyproto-rs blocks add --type client dev-7
 proxyproto-rs blocks add --type regex 'bot-.*' --of client
 proxyproto-rs blocks remove 203.0.113.7
+proxyproto-rs blocks lists
 """
 EXTRA = "mqtt"
 
@@ -33,6 +35,14 @@ _COLUMNS: list[operating.Column] = [
     ("hits", lambda row: row["hits"]),
     ("by", lambda row: row["createdBy"]),
     ("why", lambda row: row["description"]),
+]
+_LIST_COLUMNS: list[operating.Column] = [
+    ("list", lambda row: row["name"]),
+    ("kind", lambda row: row["kind"]),
+    ("networks", lambda row: row["networks"]),
+    ("read", lambda row: moment(row["readAt"]) or "never"),
+    ("hits", lambda row: row["hits"]),
+    ("trouble", lambda row: row["error"]),
 ]
 
 
@@ -49,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--type", choices=_TYPES, default="ip", help="what VALUE is; default %(default)s")
         operating.add_to_action(action)
         action.add_argument("--of", choices=_TARGETS, help="what a pattern must match")
+    lists = actions.add_parser("lists", help="show the lists of addresses that others keep")
+    operating.add_to_action(lists)
     add.add_argument(
         "--for", dest="seconds", type=duration, metavar="TIME", help="10m, 24h, 3d; default: for ever"
     )
@@ -57,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the verb; return 0 if there are such blocks, or if it is done."""
+    """Run the verb; return 0 if there are such blocks or lists, or if it is done."""
     with reported("blocks"):
         api = connect(arguments)
         if arguments.action == "add":
@@ -66,6 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
             api.ask("DELETE", "/api/blockedClient", **_named(arguments))
             print(f"{printable(arguments.what)} is no longer blocked")
             return operating.FOUND
+        if arguments.action == "lists":
+            asked = functools.partial(api.ask, "GET", "/api/blocklists")
+            return operating.show(api, arguments, asked, _LIST_COLUMNS, lambda lists: lists)
         return operating.show(
             api,
             arguments,

@@ -287,6 +287,23 @@ async def test_counters_open_the_list_that_they_count() -> None:
             await expect(page.get_by_text("1–1 of 1")).to_be_visible()
 
 
+async def test_lists_that_others_keep_are_shown(tmp_path: Path) -> None:
+    lists = [{"file": str(tmp_path / "bad")}, {"file": str(tmp_path / "gone")}]
+    (tmp_path / "bad").write_text("203.0.113.0/24\n198.51.100.9\n")
+    async with serving(blocklists=lists) as (broker, api), opened(api.url, view="#/blocked") as page:
+        await broker.until(lambda: broker.service.blocklists.naming("203.0.113.9"))
+        row = page.get_by_role("row").filter(has=cell(page, "bad"))
+        await expect(row.get_by_role("cell").nth(2)).to_have_text("2")
+        gone = page.get_by_role("row").filter(has=cell(page, "gone"))
+        await expect(gone).to_contain_text("No such file or directory")
+        await expect(gone).to_contain_text("never")
+        await page.goto(page.url.partition("#")[0] + "#/address?ip=203.0.113.9")
+        await expect(page.get_by_text("The list bad keeps it out.")).to_be_visible()
+        await page.goto(page.url.partition("#")[0] + "#/address?ip=203.0.114.9")
+        await expect(page.get_by_role("heading", name="203.0.114.9")).to_be_visible()
+        await expect(page.get_by_text("keeps it out")).to_have_count(0)
+
+
 async def test_everything_of_an_address_stands_on_one_page() -> None:
     async with scene() as (broker, _, page), log_in(broker.address(), connect("dev-1")) as one:
         async with log_in(broker.address(), connect("guess", password=b"x")):

@@ -28,8 +28,26 @@ export const blocked = (can) => {
   const again = () => view.refresh();
   const add = can.write ? [el("button", { type: "button", class: "danger", onclick: () => block("IP_ADDRESS", "", again) }, "Block …")] : [];
   const view = tableView(tables.blocks(can), add);
-  return view;
+  const lists = el("div");
+  view.element.append(lists);
+
+  async function draw() {
+    const found = await get("/api/blocklists");
+    lists.replaceChildren(...(found.length ? [el("h2", {}, "Lists that others keep"),
+      plain("Lists that others keep", ["List", "Kind", "Networks", "Read", "Refused", "Trouble"], found.map((list) => [
+        shown(list.name), list.kind, count(list.networks), list.readAt ? `${ago(0, list.ageSeconds * 1000)} ago` : "never",
+        count(list.hits), shown(list.error, 400)]))] : []));
+  }
+
+  return { ...view, start: () => Promise.all([view.start(), draw()]), refresh: () => Promise.all([view.refresh(), draw()]) };
 };
+
+// A table that is neither filtered nor sorted: rows of cells, each a text or an element.
+function plain(label, heads, rows) {
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+    el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell) => el("td", {}, cell)))))));
+}
 
 export function overview() {
   const cards = el("dl", { class: "cards" });
@@ -124,10 +142,10 @@ export function listeners() {
         el("li", {}, `${name} `, el("strong", {}, count(number))))),
       el("h3", {}, "Last refusals"),
       port.lastRefusals.length ? el("ol", { class: "refusals" }, port.lastRefusals.map(refusal)) : el("p", { class: "none" }, "none"))));
-    servers.replaceChildren(...(found.upstreams.length ? [el("h2", {}, "Servers behind"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Servers behind" },
-      el("table", {}, el("thead", {}, el("tr", {}, ["Server", "Address", "State", "Clients", "Logins", "Seconds for a login", "Failures"].map((name) => el("th", { scope: "col" }, name)))),
-        el("tbody", {}, found.upstreams.map((one) => el("tr", {}, el("td", {}, one.server), el("td", {}, one.address), el("td", { class: one.isUp ? "up" : "down" }, one.isUp ? "up" : "down"),
-          el("td", {}, count(one.connections)), el("td", {}, count(one.answered)), el("td", {}, one.answered ? (one.connectSeconds / one.answered).toFixed(3) : "–"), el("td", {}, count(one.failures)))))))] : []));
+    servers.replaceChildren(...(found.upstreams.length ? [el("h2", {}, "Servers behind"),
+      plain("Servers behind", ["Server", "Address", "State", "Clients", "Logins", "Seconds for a login", "Failures"], found.upstreams.map((one) => [
+        one.server, one.address, el("span", { class: one.isUp ? "up" : "down" }, one.isUp ? "up" : "down"), count(one.connections),
+        count(one.answered), one.answered ? (one.connectSeconds / one.answered).toFixed(3) : "–", count(one.failures)]))] : []));
   }
 
   return { element: el("section", {}, el("h1", {}, "Listeners and servers"), ports, servers), start: refresh, refresh, every: SLOW };
@@ -139,16 +157,14 @@ const fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, val
 const hostOf = (endpoint) => /^\[(.*)\]:\d+$/.exec(endpoint)?.[1] ?? endpoint.replace(/:\d+$/, "");
 
 export function nodes() {
-  const list = el("tbody");
+  const list = el("div");
   async function refresh() {
     const found = await get("/api/nodes");
-    list.replaceChildren(...found.map((node) => el("tr", {}, el("td", {}, shown(node.nodeId), node.isThis ? " (this one)" : ""),
-      el("td", {}, count(node.sessions)), el("td", {}, time(node.lastSeen)))));
+    list.replaceChildren(plain("Nodes", ["Node", "Connected clients", "Last sign of life"], found.map((node) => [
+      shown(node.nodeId) + (node.isThis ? " (this one)" : ""), count(node.sessions), time(node.lastSeen)])));
   }
   return {
-    element: el("section", {}, el("h1", {}, "Nodes"), el("p", { class: "hint" }, "The brokers that share this one's store."),
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Nodes" },
-        el("table", {}, el("thead", {}, el("tr", {}, ["Node", "Connected clients", "Last sign of life"].map((name) => el("th", { scope: "col" }, name)))), list))),
+    element: el("section", {}, el("h1", {}, "Nodes"), el("p", { class: "hint" }, "The brokers that share this one's store."), list),
     start: refresh, refresh, every: SLOW,
   };
 }
@@ -183,6 +199,7 @@ export function address(can) {
     }
     const part = (title, total, made) => [el("h2", {}, `${title} (${count(total)})`), total ? made() : el("p", { class: "none" }, "none")];
     content.replaceChildren(
+      ...(found.blocklist ? [el("p", { class: "notice" }, `The list ${shown(found.blocklist)} keeps it out.`)] : []),
       ...part("Sessions", found.sessions.totalElements, () => small(tables.sessions(can, {}, true), found.sessions.data)),
       ...part("Refusals", found.refused.totalElements, () => small(tables.refused(can, {}, true), found.refused.data)),
       ...part("Blocks that cover it", found.blocks.length, () => small(tables.blocks(can), found.blocks)),
