@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import urllib.request
+import venv
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -29,6 +33,13 @@ UNWANTED = re.compile(
 )
 # A module of Rust has its tests beside it.
 UNIT_TEST = re.compile(r"(^|/)src/.*\.rs$")
+
+BROKER = """\
+listeners: {tcp: {bind: "127.0.0.1:0", proxy_protocol: "off"}}
+store: "sqlite::memory:"
+auth: anonymous
+http: {bind: "127.0.0.1:0", token: the-token-of-operators}
+"""
 
 
 def unwanted(names: Iterable[str]) -> list[str]:
@@ -134,6 +145,43 @@ def test_the_wheel_lists_the_crates_that_are_linked_into_it(wheel: zipfile.ZipFi
 def test_the_wheel_is_no_larger_than_promised(wheel: zipfile.ZipFile) -> None:
     assert wheel.filename is not None
     assert Path(wheel.filename).stat().st_size < 5 * 1024 * 1024
+
+
+@pytest.mark.timeout(600)
+def test_the_installed_wheel_serves_the_page(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    assert wheel.filename is not None
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    install = [str(programs / "pip"), "install", "--quiet", "--no-index", "--no-deps", wheel.filename]
+    subprocess.run(install, cwd=tmp_path, check=True)
+    # What the extra brings is taken from here, behind the wheel's own package.
+    (installed,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (installed / "extra.pth").write_text(sysconfig.get_path("purelib"))
+    where = [str(programs / "python"), "-c", "import proxyproto_rs; print(proxyproto_rs.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(installed / "proxyproto_rs" / "__init__.py")
+
+    (tmp_path / "broker.yaml").write_text(BROKER)
+    command = [str(programs / "proxyproto-rs"), "broker", "--config", "broker.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as broker:
+        assert broker.stderr is not None
+        try:
+            lines = itertools.takewhile(lambda line: "started listeners=" not in line, broker.stderr)
+            (url,) = re.findall(r"http url=(\S+)/", "".join(lines))
+            static = "proxyproto_rs/mqtt/http/static/"
+            for name in [name for name in wheel.namelist() if name.startswith(static)]:
+                file = name.removeprefix(static)
+                path = {"index.html": "/", "favicon.svg": "/favicon.ico"}.get(file, f"/page/{file}")
+                assert fetched(url + path) == wheel.read(name), file
+            assert json.loads(fetched(f"{url}/api/openapi.json"))["info"]["version"] == VERSION
+        finally:
+            broker.terminate()
+
+
+def fetched(url: str) -> bytes:
+    request = urllib.request.Request(url, headers={"Authorization": "Bearer the-token-of-operators"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return bytes(answer.read())
 
 
 @pytest.mark.timeout(120)

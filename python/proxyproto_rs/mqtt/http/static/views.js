@@ -43,10 +43,10 @@ export const blocked = (can) => {
 };
 
 // A table that is neither filtered nor sorted: rows of cells, each a text or an element.
-function plain(label, heads, rows) {
+function plain(label, heads, rows, classOf = () => null) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell) => el("td", {}, cell)))))));
+      el("tbody", {}, rows.map((cells, row) => el("tr", { class: classOf(row) }, cells.map((cell, column) => el("td", { "data-label": heads[column] }, cell)))))));
 }
 
 export function overview() {
@@ -177,9 +177,8 @@ export function address(can) {
 
   function small(options, rows) {
     const columns = options.columns.filter((column) => !column.hidden);
-    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.title },
-      el("table", {}, el("thead", {}, el("tr", {}, columns.map((column) => el("th", { scope: "col" }, column.label)))),
-        el("tbody", {}, rows.map((row) => el("tr", { class: options.rowClass(row) }, columns.map((column) => el("td", { "data-label": column.label }, column.cell(row))))))));
+    return plain(options.title, columns.map((column) => column.label), rows.map((row) => columns.map((column) => column.cell(row))),
+      (row) => options.rowClass(rows[row]));
   }
 
   async function refresh() {
