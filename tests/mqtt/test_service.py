@@ -247,6 +247,26 @@ BLOCKS = [
 ]
 
 
+async def test_a_storm_of_blocks_costs_one_look_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as broker, log_in(broker.address()) as client:
+        sessions, looks, over = broker.service.sessions, 0, asyncio.Event()
+        look = sessions.end_where
+
+        async def slow(*of_it: Any) -> int:
+            nonlocal looks
+            looks += 1
+            await over.wait()
+            return await look(*of_it)
+
+        monkeypatch.setattr(sessions, "end_where", slow)
+        others = [BlockedClient(type="CLIENT_ID", value=f"other-{number}") for number in range(100)]
+        await asyncio.gather(*(broker.service.blocked.add(block) for block in others))
+        await broker.service.blocked.add(BlockedClient(type="CLIENT_ID", value="dev"))
+        over.set()
+        assert await client.end() == b""
+        assert looks == 2
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.type for block in BLOCKS])
 async def test_other_blocks_are_found_at_connect_before_any_plugin(block: BlockedClient) -> None:
     async with running() as broker:

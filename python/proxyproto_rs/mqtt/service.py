@@ -38,6 +38,7 @@ from .tables.blocks.blocked import Blocked
 from .tables.sessions import Sessions
 from .tables.shared_sessions import SharedSessions
 from .tables.unauthorized import Unauthorized
+from .tables.wakeup import Wakeup
 from .telling.analytics import Analytics, By, Minute, TopEntry
 from .telling.audit import AuditEvent, AuditLog
 from .telling.block_consequences import BlockConsequences
@@ -57,7 +58,7 @@ logger: logging.Logger = logging.getLogger("proxyproto_rs.mqtt")
 
 _HOUSEKEEPING = 1.0  # seconds in a round
 _SAMPLE_EVERY, _SWEEP_EVERY = 15, 60  # rounds
-_LISTED_AT_ONCE = 2000  # sessions held against a list between two turns of the event loop, about 3 ms
+_LONG = 3600.0  # seconds
 _TOLD_TOP = 200  # addresses of each kind that other nodes are told of
 
 
@@ -159,6 +160,7 @@ class BrokerService:
         )
         self._recorder = self._make_recorder()
         self._moves = Moves(self._recorder)
+        self._forbidding = Wakeup()
         self.blocked.events = BlockConsequences(self._recorder, self._end_forbidden)
         self._protect(config)
         self.front = self._make_front(config)
@@ -194,6 +196,7 @@ class BrokerService:
         self._keep_running(stack, "blocked clients", self.blocked.run())
         self._keep_running(stack, "housekeeping", self._keep_house())
         self._keep_running(stack, "login failures", self._share_failures())
+        self._keep_running(stack, "blocked sessions", self._end_forbidden_sessions())
         stack.push_async_callback(self._close_gate)
         for open_port in self.listening.values():
             assert open_port.listener is not None
@@ -350,8 +353,18 @@ class BrokerService:
         )
 
     def _end_forbidden(self) -> None:
-        self.sessions.end_where("blocked", self._is_forbidden)
         self.front.end_logins("blocked", self._is_forbidden_to_enter)
+        self._forbidding.set()
+
+    async def _end_forbidden_sessions(self) -> None:
+        """End the sessions that are no longer allowed, as often as the rules change.
+
+        Changes that come meanwhile wait for the next look, so a storm of blocks costs one look at a time.
+        """
+        while True:
+            if await self._forbidding.wait(_LONG):
+                self._forbidding.clear()
+                await self.sessions.end_where("blocked", self._is_forbidden)
 
     async def _end_listed(self, name: str, addresses: AddressSet) -> int:
         """End the sessions of the clients that a list keeps out. Return how many there were."""
@@ -364,14 +377,9 @@ class BrokerService:
 
         # Nobody comes in between these two: the acceptors know the list, and so do the checks.
         self.front.end_logins("blocked", lambda login: is_listed(login.connection))
-        ended = 0
-        for position, client in enumerate(self.sessions.clients(), 1):
-            if position % _LISTED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if client.record is not None and client.reason is None and is_listed(client.connection):
-                client.end("blocked", f"by blocklist {name}")
-                ended += 1
-        return ended
+        return await self.sessions.end_where(
+            "blocked", lambda session: is_listed(session.connection), f"by blocklist {name}"
+        )
 
     def _protect(self, config: BrokerConfig) -> None:
         proxies = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -153,6 +154,17 @@ async def test_pages_of_every_order_are_parts_of_one_list_with_equal_values_by_c
     assert walked == expected
 
 
+@dataclass
+class Held:
+    """A connected client, as the registry sees it."""
+
+    record: SessionRecord
+    reason: str | None = None
+
+    def end(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+
+
 async def test_clients_log_in_while_many_sessions_are_listed() -> None:
     async with running() as broker:
         fill(broker.service, 20 * SLICE)
@@ -166,10 +178,16 @@ async def test_clients_log_in_while_many_sessions_are_listed() -> None:
 
         counting = asyncio.create_task(count())
         deep = SessionQuery(sort_property="client_ip_adr", page=15 * SLICE // 50)
-        for listing in (sessions.find(), sessions.find(deep), sessions.sweep()):
+        held: Any = {record.client_id: Held(record) for record in sessions.records()}
+        sessions._clients = held
+        ending = sessions.end_where("blocked", lambda record: record.username == "user-7")
+        for listing in (sessions.find(), sessions.find(deep), sessions.sweep(), ending):
             before = turns
             await listing
             assert turns - before >= 20
+        ended = {client.record.client_id for client in held.values() if client.reason}
+        assert ended == {f"dev-{number}" for number in range(7, 20 * SLICE, 1000)}
+        held.clear()
         counting.cancel()
 
 

@@ -344,12 +344,17 @@ class Sessions:
         self.operated("session.remove", by=by, client_id=client_id, session=record)
         return True
 
-    def end_where(self, reason: str, covers: Callable[[SessionRecord], bool]) -> int:
-        """End every connection that a new rule covers. Return how many there were."""
+    async def end_where(self, reason: str, covers: Callable[[SessionRecord], bool], detail: str = "") -> int:
+        """End every connection that a new rule covers. Return how many there were.
+
+        The event loop gets a turn after each slice. Who logs in meanwhile is not asked about: the rule is in force.
+        """
         ended = 0
-        for client in self.clients():
-            if client.record is not None and covers(client.record):
-                client.end(reason)
+        for position, client in enumerate(self.clients(), 1):
+            if position % SLICE == 0:
+                await asyncio.sleep(0)
+            if client.record is not None and client.reason is None and covers(client.record):
+                client.end(reason, detail)
                 ended += 1
         return ended
 
