@@ -52,6 +52,8 @@ mod pending;
 mod permit;
 pub use permit::{ClientLimits, PerClient, Permit};
 mod policy;
+mod private_port;
+pub use private_port::{Door, PrivatePort};
 mod proxied_stream;
 pub use proxied_stream::{InnerStream, Parts, ProxiedStream};
 mod proxy_listener;

@@ -1,7 +1,7 @@
 //! The only unsafe code of this crate.
 //!
 //! System calls go through rustix. libc is only for what rustix lacks: `recv` without a buffer, `SO_RCVLOWAT`,
-//! `TCP_DEFER_ACCEPT` and the signal mask of a thread.
+//! `TCP_DEFER_ACCEPT`, `SO_ATTACH_REUSEPORT_CBPF` and the signal mask of a thread.
 #![allow(unsafe_code, reason = "see the module's text; each block says what holds")]
 
 use std::io;
@@ -77,6 +77,66 @@ pub(crate) fn receive_buffer_size(fd: BorrowedFd<'_>) -> io::Result<usize> {
 pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>, seconds: libc::c_int) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
 }
+
+/// An instruction of a filter in the kernel (classic BPF).
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Filter(libc::sock_filter);
+
+impl Filter {
+    /// Loads a byte, a 16-bit or a 32-bit number, at this place behind the beginning of the network header.
+    pub(crate) const fn load_byte(place: u32) -> Self {
+        Self::of(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, (0, 0), NETWORK_HEADER + place)
+    }
+
+    pub(crate) const fn load_half(place: u32) -> Self {
+        Self::of(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, (0, 0), NETWORK_HEADER + place)
+    }
+
+    pub(crate) const fn load_word(place: u32) -> Self {
+        Self::of(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), NETWORK_HEADER + place)
+    }
+
+    /// Leaves the next instruction out if the number that was loaded is this one.
+    pub(crate) const fn skip_if(number: u32) -> Self {
+        Self::of(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (1, 0), number)
+    }
+
+    /// Leaves the next instruction out if the number that was loaded is another one.
+    pub(crate) const fn skip_unless(number: u32) -> Self {
+        Self::of(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), number)
+    }
+
+    /// Ends the program with this choice.
+    pub(crate) const fn choose(which: u32) -> Self {
+        Self::of(libc::BPF_RET | libc::BPF_K, (0, 0), which)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the codes have 16 bits")]
+    const fn of(code: u32, (jt, jf): (u8, u8), k: u32) -> Self {
+        Self(libc::sock_filter { code: code as u16, jt, jf, k })
+    }
+}
+
+/// Has a program choose which of the sockets that have bound the same address, in the order in which they listen, gets a
+/// connection.
+pub(crate) fn attach_reuseport_filter(fd: BorrowedFd<'_>, program: &[Filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // `Filter` is `repr(transparent)`; the kernel reads the instructions, and does not write through the pointer.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    #[expect(clippy::cast_possible_truncation, reason = "16 bytes")]
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: `fd` is borrowed, so open; the pointer is to a live `sock_fprog` and `size` is its size. It says where `length`
+    // instructions are, which are borrowed. The kernel copies them.
+    let status = unsafe {
+        let program = (&raw const program).cast();
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program, size)
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `SKF_NET_OFF` of linux/filter.h.
+const NETWORK_HEADER: u32 = 0xfff0_0000;
 
 /// Blocks signals for this thread, and for the threads that it starts, until it is dropped.
 ///

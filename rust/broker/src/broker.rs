@@ -3,13 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use proxyproto_acceptor::{Door, InheritedDescriptors, PrivatePort, RuntimeDescriptors};
 use rmqtt::context::ServerContext;
-use rmqtt::net::Builder;
+use rmqtt::net::{Builder, Listener};
 use rmqtt::router::DefaultRouter;
 use rmqtt::server::MqttServer;
 use rmqtt::session::Session;
@@ -35,9 +37,13 @@ use crate::sys;
 /// A broker in this process, on threads of its own. Dropping it ends it, and every session with it.
 pub struct Broker {
     address: SocketAddr,
+    port: Option<Arc<PrivatePort>>,
     shared: Arc<Shared>,
     context: ServerContext,
     handle: Handle,
+    descriptors: RuntimeDescriptors,
+    /// The file of the store.
+    file: Option<PathBuf>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -102,6 +108,7 @@ impl Broker {
             Some((store, contents)) => (Some(Keeper::new(store, contents.next)), contents),
             None => (None, Contents::default()),
         };
+        let file = options.persistence.as_deref().map(store::file_in);
         let shared = Arc::new(Shared::new(secret, acl, keeper));
         let (started, awaited) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
@@ -129,14 +136,24 @@ impl Broker {
             })
             .map_err(|error| StartError::new("no thread", error))?;
         let gone = |_| StartError::new("its thread has ended", io::ErrorKind::Other.into());
-        let (address, context, handle) = awaited.recv().map_err(gone)??;
-        Ok(Self { address, shared, context, handle, stop: Some(stop), thread: Some(thread) })
+        let (address, port, context, handle) = awaited.recv().map_err(gone)??;
+        let descriptors = RuntimeDescriptors::of(&handle);
+        let descriptors = descriptors.map_err(|error| StartError::new("no descriptor", error))?;
+        let (stop, thread) = (Some(stop), Some(thread));
+        Ok(Self { address, port, shared, context, handle, descriptors, file, stop, thread })
     }
 
     /// Where the gateway connects to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way there: with it, no other process of this machine reaches the broker. `None` if the kernel cannot tell who
+    /// connects (before Linux 4.6); others reach the port then, and are refused when they log in.
+    #[must_use]
+    pub fn port(&self) -> Option<&Arc<PrivatePort>> {
+        self.port.as_ref()
     }
 
     /// What the gateway puts into each CONNECT.
@@ -148,6 +165,17 @@ impl Broker {
     /// Puts other rules into force, for the sessions that are there too. Subscriptions that they have stay.
     pub fn set_acl(&self, acl: Acl) {
         self.shared.set_acl(acl);
+    }
+
+    /// What it has open now. A forked child must close it: with it the child would hold connections that have ended, and the
+    /// lock of the store. A connection that comes in the same moment may be left.
+    #[must_use]
+    pub fn descriptors(&self) -> InheritedDescriptors {
+        let open = self.descriptors.now_at_work();
+        match &self.file {
+            Some(file) => open.with_file(file),
+            None => open,
+        }
     }
 
     /// What was denied since the last call.
@@ -289,7 +317,7 @@ async fn kept_session(session: &Session) -> rmqtt::Result<KeptSession> {
     })
 }
 
-type Started = Result<(SocketAddr, ServerContext, Handle), StartError>;
+type Started = Result<(SocketAddr, Option<Arc<PrivatePort>>, ServerContext, Handle), StartError>;
 
 fn new_runtime(options: &Options) -> io::Result<Runtime> {
     let number = AtomicUsize::new(0);
@@ -308,15 +336,20 @@ async fn serve(
     started: &std::sync::mpsc::SyncSender<Started>,
     stopped: oneshot::Receiver<()>,
 ) -> Option<ServerContext> {
-    let listener = listener(options).bind().and_then(rmqtt::net::Listener::tcp);
-    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = match bound {
+    let Bound { listener, address, private } = match bind(options) {
         Ok(bound) => bound,
         Err(error) => {
             let _ = started.send(Err(StartError::new("no port on 127.0.0.1", io::Error::other(error))));
             return None;
         }
     };
+    let port = private.map(|(port, door)| {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(door.turn_away(move || {
+            shared.counts.strangers.fetch_add(1, Ordering::Relaxed);
+        }));
+        port
+    });
     // rmqtt refuses logins on a machine that is busy. Here the gateway decides who comes in.
     let builder = ServerContext::new().busy_check_enable(false);
     #[cfg(feature = "cluster")]
@@ -354,7 +387,7 @@ async fn serve(
         let _ = started.send(Err(StartError::new("not in its cluster", error)));
         return Some(context);
     }
-    let _ = started.send(Ok((address, context.clone(), Handle::current())));
+    let _ = started.send(Ok((address, port, context.clone(), Handle::current())));
     let server = MqttServer::new(context.clone()).listener_by_id(listener, address.port()).build();
     let expire = async {
         loop {
@@ -398,10 +431,29 @@ fn take_apart(context: &ServerContext) {
     }
 }
 
-fn listener(options: &Options) -> Builder {
+/// Where rmqtt listens.
+struct Bound {
+    listener: Listener,
+    address: SocketAddr,
+    /// `None`: the kernel cannot keep strangers away.
+    private: Option<(Arc<PrivatePort>, Door)>,
+}
+
+fn bind(options: &Options) -> rmqtt::Result<Bound> {
+    let Ok((port, mut door)) = PrivatePort::open() else {
+        let listener = listener(options, (Ipv4Addr::LOCALHOST, 0).into()).bind()?.tcp()?;
+        return Ok(Bound { address: listener.local_addr()?, listener, private: None });
+    };
+    let address = port.address();
+    let listener = listener(options, address).reuseport(Some(true)).bind()?.tcp()?;
+    door.bolt()?;
+    Ok(Bound { listener, address, private: Some((port, door)) })
+}
+
+fn listener(options: &Options, address: SocketAddr) -> Builder {
     Builder::new()
         .name("gateway")
-        .laddr((Ipv4Addr::LOCALHOST, 0).into())
+        .laddr(address)
         .backlog(BACKLOG)
         .nodelay(true)
         .allow_anonymous(false)

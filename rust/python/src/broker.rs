@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use broker::{Acl, Action, Actions, Forgotten, Options, Pattern, Rule, StartError};
 use ipnet::IpNet;
+use proxyproto_acceptor::{InheritedDescriptors, PrivatePort};
 use proxyproto_broker as broker;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -38,6 +39,17 @@ pub(crate) struct Broker {
     process: u32,
 }
 
+/// The brokers that were made here, and in which process. Only threads that are attached to the interpreter lock it, so no other
+/// holds it when one forks.
+static BROKERS: Mutex<Vec<(Weak<broker::Broker>, u32)>> = Mutex::new(Vec::new());
+
+/// What the brokers of this process have open, for a forked child to close.
+pub(crate) fn descriptors() -> Vec<InheritedDescriptors> {
+    let brokers = BROKERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = brokers.iter().filter(|(_, process)| *process == std::process::id());
+    own.filter_map(|(broker, _)| broker.upgrade()).map(|broker| broker.descriptors()).collect()
+}
+
 /// Of each denial the client id, the client's address and port, `publish` or `subscribe`, the topic, and how often.
 type Denied = Vec<(String, Option<(String, u16)>, &'static str, String, u64)>;
 
@@ -49,7 +61,12 @@ impl Broker {
         let (options, acl) = (read_options(options)?, read_acl(acl)?);
         let broker = py.detach(|| broker::Broker::start(options, acl));
         let broker = broker.map_err(|error: StartError| PyOSError::new_err(error.to_string()))?;
-        Ok(Self { inner: Mutex::new(Some(Arc::new(broker))), process: std::process::id() })
+        let (broker, process) = (Arc::new(broker), std::process::id());
+        let mut brokers = BROKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        brokers.retain(|(broker, _)| broker.strong_count() > 0);
+        brokers.push((Arc::downgrade(&broker), process));
+        drop(brokers);
+        Ok(Self { inner: Mutex::new(Some(broker)), process })
     }
 
     /// Check options and rules, and start nothing. Raises ValueError and TypeError as the constructor does.
@@ -194,6 +211,12 @@ impl Drop for Broker {
             std::mem::forget(self.inner.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
+}
+
+/// The way to a broker that is an option of a gateway.
+pub(crate) fn port_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Arc<PrivatePort>>> {
+    let broker = value.cast::<Broker>().map_err(|_| error::wrong_type(name, "Broker or None", value))?;
+    Ok(broker.get().get()?.port().cloned())
 }
 
 fn read_options(given: &Bound<'_, PyDict>) -> PyResult<Options> {

@@ -85,6 +85,10 @@ fn read_upstream(given: &Bound<'_, PyDict>) -> PyResult<UpstreamOptions> {
                     Some(bytes.as_bytes().into())
                 };
             }
+            #[cfg(broker)]
+            "broker" => {
+                upstream.port = if value.is_none() { None } else { crate::broker::port_of(name, value)? };
+            }
             "checksum" => upstream.checksum = flag(name, value)?,
             "forward_certificate" => upstream.forward_certificate = flag(name, value)?,
             "connect_timeout" => upstream.connect_timeout = seconds(name, value)?,

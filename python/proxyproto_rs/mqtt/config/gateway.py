@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from proxyproto_rs._core import Broker
+
     from .sections import LimitsConfig, MqttConfig
     from .upstream import UpstreamConfig
 
@@ -24,10 +26,13 @@ def gateway_options(
     workers: int,
     *,
     secret: bytes | None = None,
+    broker: Broker | None = None,
 ) -> dict[str, Any]:
-    """Return the options. The keys have the same names on both sides. `secret` is the embedded broker's."""
+    """Return the options. The keys have the same names on both sides. `secret` and `broker` are the embedded broker's."""
     servers = {key: getattr(upstream, key) for key in type(upstream).model_fields}
     servers["secret"] = secret
+    if broker is not None:  # a build without it does not know the option
+        servers["broker"] = broker
     servers["check"] = dict(upstream.check)
     servers["tls"] = None if upstream.tls is None else dict(upstream.tls)
     return {"workers": workers, "mqtt": _clients(mqtt, limits, upstream.keepalive), "upstream": servers}

@@ -102,11 +102,14 @@ class Servers(Front):
     def _options(self) -> dict[str, Any]:
         config = self._config
         if self._broker is not None:
-            upstream, secret = upstream_of(self._broker.address), self._broker.secret
+            upstream = upstream_of(self._broker.address)
+            secret, broker = self._broker.secret, self._broker.core
         else:
             assert config.backend.upstream is not None
-            upstream, secret = config.backend.upstream, None
-        return gateway_options(upstream, config.mqtt, config.limits, config.workers, secret=secret)
+            upstream, secret, broker = config.backend.upstream, None, None
+        return gateway_options(
+            upstream, config.mqtt, config.limits, config.workers, secret=secret, broker=broker
+        )
 
     def _visitor(self, event: Login) -> Visitor:
         return Visitor(event, self._doors[event.arrival.listener], self.gateway)

@@ -12,8 +12,13 @@ use redb::{Database, DatabaseError, StorageError};
 pub(super) fn open(directory: &Path) -> Result<Database, OpenError> {
     let failed = |why| OpenError { directory: directory.into(), why };
     make(directory).map_err(|error| failed(Why::Io(error)))?;
-    let database = Database::builder().set_cache_size(CACHE).create(directory.join(NAME));
+    let database = Database::builder().set_cache_size(CACHE).create(file_in(directory));
     database.map_err(|error| failed(error.into()))
+}
+
+/// Where the file is.
+pub(crate) fn file_in(directory: &Path) -> PathBuf {
+    directory.join(NAME)
 }
 
 /// Makes the directory and an empty file, for nobody else to read.
@@ -22,7 +27,7 @@ fn make(directory: &Path) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(directory)?;
         sync(directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     }
-    let path = directory.join(NAME);
+    let path = file_in(directory);
     if !path.exists() {
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         sync(directory)?;

@@ -7,7 +7,7 @@
 //! It knows records as bytes: `records` says what is in them.
 
 mod file;
-pub(crate) use file::OpenError;
+pub(crate) use file::{OpenError, file_in};
 mod tables;
 pub(crate) use tables::{Change, Contents, Delivery};
 

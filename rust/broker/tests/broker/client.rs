@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proxyproto_broker::{Acl, Broker, Options, Secret};
 use proxyproto_codec::{Header, Transport};
+use tokio::runtime;
 
 pub fn broker(acl: Acl) -> Broker {
     Broker::start(options(), acl).unwrap()
@@ -68,7 +69,7 @@ impl Login {
 
     /// The client, and the code of the CONNACK.
     pub fn try_connect(&self, broker: &Broker) -> (Client, u8) {
-        let mut client = Client::open(broker.address(), self.version);
+        let mut client = Client::open(broker, self.version);
         client.send(&self.packet());
         let (kind, body) = client.read();
         assert_eq!(kind, 0x20, "a CONNACK");
@@ -97,8 +98,11 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn open(address: SocketAddr, version: u8) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+    /// As the gateway connects.
+    pub fn open(broker: &Broker, version: u8) -> Self {
+        let runtime = runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let stream = runtime.block_on(broker.port().unwrap().connect()).unwrap().into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, version, next_id: 0, session_present: false }

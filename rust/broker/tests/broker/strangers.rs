@@ -1,8 +1,27 @@
-//! Whoever does not know the secret gets nowhere, and does not hold up those who do.
+//! Other processes do not reach the broker. Whoever reaches it without the secret gets nowhere, and holds up nobody.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use proxyproto_broker::Acl;
 
 use crate::client::{Client, Login, broker, password};
+
+#[test]
+fn another_process_does_not_reach_it_even_with_the_secret() {
+    let broker = broker(Acl::default());
+    let login = Login::new(&broker, "mallory");
+    for count in 1..=3 {
+        let mut stranger = TcpStream::connect(broker.address()).unwrap();
+        // It may be closed by now.
+        let _ = stranger.write_all(&login.packet());
+        let mut answer = Vec::new();
+        let _ = stranger.read_to_end(&mut answer);
+        assert_eq!(answer, b"");
+        assert_eq!(broker.stats().strangers, count);
+    }
+    assert_eq!(broker.subscriptions("mallory"), None);
+}
 
 #[test]
 fn a_connect_without_the_secret_is_refused_and_counted() {
@@ -49,7 +68,7 @@ fn silent_and_senseless_connections_hold_up_nobody() {
         &[0x10, 0xff, 0xff, 0xff, 0xff],
     ] {
         for _ in 0..20 {
-            let mut stranger = Client::open(broker.address(), 4);
+            let mut stranger = Client::open(&broker, 4);
             stranger.send(bytes);
             strangers.push(stranger);
         }
@@ -63,7 +82,7 @@ fn before_the_login_nothing_else_is_taken() {
     let broker = broker(Acl::default());
     let mut lamp = Login::new(&broker, "lamp").connect(&broker);
     assert_eq!(lamp.subscribe("#"), 1);
-    let mut stranger = Client::open(broker.address(), 4);
+    let mut stranger = Client::open(&broker, 4);
     stranger.send(&[0x30, 5, 0, 1, b'a', b'h', b'i']);
     assert!(stranger.is_closed());
     assert_eq!(lamp.publish("b", "own", false), 0);

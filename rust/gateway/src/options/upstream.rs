@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxyproto_acceptor::PrivatePort;
 use proxyproto_mqtt::{Version, Versions};
 
 use super::Server;
@@ -23,6 +24,8 @@ pub struct UpstreamOptions {
     /// PROXY header of version 2 with the client's addresses; no header stands in front of the CONNECT, whatever `header` says.
     /// A client of MQTT 3.1 or 3.1.1 without a user name, which may not have a password, gets an empty one.
     pub secret: Option<Arc<[u8]>>,
+    /// The port of a broker in this process that nobody else reaches. A server at its address is reached through it.
+    pub port: Option<Arc<PrivatePort>>,
     /// Whether a header of version 2 has a checksum.
     pub checksum: bool,
     /// Whether the client's certificate goes on in the header. Mosquitto 2.1 refuses headers of more than 500 bytes.
@@ -50,6 +53,7 @@ impl Default for UpstreamOptions {
             balance: Balance::default(),
             header: HeaderOut::default(),
             secret: None,
+            port: None,
             checksum: false,
             forward_certificate: false,
             channel: None,

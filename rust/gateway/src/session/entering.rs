@@ -197,7 +197,7 @@ impl Visitor {
     ) -> Result<(Link, Connack), Failed> {
         let limit = options.connect_timeout;
         let reached = self.unless_gone(async {
-            let socket = connect(&place.target().address, limit, options.keepalive).await?;
+            let socket = connect(&place.target().address, options, options.keepalive).await?;
             link::open(socket, &place.target().name, options, header, packet.raw()).await
         });
         let mut link = reached.await.map_err(Failed::Over)?.map_err(Failed::Next)?;

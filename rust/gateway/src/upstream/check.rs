@@ -70,7 +70,7 @@ fn is_want(error: &io::Error) -> bool {
 /// Carries out one check.
 async fn look(target: &Target, options: &UpstreamOptions) -> Result<(), WireError> {
     let Check { kind, .. } = &options.check;
-    let socket = connect(&target.address, options.connect_timeout, None).await?;
+    let socket = connect(&target.address, options, None).await?;
     match kind {
         CheckKind::Tcp => {
             // No port of ours shall be in TIME_WAIT for every check.

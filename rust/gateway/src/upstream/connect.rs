@@ -7,17 +7,26 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::target::Address;
+use crate::options::UpstreamOptions;
 use crate::wire::Socket;
 
-/// Connects within `limit`, and tunes the socket.
+/// Connects within `connect_timeout`, and tunes the socket.
 pub(crate) async fn connect(
     address: &Address,
-    limit: Duration,
+    options: &UpstreamOptions,
     keepalive: Option<Duration>,
 ) -> io::Result<Socket> {
+    let limit = options.connect_timeout;
     let connected = async {
         match address {
-            Address::Ip(address) => TcpStream::connect(address).await.map(Socket::Tcp),
+            Address::Ip(address) => {
+                let private = options.port.as_ref().filter(|port| port.address() == *address);
+                let connected = match private {
+                    Some(port) => port.connect().await,
+                    None => TcpStream::connect(address).await,
+                };
+                connected.map(Socket::Tcp)
+            }
             Address::Unix(path) => connect_unix(path).await.map(Socket::Unix),
         }
     };

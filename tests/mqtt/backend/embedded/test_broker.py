@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,8 @@ from mqtt.peers import (
     CLIENT,
     DISCONNECT,
     OTHER,
+    PINGREQ,
+    PINGRESP,
     WELCOME,
     WELCOME_BACK,
     connack,
@@ -276,13 +279,66 @@ async def test_a_reload_under_load_loses_no_message_and_lets_none_through() -> N
 
 async def test_whoever_finds_the_port_gets_nowhere_and_holds_up_nobody() -> None:
     async with running(**EVERYBODY) as broker:
-        address = broker.service.front._broker.address  # type: ignore[attr-defined]
-        host, _, port = address.rpartition(":")
+        embedded = broker.service.front._broker  # type: ignore[attr-defined]
+        host, _, port = embedded.address.rpartition(":")
         silent = [await asyncio.open_connection(host, int(port)) for _ in range(50)]
-        stranger = connect(username="user", password=b"guess").encode()
-        async with dial((host, int(port)), stranger, source=None) as client:
-            assert await client.end() == connack(5)
+        with_secret = connect(username="user", password=embedded.secret).encode()
+        async with dial((host, int(port)), with_secret, source=None) as client:
+            assert await client.end() == b""
         async with log_in(broker.address()) as client:
             assert client.connack == WELCOME
-        for _, writer in silent:
+        for reader, writer in silent:
+            assert await reader.read() == b"", "it holds nothing of the broker's"
             writer.close()
+        assert embedded.stats()["strangers"] == 51
+
+
+async def test_a_forked_child_holds_nothing_of_the_broker(tmp_path: Path) -> None:
+    keeping = {**EVERYBODY, "backend": {"embedded": {"persistence": str(tmp_path / "kept")}}}
+    async with running(**keeping) as broker:
+        embedded = broker.service.front._broker  # type: ignore[attr-defined]
+        port = int(embedded.address.rpartition(":")[2])
+        async with log_in(broker.address()) as client:
+            assert client.connack == WELCOME
+            assert held(port) == {"broker.redb", "connection", "listening socket"}
+            assert held_by_a_child(port) == "set()"
+            # The parent's go on.
+            client.send(PINGREQ)
+            assert await client.packet() == PINGRESP
+        async with log_in(broker.address()) as client:
+            assert client.connack == WELCOME
+
+
+def held_by_a_child(port: int) -> str:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, repr(held(port)).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as said:
+        answer = said.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return answer
+
+
+def held(port: int) -> set[str]:
+    """What this process has open of the broker on this port."""
+    found = set()
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            kind = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # it was the directory's own
+            continue
+        if kind.endswith("/broker.redb"):
+            found.add("broker.redb")
+        if not kind.startswith("socket:"):
+            continue
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            if copy.family != socket.AF_INET or copy.getsockname()[1] != port:
+                continue
+            is_listening = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            found.add("listening socket" if is_listening else "connection")
+    return found

@@ -27,11 +27,12 @@ class EmbeddedBroker:
     """Implements `sessions.Kept`. It runs until it is closed."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
         self.address: str = broker.address
         """Where the gateway connects to, as `host:port`."""
         self.secret: bytes = broker.secret
         """What the gateway shows to be let in."""
+        self.core: Broker = broker
+        """What the gateway reaches it by."""
         self._is_closed = False
 
     @classmethod
@@ -43,49 +44,47 @@ class EmbeddedBroker:
 
     def stats(self) -> Mapping[str, int]:
         """Return its numbers of now; none once it is closed."""
-        return {} if self._is_closed else self._broker.stats()
+        return {} if self._is_closed else self.core.stats()
 
     async def close(self) -> None:
         """End all sessions. A second call does nothing."""
         self._is_closed = True
-        await asyncio.to_thread(self._broker.close)
+        await asyncio.to_thread(self.core.close)
 
     def change(self, acl: Sequence[AclRule]) -> None:
         """Put other rules in force, for clients that are connected too."""
-        self._broker.set_acl(acl_rules(acl))
+        self.core.set_acl(acl_rules(acl))
 
     def take_denials(self) -> tuple[list[Denial], int]:
         """Return what was denied since the last call, and how many more denials there were."""
-        denied, publishes, subscribes = self._broker.take_denials()
+        denied, publishes, subscribes = self.core.take_denials()
         return denied, publishes + subscribes
 
     def take_unwritten(self) -> tuple[int, str] | None:
         """Return how often the disk has taken nothing since the last call, and why; None if it takes all."""
-        return self._broker.take_unwritten()
+        return self.core.take_unwritten()
 
     def has_session(self, client_id: str) -> bool:
         """Whether there is a session on this node, of a client that is there or away."""
-        return not self._broker.is_elsewhere(client_id) and self._broker.subscriptions(client_id) is not None
+        return not self.core.is_elsewhere(client_id) and self.core.subscriptions(client_id) is not None
 
     def subscriptions(self, client_id: str) -> Mapping[str, int]:
         """Return the topic filters of a session on this node and their QoS."""
-        if self._broker.is_elsewhere(client_id):
+        if self.core.is_elsewhere(client_id):
             return {}  # asking the other node may take seconds
-        return self._broker.subscriptions(client_id) or {}
+        return self.core.subscriptions(client_id) or {}
 
     async def kept(self) -> list[SessionRecord]:
         """Return the sessions of clients that are away, as they were before a restart."""
-        return [_record(**session) for session in await asyncio.to_thread(self._broker.kept)]
+        return [_record(**session) for session in await asyncio.to_thread(self.core.kept)]
 
     async def moved(self, ended: Sequence[SessionRecord]) -> frozenset[str]:
         """Return the session ids of those ended sessions whose clients are on another node of the cluster."""
-        return frozenset(
-            session.session_id for session in ended if self._broker.is_elsewhere(session.client_id)
-        )
+        return frozenset(session.session_id for session in ended if self.core.is_elsewhere(session.client_id))
 
     async def forget(self, client_id: str) -> None:
         """Drop the session of a client that is away. Raises ValueError if it comes back at this moment."""
-        if await asyncio.to_thread(self._broker.forget, client_id) == "busy":
+        if await asyncio.to_thread(self.core.forget, client_id) == "busy":
             raise ValueError(f"client {client_id!r} logs in at this moment: try again")
 
 
