@@ -71,6 +71,35 @@ def test_every_manifest_is_applied() -> None:
     assert image["newTag"] == version
 
 
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kubectl_makes_of_it_what_kubernetes_takes(tmp_path: Path) -> None:
+    """By the two commands of the file. What is generated has a hash in its name, and the pods name it by that."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    manifests = tmp_path / "kubernetes"
+    shutil.copytree(MANIFESTS, manifests, ignore=shutil.ignore_patterns("secrets"))
+    subprocess.run([COMPOSE / "make-secrets", manifests / "secrets"], check=True)
+    made = subprocess.run(
+        ["kubectl", "kustomize", manifests], capture_output=True, text=True, check=True
+    ).stdout
+    resources = list(yaml.safe_load_all(made))
+    for resource in resources:
+        kubernetes_validate.validate(resource, OLDEST, strict=True)
+        assert resource["metadata"].get("namespace", "mqtt") == "mqtt"
+    assert {one["kind"] for one in resources} == {one["kind"] for one in RESOURCES} | {"ConfigMap", "Secret"}
+    generated = {one["metadata"]["name"] for one in resources if one["kind"] in ("ConfigMap", "Secret")}
+    (deployment,) = [one for one in resources if one["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (image,) = KUSTOMIZATION["images"]
+    named = {
+        volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
+        for volume in pod["volumes"]
+    } - {None}
+    assert named == generated
+    assert all(re.fullmatch(r"broker(-tls)?-[0-9a-z]{10}", name) for name in generated)
+    assert pod["containers"][0]["image"] == f"{image['newName']}:{image['newTag']}"
+
+
 def test_selectors_find_the_pods() -> None:
     (common,) = [labels["pairs"] for labels in KUSTOMIZATION["labels"]]
     for labels in (
