@@ -266,11 +266,8 @@ def queries() -> list[tuple[str, SessionQuery]]:
     }
     asked = [(what, SessionQuery(**fields)) for what, fields in filters.items()]
     for column in SessionQuery.sort_properties:
-        if column != "connected_at":
-            asked.append((f"all, by {column}", SessionQuery(sort_property=column, sort_order="ASC")))
-    asked.append(
-        ("all, by last_seen, the newest first", SessionQuery(sort_property="last_seen", sort_order="DESC"))
-    )
+        asked.append((f"all, by {column}", SessionQuery(sort_property=column, sort_order="ASC")))
+        asked.append((f"all, by {column}, falling", SessionQuery(sort_property=column, sort_order="DESC")))
     asked.append(("page 1,000 by its number", SessionQuery(page=1000)))
     return asked
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from proxyproto_rs.mqtt.tables.session_query import find
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
 from proxyproto_rs.mqtt.store.postgresql import nodes as implementation  # noqa: E402
+from proxyproto_rs.mqtt.store.postgresql import session_rows, value_by_value  # noqa: E402
 from proxyproto_rs.mqtt.store.postgresql.session_query import Conditions, order  # noqa: E402
 from proxyproto_rs.mqtt.store.postgresql.store import PostgresStore  # noqa: E402
 
@@ -231,6 +233,68 @@ async def test_no_filter_reads_the_whole_table(database: str) -> None:
             await connection.close()
 
 
+class Explained:
+    """A connection that keeps the plans of what it is asked."""
+
+    def __init__(self, connection: Any) -> None:
+        self.plans: list[str] = []
+        self._connection = connection
+
+    async def fetch(self, statement: str, *values: Any) -> Any:
+        rows = await self._connection.fetch(f"EXPLAIN {statement}", *values)
+        self.plans.append("\n".join(row[0] for row in rows))
+        return await self._connection.fetch(statement, *values)
+
+    async def fetchval(self, statement: str, *values: Any) -> Any:
+        rows = await self.fetch(statement, *values)
+        return rows[0][0] if rows else None
+
+
+@pytest.mark.parametrize("filters", [{}, {"connected_status_list": ("CONNECTED",)}], ids=["all", "connected"])
+async def test_no_order_sorts_the_whole_table(database: str, filters: dict[str, Any]) -> None:
+    """With 20,000 rows, as the planner itself chooses, at the beginning and behind a cursor."""
+    async with node(database) as nodes:
+        await nodes.write([record("dev-x")], ())
+        connection = await asyncpg.connect(database)
+        try:
+            await connection.execute(FILL, 20_000)
+            await connection.execute("VACUUM ANALYZE proxyproto_rs.client_session")
+            await connection.execute("SET plan_cache_mode = force_custom_plan")
+            for column in SessionQuery.sort_properties:
+                if column in ("subscriptions_count", "client_type") or (
+                    filters and column == "disconnected_at"
+                ):
+                    continue  # most rows have the same value: 0, DEVICE, and of connected clients 0
+                for direction in ("ASC", "DESC"):
+                    query = SessionQuery(**filters, sort_property=column, sort_order=direction)
+                    for _ in range(2):
+                        conditions = Conditions(query)
+                        explained = Explained(connection)
+                        if await value_by_value.read(explained, query, 51) is None:  # type: ignore[arg-type]
+                            statement = f"{session_rows.SELECT}{conditions.rows}{order(query)} LIMIT 51"
+                            await explained.fetch(statement, *conditions.values)
+                        for plan in explained.plans:
+                            assert "Seq Scan" not in plan, f"{query}\n{plan}"
+                            assert not re.search(r"(?<!Incremental )Sort +\(", plan), f"{query}\n{plan}"
+                        page = await nodes.find(query)
+                        query = dataclasses.replace(query, cursor=page.cursor)
+        finally:
+            await connection.close()
+
+
+async def test_an_order_of_very_many_values_is_the_same(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(value_by_value, "_MOST_VALUES", 1)
+    async with node(database) as nodes:
+        await nodes.write(RECORDS, ())
+        for direction in ("ASC", "DESC"):
+            query = SessionQuery(sort_property="node_id", sort_order=direction)
+            found = [session.client_id for session in (await nodes.find(query)).data]
+            assert found == [session.client_id for session in await listed(query)]
+    assert len({one.node_id for one in RECORDS}) > 1
+
+
 FILL = """
 INSERT INTO proxyproto_rs.client_session
 SELECT (jsonb_populate_record(known, jsonb_build_object(
@@ -239,7 +303,8 @@ SELECT (jsonb_populate_record(known, jsonb_build_object(
     'address', '10.0.' || number / 256 % 256 || '.' || number % 256, 'clean_start', number % 100 <> 1,
     'node_id', 'node-' || 1 + (number % 100 = 2)::int, 'listener', CASE WHEN number % 100 = 3 THEN 'ssl' ELSE 'tcp' END,
     'proxy_version', 2 - (number % 100 = 4)::int, 'subscriptions_count', CASE WHEN number % 100 = 5 THEN 3 ELSE 0 END,
-    'connected_at', number))).*
+    'bytes_in', number % 5000, 'bytes_out', number % 7000, 'last_seen', number,
+    'disconnected_at', CASE WHEN number % 100 > 0 THEN 0 ELSE number + 60 END, 'connected_at', number))).*
 FROM proxyproto_rs.client_session AS known, generate_series(1, $1::int) AS number WHERE known.client_id = 'dev-x'
 """
 

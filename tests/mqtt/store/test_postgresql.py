@@ -398,6 +398,23 @@ async def test_a_migration_goes_on_from_the_version_that_is_there(
             assert await attempts(store) == 1
 
 
+@pytest.mark.parametrize("version", range(1, schema.VERSION))
+async def test_tables_of_every_version_become_those_of_the_newest(
+    database: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    made = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'proxyproto_rs' ORDER BY 1"
+    async with postgres.connected(database) as connection:
+        assert await schema.migrate(connection) == 0
+        wanted = await connection.fetch(made)
+        await connection.execute("DROP SCHEMA proxyproto_rs CASCADE")
+        with monkeypatch.context() as older:
+            older.setattr(schema, "VERSION", version)
+            assert await schema.migrate(connection) == 0
+        assert await schema.migrate(connection) == version
+        assert await schema.migrate(connection) == schema.VERSION
+        assert await connection.fetch(made) == wanted
+
+
 async def test_checking_makes_nothing(database: str) -> None:
     await check_store(database)
     async with postgres.connected(database) as connection:

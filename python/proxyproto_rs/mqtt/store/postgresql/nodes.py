@@ -13,7 +13,7 @@ from ...model.records import BlockedClient
 from ...model.session_query import SessionQuery
 from ...model.session_record import FORGOTTEN_AFTER, ConnectedClient, SessionRecord
 from ..nodes import Node, NodeCounts, Owner, Request, SessionCounts, Verb, Visit
-from . import schema, session_rows
+from . import schema, session_rows, value_by_value
 from .announcements import Announcements
 from .clock import DatabaseClock
 from .database import Database
@@ -259,11 +259,13 @@ class PostgresNodes:
         async def find(connection: Connection) -> Page[SessionRecord]:
             start = query.page * query.page_size
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                rows = await connection.fetch(
-                    f"{session_rows.SELECT}{conditions.rows}{order(query)} LIMIT {int(query.page_size) + 1}"
-                    f" OFFSET {int(start)}",
-                    *conditions.values,
-                )
+                limit = int(query.page_size) + 1
+                rows = await value_by_value.read(connection, query, limit)
+                if rows is None:
+                    rows = await connection.fetch(
+                        f"{session_rows.SELECT}{conditions.rows}{order(query)} LIMIT {limit} OFFSET {int(start)}",
+                        *conditions.values,
+                    )
                 # The last page tells the total. Looking for a part of a text once more would take as long again.
                 is_last = query.cursor is None and len(rows) <= query.page_size and (rows or not start)
                 total = start + len(rows) if is_last else await _total(connection, conditions)

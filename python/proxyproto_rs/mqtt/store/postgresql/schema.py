@@ -169,6 +169,18 @@ MIGRATIONS = (
     CREATE INDEX ON proxyproto_rs.client_session (last_seen, client_id);
     CREATE INDEX ON proxyproto_rs.client_session (disconnected_at, client_id);
     """,
+    # The other orders. They cost a sixth of the new rows that a node can write in a second, and none of the known ones.
+    """
+    CREATE INDEX ON proxyproto_rs.client_session (listener, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (connected, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (node_id, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (clean_start, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (proxy_version, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (bytes_in, client_id);
+    CREATE INDEX ON proxyproto_rs.client_session (bytes_out, client_id);
+    DROP INDEX proxyproto_rs.client_session_subscriptions_count_idx;
+    CREATE INDEX ON proxyproto_rs.client_session (subscriptions_count, client_id);
+    """,
 )
 """The step to each version, 1 first. A step that was released never changes."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...model.networks import parse_address, parse_network
 from ...model.records import BlockedClient
-from ...model.session_query import SessionQuery
+from ...model.session_query import Place, SessionQuery
 from .query import containing
 from .schema import text
 from .session_rows import NO_ADDRESS
@@ -95,15 +95,9 @@ class Conditions:
         place = query.place
         if place is None:
             return
-        expression, kind = _SORTED_BY.get(query.sort_column, (query.sort_column, "bigint"))
-        value: Any = place.value
-        if query.sort_column == "connection_state":
-            value = value == "DISCONNECTED"
-        elif query.sort_column == "client_type":
-            value = ""
-        elif kind == "inet":
-            value = NO_ADDRESS if parse_address(value) is None else value
-        wanted, client_id = self._place(value, kind), self._place(text(place.client_id), "text")
+        expression, kind = sorted_by(query)
+        wanted = self._place(value_of(query, place), kind)
+        client_id = self._place(text(place.client_id), "text")
         follows = "<" if query.sort_order == "DESC" else ">"
         # The first part is one that an index can begin at.
         self._clauses.append(f"{expression} {follows}= {wanted}")
@@ -113,8 +107,24 @@ class Conditions:
 def order(query: SessionQuery) -> str:
     """Return the ORDER BY clause. Rows of equal values stand in the order of their client ids."""
     # Paging has checked the column and the direction against its own lists, so they are not a stranger's text.
-    expression = _SORTED_BY.get(query.sort_column, (query.sort_column,))[0]
-    return f" ORDER BY {expression} {query.sort_order}, client_id"
+    return f" ORDER BY {sorted_by(query)[0]} {query.sort_order}, client_id"
+
+
+def sorted_by(query: SessionQuery) -> tuple[str, str]:
+    """Return the expression by which the rows are sorted, and its type."""
+    return _SORTED_BY.get(query.sort_column, (query.sort_column, "bigint"))
+
+
+def value_of(query: SessionQuery, place: Place) -> Any:
+    """Return the value of a place in the order of a query, as the database compares it."""
+    value = place.value
+    if query.sort_column == "connection_state":
+        return value == "DISCONNECTED"
+    if query.sort_column == "client_type":
+        return ""
+    if query.sort_column == "client_ip_adr":
+        return NO_ADDRESS if parse_address(str(value)) is None else value
+    return text(value) if isinstance(value, str) else value
 
 
 def possibly_covered(block: BlockedClient) -> tuple[str, list[Any]]:
