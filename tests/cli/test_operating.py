@@ -16,7 +16,7 @@ import yaml
 from cli import keyboard
 from interop.certificates import make
 from mqtt.http.asking import READ_TOKEN, TOKEN, serving
-from mqtt.peers import OTHER, WAIT, connect, dial, log_in
+from mqtt.peers import CLIENT, OTHER, WAIT, connect, dial, log_in
 from proxyproto_rs.cli import main, operating
 
 if TYPE_CHECKING:
@@ -130,6 +130,36 @@ async def test_blocks(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
         name(monkeypatch, api.url, READ_TOKEN)
         await said.by("blocks", "add", "192.0.2.1", status=2)
         assert said.errors == "proxyproto-rs blocks: this token may only read\n"
+
+
+async def test_many_are_blocked_and_unblocked(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("dev-1")) as client:
+        name(monkeypatch, api.url)
+        async with log_in(broker.address(), connect("guess", password=b"x"), source=OTHER):
+            pass
+        await broker.rows(1)
+        dry = await said.by("sessions", "--client", "dev-", "block", "--dry-run")
+        assert dry == "1 address would be blocked; 1 session, 1 user would end: dev-1\n"
+        assert broker.service.sessions.connected == 1
+        await said.by("sessions", "block", "--dry-run", status=2)
+        assert "name a filter" in said.errors
+        assert await said.by("sessions", "--client", "nobody", "block", status=1) == "0 addresses blocked\n"
+        assert await said.by("sessions", "--client", "dev-", "block", "--for", "1h") == "1 address blocked\n"
+        assert await client.end() == b""
+        guessers = ("refused", "--reason", "bad-credentials", "--since", "1h", "block")
+        assert json.loads(await said.by(*guessers, "--dry-run", "--json"))["addresses"] == 1
+        assert await said.by(*guessers, "--why", "guesses") == "1 address blocked\n"
+        assert "guesses" in await said.by("blocks", "--value", OTHER[0])
+        one = ("blocks", "--value", OTHER[0], "remove")
+        assert await said.by(*one, "--all", "--dry-run") == "1 block would be removed\n"
+        assert await said.by(*one, "--all") == "1 block removed\n"
+        assert await said.by(*one, "--all", status=1) == "0 blocks removed\n"
+        for wrong in ((), ("--all",), ("--all", CLIENT[0])):
+            await said.by("blocks", "remove", *wrong, status=2)
+            assert "remove which?" in said.errors
+        await said.by("blocks", "remove", CLIENT[0], "--dry-run", status=2)
+        await said.by("blocks", "remove", CLIENT[0])
+        assert await said.by("blocks", status=1) == "(none)\n"
 
 
 async def test_lists_of_others(said: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from . import operating
 from .colours import printable
 from .operating import Api, connect, duration, moment, reported
+from .trouble import Trouble
 
 HELP = "list the blocks of a broker and the lists of others, add or remove a block"
 EXAMPLES = """\
@@ -20,6 +21,7 @@ proxyproto-rs blocks add 203.0.113.7 --for 1h --why 'guesses passwords'
 proxyproto-rs blocks add --type client dev-7
 proxyproto-rs blocks add --type regex 'bot-.*' --of client
 proxyproto-rs blocks remove 203.0.113.7
+proxyproto-rs blocks --value 203.0.113. remove --all --dry-run
 proxyproto-rs blocks lists
 """
 EXTRA = "mqtt"
@@ -54,18 +56,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     add = actions.add_parser("add", help="block an address, a network, a client id, a user or a pattern")
     remove = actions.add_parser("remove", help="remove a block")
+    add.add_argument("what", metavar="VALUE", help="what to block")
+    remove.add_argument("what", metavar="VALUE", nargs="?", help="what is blocked")
+    remove.add_argument("--all", action="store_true", help="remove all whose value holds the text of --value")
     for action in (add, remove):
-        action.add_argument("what", metavar="VALUE", help="what to block, or what is blocked")
         action.add_argument("--type", choices=_TYPES, default="ip", help="what VALUE is; default %(default)s")
         operating.add_to_action(action)
         action.add_argument("--of", choices=_TARGETS, help="what a pattern must match")
     lists = actions.add_parser("lists", help="show the lists of addresses that others keep")
     operating.add_to_action(lists)
-    add.add_argument(
+    remove.add_argument("--dry-run", action="store_true", help="with --all: only count the blocks")
+    _add_terms(add)
+
+
+def add_block_action(actions: Any) -> None:
+    """Add the action that blocks the addresses of all rows that the options of the verb choose."""
+    action = actions.add_parser("block", help="block the addresses of all that the options choose")
+    operating.add_to_action(action)
+    _add_terms(action)
+
+
+def _add_terms(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
         "--for", dest="seconds", type=duration, metavar="TIME", help="10m, 24h, 3d; default: for ever"
     )
-    add.add_argument("--why", metavar="TEXT", help="a note for whoever sees the block")
-    add.add_argument("--dry-run", action="store_true", help="only say whom it would end")
+    action.add_argument("--why", metavar="TEXT", help="a note for whoever sees the block")
+    action.add_argument("--dry-run", action="store_true", help="only say whom it would end")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,9 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.action == "add":
             return _add(api, arguments)
         if arguments.action == "remove":
-            api.ask("DELETE", "/api/blockedClient", **_named(arguments))
-            print(f"{printable(arguments.what)} is no longer blocked")
-            return operating.FOUND
+            return _remove(api, arguments)
         if arguments.action == "lists":
             asked = functools.partial(api.ask, "GET", "/api/blocklists")
             return operating.show(api, arguments, asked, _LIST_COLUMNS, lambda lists: lists)
@@ -95,9 +109,7 @@ def _add(api: Api, arguments: argparse.Namespace) -> int:
         seen = api.ask("GET", "/api/blockedClient/preview", **_named(arguments))
         print(json.dumps(seen, indent=1) if arguments.json else _preview(seen))
         return operating.TROUBLE if seen["refusedBecause"] else operating.FOUND
-    body = {**_named(arguments), "description": arguments.why}
-    if arguments.seconds is not None:
-        body["expirationTime"] = int((time.time() + arguments.seconds) * 1000)
+    body = {**_named(arguments), **_terms(arguments)}
     made = api.ask(
         "POST", "/api/blockedClient", {name: value for name, value in body.items() if value is not None}
     )
@@ -107,18 +119,56 @@ def _add(api: Api, arguments: argparse.Namespace) -> int:
     return operating.FOUND
 
 
+def block_matching(api: Api, arguments: argparse.Namespace, path: str, filters: dict[str, Any]) -> int:
+    """Block the addresses of the rows that match, or say whom that would end. Return the exit status."""
+    if arguments.dry_run:
+        seen = api.ask("GET", f"{path}/block/preview", **filters)
+        addresses = _plural(seen["addresses"], "address", "es")
+        said, found = f"{addresses} would be blocked; {_preview(seen)}", seen["addresses"]
+    else:
+        seen = api.ask("POST", f"{path}/block", _terms(arguments), **filters)
+        said, found = f"{_plural(seen['count'], 'address', 'es')} blocked", seen["count"]
+    more = "\nmore rows match than one request takes" if seen["more"] else ""
+    print(json.dumps(seen, indent=1) if arguments.json else said + more)
+    return operating.FOUND if found else operating.NOTHING
+
+
+def _terms(arguments: argparse.Namespace) -> dict[str, Any]:
+    until = 0 if arguments.seconds is None else int((time.time() + arguments.seconds) * 1000)
+    return {"expirationTime": until, "description": arguments.why}
+
+
+def _remove(api: Api, arguments: argparse.Namespace) -> int:
+    many = arguments.all and arguments.value is not None
+    if arguments.all != many or many != (arguments.what is None):
+        raise Trouble("remove which? Give VALUE, or --value TEXT and behind `remove` --all")
+    if arguments.dry_run and not many:
+        raise Trouble("--dry-run counts what --all would remove")
+    if not many:
+        api.ask("DELETE", "/api/blockedClient", **_named(arguments))
+        print(f"{printable(arguments.what)} is no longer blocked")
+        return operating.FOUND
+    if arguments.dry_run:
+        found = api.ask("GET", "/api/blockedClient/v2", pageSize=1, value=arguments.value)["totalElements"]
+    else:
+        found = api.ask("DELETE", "/api/blockedClient/v2", value=arguments.value)["count"]
+    said = f"{_plural(found, 'block')} {'would be ' if arguments.dry_run else ''}removed"
+    print(json.dumps({"count": found}) if arguments.json else said)
+    return operating.FOUND if found else operating.NOTHING
+
+
 def _named(arguments: argparse.Namespace) -> dict[str, Any]:
     target = None if arguments.of is None else _TARGETS[arguments.of]
     return {"type": _TYPES[arguments.type], "value": arguments.what, "regexMatchTarget": target}
 
 
 def _preview(seen: dict[str, Any]) -> str:
-    if seen["refusedBecause"]:
+    if seen.get("refusedBecause"):
         return f"not allowed: {printable(seen['refusedBecause'])}"
     counted = f"{_plural(seen['sessions'], 'session')}, {_plural(seen['users'], 'user')}"
     names = ", ".join(printable(name) for name in seen["examples"])
     return f"{counted} would end" + (f": {names}" if names else "")
 
 
-def _plural(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")
+def _plural(number: int, word: str, ending: str = "s") -> str:
+    return f"{number} {word}" + ("" if number == 1 else ending)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from . import operating
+from . import blocks, operating
 from .operating import Api, connect, moment, reported
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "list the sessions of a broker, show, disconnect or remove one"
+HELP = "list the sessions of a broker, show, disconnect or remove one, block the addresses of many"
 EXAMPLES = """\
 proxyproto-rs sessions --config broker.yaml
 proxyproto-rs sessions --ip 192.0.2.0/24 --state connected --watch
 proxyproto-rs sessions --user meter --json | jq '.data[].clientIpAdr'
 proxyproto-rs sessions show dev-7
 proxyproto-rs sessions disconnect dev-7
+proxyproto-rs sessions --client bot- block --for 1d --dry-run
 """
 EXTRA = "mqtt"
 
+_PATH = "/api/v2/client-session"
 _COLUMNS: list[operating.Column] = [
     ("client id", lambda row: row["clientId"]),
     ("address", lambda row: _endpoint(row["clientIpAdr"], row["clientPort"])),
@@ -55,12 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=text)
         action.add_argument("id", metavar="ID", help="the client id")
         operating.add_to_action(action)
+    blocks.add_block_action(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb; return 0 if there is such a session."""
     with reported("sessions"):
         api = connect(arguments)
+        if arguments.action == "block":
+            return blocks.block_matching(api, arguments, _PATH, _filters(arguments))
         if arguments.action is not None:
             return _act(api, arguments.action, arguments.id)
         return operating.show(
@@ -71,16 +76,22 @@ def run(arguments: argparse.Namespace) -> int:
 def _find(api: Api, arguments: argparse.Namespace) -> Any:
     return api.ask(
         "GET",
-        "/api/v2/client-session",
+        _PATH,
         pageSize=arguments.limit,
-        clientIpAddress=arguments.ip,
-        textSearch=arguments.client,
-        username=arguments.user,
-        listenerList=arguments.listener,
-        connectedStatusList=arguments.state and arguments.state.upper(),
         sortProperty=arguments.sort,
         sortOrder="ASC" if arguments.ascending else "DESC",
+        **_filters(arguments),
     )
+
+
+def _filters(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "clientIpAddress": arguments.ip,
+        "textSearch": arguments.client,
+        "username": arguments.user,
+        "listenerList": arguments.listener,
+        "connectedStatusList": arguments.state and arguments.state.upper(),
+    }
 
 
 def _endpoint(host: str, port: int) -> str:

@@ -10,8 +10,11 @@ import pytest
 
 from mqtt.peers import CLIENT, OTHER, PINGREQ, PINGRESP, connack, connect, dial, log_in, running
 from proxyproto_rs.mqtt import BlockedClient
+from proxyproto_rs.mqtt.http import matching
+from proxyproto_rs.mqtt.model.paging import MAX_PAGE_SIZE
 
 from .asking import READ_TOKEN, TOKEN, serving
+from .many import fill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,10 +126,116 @@ async def test_many_are_disconnected_by_a_filter() -> None:
         log_in(broker.address(), connect("dev-3"), source=OTHER) as three,
     ):
         path = "/api/v2/client-session/disconnect"
-        assert "filter" in await api.fails(400, "DELETE", path)
+        for nothing in ({}, {"username": ""}, {"connectedStatusList": ""}, {"pageSize": 10}):
+            assert "filter" in await api.fails(400, "DELETE", path, **nothing)
         assert (await api.ask("DELETE", path, clientIpAddress="192.0.2.0/24")).json == {"count": 2}
         assert (await one.end(), await two.end()) == (b"", b"")
         assert await three.ask(PINGREQ) == PINGRESP
+
+
+async def test_more_than_a_page_is_disconnected_by_a_filter_with_a_cursor() -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("other")) as other:
+        fill(broker.service, 2 * MAX_PAGE_SIZE)
+        cursor = (await api.get("/api/v2/client-session", pageSize=1))["cursor"]
+        path = "/api/v2/client-session/disconnect"
+        found = await api.ask("DELETE", path, listenerList="tcp", cursor=cursor)
+        assert found.json == {"count": 1}, "all that match, wherever the page of the cursor begins"
+        assert await other.end() == b""
+
+
+SESSIONS, REFUSED = "/api/v2/client-session/block", "/api/unauthorized/client/v2/block"
+
+
+async def test_the_addresses_of_sessions_that_match_are_blocked(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.log"
+    async with (
+        serving(audit={"file": str(audit)}) as (broker, api),
+        log_in(broker.address(), connect("dev-1")) as one,
+        log_in(broker.address(), connect("bot-2")) as two,
+        log_in(broker.address(), connect("bot-3"), source=("192.0.2.11", 1)) as three,
+        log_in(broker.address(), connect("dev-4"), source=OTHER) as four,
+    ):
+        seen = await api.get(f"{SESSIONS}/preview", token=READ_TOKEN, textSearch="bot-")
+        assert sorted(seen.pop("examples")) == ["bot-2", "bot-3", "dev-1"]
+        assert seen == {"addresses": 2, "sessions": 3, "users": 1, "more": False}
+        assert broker.service.sessions.connected == 4, "a look changes nothing"
+        later = int(time.time() * 1000) + 3_600_000
+        asked: Any = {"json": {"expirationTime": later, "description": "bots"}, "textSearch": "bot-"}
+        await api.fails(403, "POST", SESSIONS, token=READ_TOKEN, **asked)
+        assert (await api.ask("POST", SESSIONS, **asked)).json == {"count": 2, "more": False}
+        assert (await one.end(), await two.end(), await three.end()) == (b"", b"", b"")
+        assert await four.ask(PINGREQ) == PINGRESP
+        rows = (await api.get("/api/blockedClient"))["data"]
+        assert sorted(row["value"] for row in rows) == ["192.0.2.10", "192.0.2.11"]
+        assert {(row["expirationTime"], row["description"]) for row in rows} == {(later, "bots")}
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [line["by"] for line in lines if line["event"] == "block.added"] == ["api@127.0.0.1"] * 2
+
+
+async def test_the_addresses_of_refused_clients_that_match_are_blocked() -> None:
+    async with serving() as (broker, api):
+        for client_id, source in (("a", OTHER), ("b", OTHER), ("c", ("203.0.113.9", 1)), ("d", CLIENT)):
+            async with log_in(broker.address(), connect(client_id, password=b"x"), source=source):
+                pass
+        async with dial(broker.address(), b"\x10\x0c\0\x04MQTT", header=b"") as proxy:
+            assert await proxy.end() == b"", "a proxy that forgot the header is refused, and recorded"
+        await broker.rows(5)
+        block = BlockedClient(type="IP_ADDRESS", value="203.0.113.0/24", description="known")
+        await broker.service.blocked.add(block)
+        assert (await api.get(f"{REFUSED}/preview", listener="tcp"))["addresses"] == 3, "not the proxy"
+        filters: Any = {"reasonCode": "bad-credentials", "listener": "tcp"}
+        late = {"expirationTime": 1}
+        assert "in the past" in await api.fails(400, "POST", REFUSED, json=late, **filters)
+        for body, count in (({"expirationTime": int(time.time() * 1000) + 60_000}, 2), ({}, 2), ({}, 0)):
+            # What lasts as long stays; what ends sooner is prolonged.
+            answer = (await api.ask("POST", REFUSED, json=body, **filters)).json
+            assert answer == {"count": count, "more": False}
+        rows = (await api.get("/api/blockedClient"))["data"]
+        assert {row["value"]: (row["expirationTime"], row["description"]) for row in rows} == {
+            "203.0.113.0/24": (0, "known"),
+            OTHER[0]: (0, None),
+            CLIENT[0]: (0, None),
+        }
+
+
+async def test_one_request_blocks_a_bounded_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (broker, api):
+        fill(broker.service, 2 * matching.ADDRESSES)
+        seen = await api.get(f"{SESSIONS}/preview", clientIpAddress="10.0.0.0/8")
+        assert (seen["addresses"], seen["more"]) == (matching.ADDRESSES, True)
+        few = await api.get(f"{SESSIONS}/preview", clientIpAddress="10.0.1.0/24")
+        assert (few["addresses"], few["sessions"], few["users"], few["more"]) == (256, 256, 256, False)
+        answer = (await api.ask("POST", SESSIONS, json={}, clientIpAddress="10.0.0.0/8")).json
+        assert answer == {"count": matching.ADDRESSES, "more": True}
+        assert broker.service.blocked.count_by_type()["IP_ADDRESS"] == matching.ADDRESSES
+        monkeypatch.setattr(matching, "ROWS", MAX_PAGE_SIZE)
+        few = await api.get(f"{SESSIONS}/preview", clientIpAddress="10.0.0.0/8")
+        assert (few["addresses"], few["more"]) == (MAX_PAGE_SIZE, True), "rows are bounded too"
+
+
+async def test_blocks_that_match_are_removed(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.log"
+    async with serving(audit={"file": str(audit)}) as (broker, api):
+        for value in ("203.0.113.1", "203.0.113.2", "198.51.100.9"):
+            await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value=value))
+        path: Any = ("DELETE", "/api/blockedClient/v2")
+        await api.fails(403, *path, token=READ_TOKEN, value="203.0.113.")
+        assert "remove every block" in await api.fails(400, *path, value="")
+        assert (await api.ask(*path, value="203.0.113.")).json == {"count": 2}
+        (left,) = (await api.get("/api/blockedClient"))["data"]
+        assert left["value"] == "198.51.100.9"
+        assert (await api.ask(*path, value="203.0.113.")).json == {"count": 0}
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [line["by"] for line in lines if line["event"] == "block.removed"] == ["api@127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize("path", [SESSIONS, REFUSED])
+async def test_nobody_is_blocked_without_a_filter(path: str) -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("dev")):
+        for nothing in ({}, {"username": ""}, {"sortOrder": "ASC", "page": 0}):
+            assert "name a filter" in await api.fails(400, "GET", f"{path}/preview", **nothing)
+            assert "name a filter" in await api.fails(400, "POST", path, json={}, **nothing)
+        assert not broker.service.blocked.count_by_type()["IP_ADDRESS"]
 
 
 async def test_unauthorized_clients_as_tbmq_lists_them() -> None:

@@ -192,6 +192,45 @@ async def test_all_that_match_a_filter_are_disconnected() -> None:
         assert await three.ask(PINGREQ) == PINGRESP
 
 
+async def test_the_addresses_of_all_that_match_a_filter_are_blocked_and_unblocked() -> None:
+    async with (
+        scene("#/sessions?client=bot-") as (broker, _, page),
+        log_in(broker.address(), connect("bot-1")) as one,
+        log_in(broker.address(), connect("bot-2"), source=OTHER) as two,
+        log_in(broker.address(), connect("dev-3"), source=("203.0.113.9", 1)) as three,
+    ):
+        await page.get_by_label("Select bot-1").check()
+        await page.get_by_role("button", name="Block the addresses of all 2 that match").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("2 addresses: 2 sessions, 1 user would end: ")
+        await dialog.get_by_label("Why").fill("bots")
+        await dialog.get_by_role("button", name="Block").click()
+        await expect(page.get_by_text("2 addresses blocked.")).to_be_visible()
+        assert (await one.end(), await two.end()) == (b"", b"")
+        assert await three.ask(PINGREQ) == PINGRESP
+        await broker.service.blocked.add(BlockedClient(type="IP_ADDRESS", value="203.0.113.77"))
+        await page.goto(page.url.partition("#")[0] + "#/blocked?text=bots")
+        await page.get_by_label(f"Select {CLIENT[0]}").check()
+        await page.get_by_role("button", name="Unblock all 2 that match").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Unblock").click()
+        await expect(page.get_by_text("2 blocks removed.")).to_be_visible()
+        assert [block.value for block in broker.service.blocked._index] == ["203.0.113.77"]
+
+
+async def test_the_addresses_of_refused_clients_that_match_are_blocked() -> None:
+    async with scene("#/refused?reason=bad-credentials") as (broker, _, page):
+        for client_id, source in (("a", OTHER), ("b", CLIENT)):
+            async with log_in(broker.address(), connect(client_id, password=b"x"), source=source):
+                pass
+        await page.get_by_label("Select a", exact=True).check()
+        await page.get_by_role("button", name="Block the addresses of all 2 that match").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("2 addresses: 0 sessions, 0 users would end now.")
+        await dialog.get_by_role("button", name="Block").click()
+        await expect(page.get_by_text("2 addresses blocked.")).to_be_visible()
+        assert broker.service.blocked.count_by_type()["IP_ADDRESS"] == 2
+
+
 async def test_what_strangers_write_stays_text() -> None:
     evil = "<img src=x onerror=\"document.title='owned'\">\u202egnp.exe\u0007"
     async with (
@@ -258,6 +297,14 @@ async def test_a_hundred_thousand_sessions() -> None:
         await expect(page.get_by_text("of 100,000")).to_be_visible()
         await page.get_by_role("link", name="Next page").click()
         await expect(page.get_by_text("51–100 of 100,000")).to_be_visible()
+        await page.locator(".pager select").select_option("500")
+        await expect(page.get_by_text("1–500 of 100,000")).to_be_visible()
+        last = page.get_by_role("row").last
+        await expect(last).not_to_be_in_viewport()
+        await page.get_by_role("region", name="Sessions").hover()
+        for _ in range(40):
+            await page.mouse.wheel(0, 1000)
+        await expect(last).to_be_in_viewport()
         await page.get_by_label("Address or network").fill("10.0.3.0/24")
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("of 256")).to_be_visible()

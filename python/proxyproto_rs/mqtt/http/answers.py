@@ -177,6 +177,30 @@ class BlockPreviewAnswer(Answer):
     refused_because: str | None
 
 
+class MatchingPreview(Answer):
+    """Whom blocks of the addresses of all rows that match would cover now."""
+
+    addresses: Annotated[int, Field(description="How many addresses would be blocked.")]
+    sessions: int
+    users: int
+    examples: list[str]
+    more: Annotated[bool, Field(description="Whether more rows match than one request takes.")]
+
+
+class NewBlocks(Answer):
+    """What the blocks of many addresses have in common."""
+
+    expiration_time: Annotated[int, Field(ge=0, description="Milliseconds since 1970; 0 is for ever.")] = 0
+    description: str | None = None
+
+
+class BlockedMany(Answer):
+    """How many addresses were blocked."""
+
+    count: int
+    more: Annotated[bool, Field(description="Whether more rows match than one request takes.")]
+
+
 class Blocklist(Answer):
     """A list of networks that others name, as this node knows it."""
 

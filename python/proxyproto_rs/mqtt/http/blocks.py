@@ -11,7 +11,8 @@ from ..model.paging import to_json
 from ..model.records import BlockedClient, BlockQuery
 from ..model.session_record import ConnectedClient
 from ..tables.blocks.index import refuse_to_cover
-from ..tables.blocks.preview import Preview
+from ..tables.blocks.preview import Preview, cover_test
+from . import matching
 from .answers import Block, Blocklist, BlockPreviewAnswer, Done, NewBlock, PageOf
 from .call import Call, Route
 from .errors import ApiError
@@ -48,6 +49,20 @@ async def remove(call: Call) -> Any:
     return {"count": 1}
 
 
+async def remove_all(call: Call) -> Any:
+    """Remove all blocks that match."""
+    matching.require_filter(call.parameters, "remove every block")
+    blocked = call.broker.blocked
+    found: list[BlockedClient] = []
+    async for rows, _ in matching.rows_of(blocked.find, query_of(BlockQuery, call.parameters)):
+        found += rows
+    count = 0
+    for block in found:
+        count += await blocked.remove(block.type, block.value, block.regex_match_target, by=call.by)
+        await asyncio.sleep(0)  # a store in memory does not wait
+    return {"count": count}
+
+
 async def what_if(call: Call) -> Any:
     """Say whom a block would cover now, on all nodes. It changes nothing."""
     named = call.parameters
@@ -60,7 +75,7 @@ async def what_if(call: Call) -> Any:
         refuse_to_cover(block, call.broker.blocked.proxies())
     except ValueError as wrong:
         refused = str(wrong)
-    preview = Preview(block)
+    preview = Preview(cover_test(block))
 
     async def visit(clients: Sequence[ConnectedClient]) -> None:
         # In a thread, because a pattern over a hundred thousand sessions takes longer than a login should wait.
@@ -118,6 +133,15 @@ ROUTES = (
         BlockOf,
         needs="write",
         statuses=(404,),
+    ),
+    Route(
+        "DELETE",
+        "/api/blockedClient/v2",
+        remove_all,
+        Done,
+        f"Remove all blocks that match, at most {matching.ROWS}",
+        BlockParameters,
+        needs="write",
     ),
     Route("GET", "/api/blockedClient/ttl", ttl, int, "Minutes for which an expired block stays listed"),
     Route("GET", "/api/blocklists", lists, list[Blocklist], "List the lists of networks that others name"),

@@ -8,17 +8,24 @@ from typing import Any
 
 from pydantic import create_model
 
-from ..model.paging import MAX_PAGE_SIZE
 from ..model.session_query import SessionQuery
 from ..model.session_record import SessionRecord
-from .answers import Done, PageOf, Session, SessionCounts, SessionDetail
+from . import matching
+from .answers import (
+    BlockedMany,
+    Done,
+    MatchingPreview,
+    NewBlocks,
+    PageOf,
+    Session,
+    SessionCounts,
+    SessionDetail,
+)
 from .broker import Broker
 from .call import Call, Route
 from .errors import ApiError
 from .queries import ClientId, Parameters, SessionOf, SessionParameters, query_of
 
-_AT_MOST = 10_000
-"""How many sessions one request ends."""
 _ROWS = 250
 """How many rows are written between two turns of the event loop. They take 0.6 ms of processor time."""
 
@@ -88,23 +95,36 @@ async def disconnect(call: Call) -> Any:
 
 async def disconnect_all(call: Call) -> Any:
     """End the connections of all sessions that match the filters."""
-    parameters, sessions = call.parameters, call.broker.sessions
-    filters = parameters.model_fields_set - {"page", "page_size", "sort_property", "sort_order"}
-    if not filters:
-        raise ApiError(400, "name a filter: without one this would end every connection")
-    query = dataclasses.replace(
-        query_of(SessionQuery, parameters), connected_status_list=("CONNECTED",), page_size=MAX_PAGE_SIZE
-    )
+    matching.require_filter(call.parameters, "end every connection")
+    sessions = call.broker.sessions
+    query = dataclasses.replace(_query_of(call), connected_status_list=("CONNECTED",))
     found: list[tuple[str, str]] = []
-    for page in range(_AT_MOST // MAX_PAGE_SIZE):
-        rows = await sessions.find(dataclasses.replace(query, page=page))
-        found += [(record.client_id, record.session_id) for record in rows.data]
-        if not rows.has_next:
-            break
+    async for rows, _ in matching.rows_of(sessions.find, query):
+        found += [(record.client_id, record.session_id) for record in rows]
     ended = await asyncio.gather(
         *(sessions.disconnect(client_id, session_id, by=call.by) for client_id, session_id in found)
     )
     return {"count": sum(ended)}
+
+
+async def preview_of_blocks(call: Call) -> Any:
+    """Say whom blocks of the addresses of all sessions that match would cover."""
+    return await matching.preview(call.broker, await _addresses(call))
+
+
+async def block(call: Call) -> Any:
+    """Block the addresses of all sessions that match."""
+    return await matching.block(call, await _addresses(call))
+
+
+async def _addresses(call: Call) -> matching.Addresses:
+    matching.require_filter(call.parameters, "block every client")
+    find = call.broker.sessions.find
+    return await matching.addresses_of(call.broker, find, _query_of(call), matching.address_of_session)
+
+
+def _query_of(call: Call) -> SessionQuery:
+    return dataclasses.replace(query_of(SessionQuery, call.parameters), cursor=None)
 
 
 async def remove(call: Call) -> Any:
@@ -164,8 +184,26 @@ ROUTES = (
         "/api/v2/client-session/disconnect",
         disconnect_all,
         Done,
-        f"End the connections of all sessions that match, at most {_AT_MOST}",
+        f"End the connections of all sessions that match, at most {matching.ROWS}",
         SessionParameters,
+        needs="write",
+    ),
+    Route(
+        "GET",
+        "/api/v2/client-session/block/preview",
+        preview_of_blocks,
+        MatchingPreview,
+        "Say whom blocks of the addresses of all sessions that match would cover",
+        SessionParameters,
+    ),
+    Route(
+        "POST",
+        "/api/v2/client-session/block",
+        block,
+        BlockedMany,
+        f"Block the addresses of all sessions that match, at most {matching.ADDRESSES}",
+        SessionParameters,
+        body=NewBlocks,
         needs="write",
     ),
     Route(

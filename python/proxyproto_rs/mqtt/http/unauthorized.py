@@ -6,7 +6,8 @@ from typing import Any
 
 from ..model.paging import to_json
 from ..model.records import UnauthorizedClient, UnauthorizedQuery
-from .answers import Done, PageOf, UnauthorizedRow
+from . import matching
+from .answers import BlockedMany, Done, MatchingPreview, NewBlocks, PageOf, UnauthorizedRow
 from .broker import Broker
 from .call import Call, Route
 from .errors import ApiError
@@ -66,6 +67,23 @@ async def delete_one(call: Call) -> Any:
     return {"count": count}
 
 
+async def preview_of_blocks(call: Call) -> Any:
+    """Say whom blocks of the addresses of all refused clients that match would cover."""
+    return await matching.preview(call.broker, await _addresses(call))
+
+
+async def block(call: Call) -> Any:
+    """Block the addresses of all refused clients that match."""
+    return await matching.block(call, await _addresses(call))
+
+
+async def _addresses(call: Call) -> matching.Addresses:
+    matching.require_filter(call.parameters, "block every address that was ever refused")
+    query = query_of(UnauthorizedQuery, call.parameters)
+    find = call.broker.unauthorized.find
+    return await matching.addresses_of(call.broker, find, query, matching.address_of_refusal)
+
+
 _ROWS = PageOf[UnauthorizedRow]
 
 ROUTES = (
@@ -107,5 +125,23 @@ ROUTES = (
         ClientId,
         needs="write",
         statuses=(404,),
+    ),
+    Route(
+        "GET",
+        "/api/unauthorized/client/v2/block/preview",
+        preview_of_blocks,
+        MatchingPreview,
+        "Say whom blocks of the addresses of all refused clients that match would cover",
+        UnauthorizedParameters,
+    ),
+    Route(
+        "POST",
+        "/api/unauthorized/client/v2/block",
+        block,
+        BlockedMany,
+        f"Block the addresses of all refused clients that match, at most {matching.ADDRESSES}",
+        UnauthorizedParameters,
+        body=NewBlocks,
+        needs="write",
     ),
 )

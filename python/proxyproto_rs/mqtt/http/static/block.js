@@ -1,6 +1,6 @@
 // Blocks an address, a network, a client id or a user: first it shows whom that would cover.
 
-import { get, post, remove } from "./api.js";
+import { get, post, remove, withQuery } from "./api.js";
 import { count, el, shown } from "./dom.js";
 import { dialog, say } from "./dialog.js";
 
@@ -23,14 +23,64 @@ export function network(address) {
   return groups.length === 8 ? `${groups.slice(0, 4).join(":")}::/64` : null;
 }
 
+// For how long and why, and whom that would cover.
+function terms() {
+  return {
+    until: el("select", { name: "until" }, EXPIRIES.map(([name, seconds]) => el("option", { value: seconds }, name))),
+    why: el("input", { name: "description", maxlength: 255, autocomplete: "off" }),
+    covered: el("p", { class: "preview", role: "status" }),
+  };
+}
+
+function agreed(until, why) {
+  const seconds = Number(until.value);
+  return { description: why.value.trim() || null, expirationTime: seconds ? Date.now() + seconds * 1000 : 0 };
+}
+
+function wouldEnd(seen) {
+  const names = seen.examples.map((name) => shown(name, 40)).join(", ");
+  return [
+    el("strong", {}, `${plural(seen.sessions, "session")}, ${plural(seen.users, "user")}`),
+    seen.sessions ? ` would end: ${names}${seen.sessions > seen.examples.length ? ", …" : ""}` : " would end now.",
+  ];
+}
+
+// Blocks the addresses of all rows that match the filters.
+export function blockMatching(path, filters, done) {
+  const { until, why, covered } = terms();
+  const button = el("button", { type: "submit", class: "danger", disabled: true }, "Block");
+  const form = el(
+    "form",
+    { method: "dialog", onsubmit: async (event) => {
+      event.preventDefault();
+      button.disabled = true;
+      try {
+        const made = await post(withQuery(path, filters), agreed(until, why));
+        box.close();
+        say(`${plural(made.count, "address", "es")} blocked.`);
+        done();
+      } catch (wrong) {
+        button.disabled = false;
+        covered.replaceChildren(wrong.message);
+      }
+    } },
+    el("label", {}, "For", until), el("label", {}, "Why", why), covered,
+    el("p", { class: "buttons" }, button, el("button", { type: "button", onclick: () => box.close() }, "Cancel")),
+  );
+  const box = dialog("Block the addresses of all that match", form);
+  get(`${path}/preview`, filters).then((seen) => {
+    button.disabled = !seen.addresses;
+    covered.replaceChildren(
+      `${plural(seen.addresses, "address", "es")}${seen.more ? " (more match than one request takes)" : ""}: `, ...wouldEnd(seen));
+  }, (wrong) => covered.replaceChildren(wrong.message));
+}
+
 export function block(type = "IP_ADDRESS", value = "", done = () => {}) {
   const kind = el("select", { name: "type" }, Object.entries(NAMES).map(([key, name]) => el("option", { value: key, selected: key === type }, name)));
   const what = el("input", { name: "value", value, required: true, autocomplete: "off" });
   const target = el("select", { name: "target" }, Object.entries(TARGETS).map(([key, name]) => el("option", { value: key }, name)));
   const targetField = el("label", {}, "Matches the", target);
-  const until = el("select", { name: "until" }, EXPIRIES.map(([name, seconds]) => el("option", { value: seconds }, name)));
-  const why = el("input", { name: "description", maxlength: 255, autocomplete: "off" });
-  const covered = el("p", { class: "preview", role: "status" });
+  const { until, why, covered } = terms();
   const wider = el("p", { class: "wider" });
   const button = el("button", { type: "submit", class: "danger" }, "Block");
   let asked = 0;
@@ -49,11 +99,7 @@ export function block(type = "IP_ADDRESS", value = "", done = () => {}) {
       if (turn !== asked) return undefined;
       button.disabled = Boolean(seen.refusedBecause);
       if (seen.refusedBecause) return covered.replaceChildren(`This is not allowed: ${seen.refusedBecause}`);
-      const names = seen.examples.map((name) => shown(name, 40)).join(", ");
-      return covered.replaceChildren(
-        el("strong", {}, `${plural(seen.sessions, "session")}, ${plural(seen.users, "user")}`),
-        seen.sessions ? ` would end: ${names}${seen.sessions > seen.examples.length ? ", …" : ""}` : " would end now.",
-      );
+      return covered.replaceChildren(...wouldEnd(seen));
     } catch (wrong) {
       if (turn === asked) covered.replaceChildren(wrong.message);
       return undefined;
@@ -64,11 +110,7 @@ export function block(type = "IP_ADDRESS", value = "", done = () => {}) {
     "form",
     { method: "dialog", onsubmit: async (event) => {
       event.preventDefault();
-      const seconds = Number(until.value);
-      const body = {
-        type: kind.value, [KEYS[kind.value]]: what.value.trim(), description: why.value.trim() || null,
-        expirationTime: seconds ? Date.now() + seconds * 1000 : 0,
-      };
+      const body = { type: kind.value, [KEYS[kind.value]]: what.value.trim(), ...agreed(until, why) };
       if (kind.value === "REGEX") body.regexMatchTarget = target.value;
       try {
         await post("/api/blockedClient", body);
@@ -90,7 +132,7 @@ export function block(type = "IP_ADDRESS", value = "", done = () => {}) {
   what.focus();
 }
 
-export const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+export const plural = (number, word, ending = "s") => `${count(number)} ${word}${number === 1 ? "" : ending}`;
 
 export async function unblock(blocks, done) {
   for (const one of blocks) {

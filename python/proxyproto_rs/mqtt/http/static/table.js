@@ -9,7 +9,7 @@ const MOST = 10000; // rows of a download
 
 export class DataTable extends HTMLElement {
   // options: {view, title, path, columns: [{name, label, cell, sort, hidden}], filters: [{name, label, choices}],
-  //           fixed, key, actions: [{label, run, danger}], rowClass, note}
+  //           fixed, key, actions: [{label, run, danger}], matching: [{label, run}], rowClass, note}
   start(options) {
     this.options = options;
     this.selected = new Map();
@@ -155,18 +155,19 @@ export class DataTable extends HTMLElement {
       el("span", {}, `${count(rows.length)} selected`),
       ...this.options.actions.map((action) =>
         el("button", { type: "button", class: action.danger ? "danger" : "", onclick: () => action.run(rows, this) }, action.label)),
-      this.matching(rows.length),
+      ...this.matching(rows.length),
       el("button", { type: "button", onclick: () => this.unselect() }, "Select none"),
     );
   }
 
   // What is filtered may be more than one page shows. Without a filter this would be everybody.
   matching(selected) {
-    const { matching } = this.options;
+    const { matching = [] } = this.options;
     const total = this.page.totalElements;
     const { pageSize, page, sortProperty, sortOrder, ...filters } = this.query();
-    if (!matching || total <= selected || !Object.keys(filters).length) return null;
-    return el("button", { type: "button", class: "danger", onclick: () => matching.run(filters, total, this) }, `${matching.label} ${count(total)} that match`);
+    if (total <= selected || !Object.keys(filters).length) return [];
+    return matching.map((action) =>
+      el("button", { type: "button", class: "danger", onclick: () => action.run(filters, total, this) }, `${action.label} ${count(total)} that match`));
   }
 
   drawPager(number) {

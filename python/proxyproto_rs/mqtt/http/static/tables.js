@@ -1,7 +1,7 @@
 // The three tables: sessions, refused clients, blocks.
 
 import { post, remove } from "./api.js";
-import { block, plural, unblock } from "./block.js";
+import { block, blockMatching, plural, unblock } from "./block.js";
 import { confirm, say } from "./dialog.js";
 import { addressLink, bytes, count, el, shown, time } from "./dom.js";
 import { link } from "./place.js";
@@ -57,9 +57,15 @@ export function sessions(can, fixed = {}, shortened = false) {
       { label: "Disconnect", danger: true, run: disconnect },
       { label: "Block the addresses", danger: true, run: (rows, table) => blockAll(rows, "clientIpAdr", table) },
     ] : [],
-    matching: can.write ? { label: "Disconnect all", run: disconnectMatching } : null,
+    matching: can.write ? [
+      { label: "Disconnect all", run: disconnectMatching },
+      { label: "Block the addresses of all", run: blockFrom("/api/v2/client-session/block") },
+    ] : [],
   };
 }
+
+const blockFrom = (path) => (filters, total, table) =>
+  blockMatching(path, filters, () => { table.unselect(); table.refresh(); });
 
 function disconnectMatching(filters, total, table) {
   confirm(`Disconnect all ${plural(total, "client")} that match the filters?`, "Disconnect", async () => {
@@ -117,6 +123,7 @@ export function refused(can, fixed = {}, shortened = false) {
       { label: "Block the addresses", danger: true, run: (rows, table) => blockAll(rows, "ipAddress", table) },
       { label: "Delete the rows", danger: true, run: forget },
     ] : [],
+    matching: can.write ? [{ label: "Block the addresses of all", run: blockFrom("/api/unauthorized/client/v2/block") }] : [],
   };
 }
 
@@ -174,5 +181,15 @@ export function blocks(can, fixed = {}) {
       { name: "status", parameter: "statusList", label: "Status", choices: ["ACTIVE", "EXPIRED", "DELETING_SOON"] },
     ],
     actions: can.write ? [{ label: "Unblock", danger: true, run: (rows, table) => unblock(rows, () => { table.unselect(); table.refresh(); }) }] : [],
+    matching: can.write ? [{ label: "Unblock all", run: unblockMatching }] : [],
   };
+}
+
+function unblockMatching(filters, total, table) {
+  confirm(`Remove all ${plural(total, "block")} that match the filters?`, "Unblock", async () => {
+    const removed = await remove("/api/blockedClient/v2", filters);
+    say(`${plural(removed.count, "block")} removed.`);
+    table.unselect();
+    await table.refresh();
+  });
 }

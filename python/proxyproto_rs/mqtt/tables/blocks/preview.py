@@ -27,17 +27,17 @@ class BlockPreview:
 
 
 class Preview:
-    """Counts the connected clients that a block would cover. `add` may be called in any thread, one at a time."""
+    """Counts the connected clients that blocks would cover. `add` may be called in any thread, one at a time."""
 
-    def __init__(self, block: BlockedClient) -> None:
-        self._covers = _test(block)
+    def __init__(self, covers: Callable[[ConnectedClient], bool]) -> None:
+        self._covers = covers
         self._sessions = 0
         self._users: set[str] = set()
         self._addresses: set[str] = set()
         self._examples: list[str] = []
 
     def add(self, clients: Iterable[ConnectedClient]) -> None:
-        """Count those of the connected clients that the block would cover."""
+        """Count those of the connected clients that would be covered."""
         for client in clients:
             if not self._covers(client):
                 continue
@@ -59,7 +59,8 @@ class Preview:
         )
 
 
-def _test(block: BlockedClient) -> Callable[[ConnectedClient], bool]:
+def cover_test(block: BlockedClient) -> Callable[[ConnectedClient], bool]:
+    """Return what says whether a block covers a client."""
     if block.type == "IP_ADDRESS":
         is_inside = covers(parse_network(block.value))
         return lambda client: is_inside(client.address)
