@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mqtt.lapi import decision
+from proxyproto_rs.mqtt.tables.blocklists import networks
 from proxyproto_rs.mqtt.tables.blocklists.decisions import Decisions, parse, parse_go_duration
 from proxyproto_rs.mqtt.tables.blocklists.networks import Protected, UnusableList
 
@@ -36,6 +37,8 @@ def take(
         ("0s", 0.0),
         ("0", 0.0),
         ("168h0m0s", 604800.0),
+        ("1h5s", 3605.0),
+        ("2m0s", 120.0),
         ("1.5h", 5400.0),
         (".5s", 0.5),
         ("250ms", 0.25),
@@ -67,6 +70,15 @@ def test_an_address_is_kept_out_until_the_last_of_its_decisions_ends() -> None:
     assert take(table, deleted=[{**first, "duration": "-5s"}]) == (0, 1)
     assert "192.0.2.1" not in table.addresses
     assert take(table, deleted=[first, second]) == (0, 0), "deletions repeat"
+
+
+def test_looking_through_many_decisions_lets_the_event_loop_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, pauses = Decisions(), list[float]()
+    many = [decision(f"100.64.{number >> 8}.{number & 255}") for number in range(3 * 2048)]
+    take(table, many)
+    monkeypatch.setattr(networks.time, "sleep", pauses.append)
+    table.expire(0.0)
+    assert len(pauses) == 3
 
 
 def test_decisions_end_by_the_clock_that_is_given() -> None:
