@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import random
+import time
 from collections import deque
 from typing import Any
 
 import pytest
 
 from mqtt.lapi import decision
-from proxyproto_rs.mqtt.tables.blocklists import networks
 from proxyproto_rs.mqtt.tables.blocklists.decisions import Decisions, parse, parse_go_duration
 from proxyproto_rs.mqtt.tables.blocklists.networks import Protected, UnusableList
 
@@ -76,7 +76,7 @@ def test_looking_through_many_decisions_lets_the_event_loop_go_on(monkeypatch: p
     table, pauses = Decisions(), list[float]()
     many = [decision(f"100.64.{number >> 8}.{number & 255}") for number in range(3 * 2048)]
     take(table, many)
-    monkeypatch.setattr(networks.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     table.expire(0.0)
     assert len(pauses) == 3
 
