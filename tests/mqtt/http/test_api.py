@@ -296,6 +296,7 @@ REFUSED_BLOCKS = [
     (400, {"type": "IP_ADDRESS", "ipAddress": "10.0.0.1/8"}, "host bits"),
     (400, {"type": "REGEX", "pattern": "(?=x)", "regexMatchTarget": "BY_CLIENT_ID"}, "value"),
     (400, {"type": "CLIENT_ID", "clientId": "x", "expirationTime": 1}, "in the past"),
+    (400, {"type": "CLIENT_ID", "clientId": "x", "expirationTime": 2**63}, "must fit into 64 bits"),
     (400, {"type": "CLIENT_ID"}, "clientId must be text"),
     (400, {"type": "CLIENT_ID", "clientId": "x", "colour": "red"}, "colour: unknown parameter"),
     (400, {"type": "COLOUR"}, "type: "),
@@ -407,6 +408,10 @@ async def test_an_answer_that_has_not_changed_is_not_sent_again() -> None:
 WRONG = [
     ("GET", "/api/v2/client-session", {"pageSiz": 3}, "pageSiz: unknown parameter"),
     ("GET", "/api/v2/client-session", {"pageSize": 1001}, "pageSize must be between 1 and 1000"),
+    ("GET", "/api/v2/client-session", {"startTime": 2**63}, "startTime must fit into 64 bits"),
+    ("GET", "/api/v2/client-session", {"subscriptions": -(2**63)}, "subscriptions must fit into 64 bits"),
+    ("GET", "/api/v2/client-session", {"page": 2**62}, "page must be 9223372036854774 or less"),
+    ("GET", "/api/unauthorized/client/v2", {"endTime": 10**30}, "endTime must fit into 64 bits"),
     ("GET", "/api/v2/client-session", {"sortProperty": "colour"}, "sortProperty: "),
     ("GET", "/api/v2/client-session", {"clientIpAddress": "10.0.0.1/8"}, "clientIpAddress has host bits set"),
     ("GET", "/api/unauthorized/client/v2", {"ipAddress": "x/8"}, "ipAddress must be an IP address"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ipaddress
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +215,13 @@ WRONG = [
 def test_wrong_queries(query: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SessionQuery(**query)
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63)])
+def test_a_cursor_that_no_store_could_look_for(value: int) -> None:
+    forged = base64.urlsafe_b64encode(json.dumps(["connected_at", "DESC", value, "dev"]).encode()).decode()
+    with pytest.raises(ValueError, match="cursor must be that of an earlier page"):
+        SessionQuery(cursor=forged)
 
 
 def test_the_row_as_json() -> None:

@@ -10,6 +10,9 @@ Row = TypeVar("Row")
 
 SortOrder = Literal["ASC", "DESC"]
 MAX_PAGE_SIZE = 1000
+LARGEST_INTEGER = 2**63 - 1
+"""Stores keep numbers in 64 bits."""
+_LAST_PAGE = LARGEST_INTEGER // MAX_PAGE_SIZE - 1
 
 
 _IF_ANY = {"json": "if any"}
@@ -49,8 +52,14 @@ class Paging:
     def __post_init__(self) -> None:
         if not 1 <= self.page_size <= MAX_PAGE_SIZE:
             raise ValueError(f"page_size must be between 1 and {MAX_PAGE_SIZE} (got {self.page_size})")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+                raise ValueError(f"{field.name} must fit into 64 bits")
         if self.page < 0:
             raise ValueError(f"page must be 0 or more (got {self.page})")
+        if self.page > _LAST_PAGE:
+            raise ValueError(f"page must be {_LAST_PAGE} or less (got {self.page})")
         if self.sort_order not in ("ASC", "DESC"):
             raise ValueError(f"sort_order must be ASC or DESC (got {self.sort_order!r})")
         if self.sort_property is not None and self.sort_property not in self.sort_properties:

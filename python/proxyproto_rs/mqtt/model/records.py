@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from .networks import IPNetwork, network_text, parse_network
-from .paging import Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
+from .paging import LARGEST_INTEGER, Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
 from .patterns import compile_pattern
 
 AddressSource = Literal["header", "forwarded", "peer"]
@@ -111,6 +111,8 @@ class BlockedClient:
             raise ValueError(f"value must have 1 to {MAX_TEXT} characters (got {len(self.value)})")
         if self.expiration_time < 0:
             raise ValueError(f"expiration_time must be 0 or more (got {self.expiration_time})")
+        if self.expiration_time > LARGEST_INTEGER:
+            raise ValueError("expiration_time must fit into 64 bits")
         if (self.type == "REGEX") != (self.regex_match_target is not None):
             raise ValueError("regex_match_target belongs to type REGEX, and REGEX needs it")
         if self.type == "REGEX" and self.regex_match_target not in REGEX_MATCH_TARGETS:

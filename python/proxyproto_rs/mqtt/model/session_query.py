@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, cast, get_args
 
 from .networks import parse_network
-from .paging import Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
+from .paging import LARGEST_INTEGER, Paging, SortOrder  # noqa: F401 (the inherited __init__ is annotated with it)
 from .session_record import SessionRecord
 
 Comparison = Literal["EQUAL", "NOT_EQUAL", "GREATER", "LESS", "GREATER_OR_EQUAL", "LESS_OR_EQUAL"]
@@ -82,6 +82,8 @@ class SessionQuery(Paging):
             raise ValueError("cursor must be that of a page in the same order")
         # A bool is an int too, and is no time or number.
         if type(value) is not _TYPES.get(self.sort_column, int) or not isinstance(client_id, str):
+            raise ValueError("cursor must be that of an earlier page")
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise ValueError("cursor must be that of an earlier page")
         return Place(cast("SortValue", value), client_id)
 
