@@ -148,7 +148,7 @@ impl Door {
         bind(&fd, &address)?;
         sockopt::set_socket_reuseport(&fd, false)?;
         // The kernel looks at the sockets of the port only after one without it was bound there.
-        bind(&stream_socket()?, &SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), address.port()))?;
+        bind(&stream_socket()?, &SocketAddrV4::new(Ipv4Addr::new(127, 254, 254, 254), address.port()))?;
         // The runtime knows it, so a forked child closes it with the runtime's other descriptors.
         self.bolt = Some(sys::register_readable(Arc::new(fd))?);
         Ok(())

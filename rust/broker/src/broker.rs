@@ -149,8 +149,8 @@ impl Broker {
         self.address
     }
 
-    /// The way there: with it, no other process of this machine reaches the broker. `None` if the kernel cannot tell who
-    /// connects (before Linux 4.6); others reach the port then, and are refused when they log in.
+    /// The way there: with it, no other process of this machine reaches the broker. `None` if that cannot be: before Linux 4.6,
+    /// or without the network 127.0.0.0/8. Others reach the port then, and are refused when they log in.
     #[must_use]
     pub fn port(&self) -> Option<&Arc<PrivatePort>> {
         self.port.as_ref()
@@ -336,7 +336,7 @@ async fn serve(
     started: &std::sync::mpsc::SyncSender<Started>,
     stopped: oneshot::Receiver<()>,
 ) -> Option<ServerContext> {
-    let Bound { listener, address, private } = match bind(options) {
+    let Bound { listener, address, private } = match bind(options).await {
         Ok(bound) => bound,
         Err(error) => {
             let _ = started.send(Err(StartError::new("no port on 127.0.0.1", io::Error::other(error))));
@@ -439,14 +439,21 @@ struct Bound {
     private: Option<(Arc<PrivatePort>, Door)>,
 }
 
-fn bind(options: &Options) -> rmqtt::Result<Bound> {
-    let Ok((port, mut door)) = PrivatePort::open() else {
-        let listener = listener(options, (Ipv4Addr::LOCALHOST, 0).into()).bind()?.tcp()?;
-        return Ok(Bound { address: listener.local_addr()?, listener, private: None });
-    };
+async fn bind(options: &Options) -> rmqtt::Result<Bound> {
+    if let Ok(bound) = bind_private(options).await {
+        return Ok(bound);
+    }
+    let listener = listener(options, (Ipv4Addr::LOCALHOST, 0).into()).bind()?.tcp()?;
+    Ok(Bound { address: listener.local_addr()?, listener, private: None })
+}
+
+async fn bind_private(options: &Options) -> rmqtt::Result<Bound> {
+    let (port, mut door) = PrivatePort::open()?;
     let address = port.address();
     let listener = listener(options, address).reuseport(Some(true)).bind()?.tcp()?;
     door.bolt()?;
+    // A machine may have only 127.0.0.1 of its network, or a packet filter that knows no other.
+    tokio::time::timeout(TRIAL, port.connect()).await??;
     Ok(Bound { listener, address, private: Some((port, door)) })
 }
 
@@ -504,4 +511,6 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How many CONNECTs are looked at in one moment; more wait.
 const MOST_HANDSHAKES: usize = 10_000;
 const BACKLOG: i32 = 4096;
+/// How long the first connection may take.
+const TRIAL: Duration = Duration::from_secs(2);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
