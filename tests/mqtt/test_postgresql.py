@@ -9,42 +9,54 @@ import pytest
 from proxyproto_rs.mqtt import BlockedClient, StoreUnavailable
 
 from . import postgres
-from .peers import OTHER, WELCOME, connack, connect, dial, log_in, running
+from .peers import CLIENT, OTHER, WELCOME, connack, connect, dial, log_in, running
 
 if TYPE_CHECKING:
     from .peers import Broker
 
 
-async def test_a_block_on_one_node_ends_sessions_and_refuses_on_the_other(
+async def test_a_block_on_one_node_ends_sessions_and_refuses_on_the_others(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only what the database tells may bring the block: the poll comes too late.
     monkeypatch.setattr("proxyproto_rs.mqtt.tables.blocks.blocked._POLL_SECONDS", 600.0)
-    async with running(store=database) as here, running(store=database) as there:
-        async with log_in(there.address()) as client:
-            assert client.connack == WELCOME
-            await here.service.blocked.add(BlockedClient(type="CLIENT_ID", value="dev"))
-            assert await client.end() == b""
-        async with dial(there.address(), connect().encode()) as client:
-            assert await client.end() == connack(5)
-        async with log_in(there.address(), connect("other")) as client:
-            assert client.connack == WELCOME
+    async with running(store=database) as a, running(store=database) as b, running(store=database) as c:
+        async with (
+            log_in(b.address(), connect("on-b")) as on_b,
+            log_in(c.address(), connect("on-c"), source=OTHER) as on_c,
+        ):
+            assert on_b.connack == on_c.connack == WELCOME
+            await a.service.blocked.add(BlockedClient(type="IP_ADDRESS", value=CLIENT[0]))
+            await a.service.blocked.add(BlockedClient(type="CLIENT_ID", value="on-c"))
+            assert await on_b.end() == await on_c.end() == b""
+        for broker in (b, c):
+            async with dial(broker.address()) as client:
+                assert await client.end() == b"", "before one byte is read"
+            async with dial(broker.address(), connect("on-c").encode(), source=OTHER) as client:
+                assert await client.end() == connack(5)
+            async with log_in(broker.address(), connect("other"), source=OTHER) as client:
+                assert client.connack == WELCOME
 
 
 async def test_wrong_logins_on_several_nodes_ban_once(database: str) -> None:
-    banning = {"enabled": True, "max_failures": 4, "window": 60, "block_for": 600}
+    banning = {"enabled": True, "max_failures": 5, "window": 60, "block_for": 600}
     async with (
-        running(store=database, auto_block=banning) as here,
-        running(store=database, auto_block=banning) as there,
+        running(store=database, auto_block=banning) as a,
+        running(store=database, auto_block=banning) as b,
+        running(store=database, auto_block=banning) as c,
     ):
-        for broker in (here, there) * 2:
+        for broker in (a, b, c, a, b):
+            assert broker.service.blocked.match_address(OTHER[0]) is None
             async with dial(broker.address(), connect(password=b"wrong").encode(), source=OTHER) as client:
-                await client.end()
-        for broker in (here, there):
+                assert await client.end() == connack(5)
+        for broker in (a, b, c):
             await broker.until(
                 lambda broker=broker: broker.service.blocked.match_address(OTHER[0]) is not None
             )
-        async with dial(there.address(), source=OTHER) as client:
+            block = broker.service.blocked.match_address(OTHER[0])
+            assert block is not None
+            assert (block.strikes, block.description) == (1, "5 failed logins in 60 s, ban 1")
+        async with dial(c.address(), source=OTHER) as client:
             assert await client.end() == b""
 
 
