@@ -189,7 +189,7 @@ async def test_the_busiest_addresses_are_those_of_all_nodes(database: str) -> No
         log_in(b.address(), connect("other"), source=OTHER),
     ):
         for broker in (a, b):
-            broker.service._count_top()
+            await broker.service._count_top()
             assert broker.service._nodes is not None
             await broker.service._nodes.beat(broker.service._counts())
         for by in ("connects", "sessions"):

@@ -13,8 +13,10 @@ import pytest
 from proxyproto_rs import Header
 from proxyproto_rs.mqtt import BlockedClient, BlockQuery, BrokerConfig, BrokerService, ConfigError, StoreError
 from proxyproto_rs.mqtt.config import Loaded
+from proxyproto_rs.mqtt.tables.session_query import SLICE
 
 from . import plugins
+from .http.many import fill
 from .peers import (
     CLIENT,
     OTHER,
@@ -32,6 +34,8 @@ from .peers import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from proxyproto_rs.mqtt.telling.analytics import By
 
     from .peers import Broker
 
@@ -364,6 +368,34 @@ async def test_top_and_history() -> None:
             assert [entry.address for entry in await broker.service.top("sessions")] == [OTHER[0], CLIENT[0]]
         (minute, *_) = await broker.service.history()
         assert minute.accepted in (1, 2, 3)
+
+
+async def test_clients_log_in_while_the_busiest_of_many_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as broker:
+        service, turns = broker.service, 0
+        fill(service, 20 * SLICE)
+        records = list(service.sessions.records())
+        addresses = [(record.connection.client[0], 1) for record in records]
+        monkeypatch.setattr(service.sessions, "clients", lambda: iter(records))
+        monkeypatch.setattr(service.sessions, "addresses", lambda: iter(addresses))
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        kinds: list[tuple[By, int]] = [("bytes", 20), ("sessions", 1)]
+        for by, least in kinds:
+            for prefix, entries in ((32, 20 * SLICE), (24, 40)):
+                before = turns
+                assert len(await service.top(by, prefix, limit=20 * SLICE)) == entries
+                assert turns - before >= least
+        before = turns
+        await service._count_top()
+        assert turns > before
+        counting.cancel()
 
 
 async def test_several_listeners_of_each_type_and_mode() -> None:

@@ -96,10 +96,11 @@ class Sources(Protocol):
 
 
 class BrokerCollector(Collector):
-    """Reads all numbers once for each scrape."""
+    """Reads all numbers once for each scrape. `sessions` are counted already, if they are given."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, sessions: Mapping[tuple[str, str], int] | None = None) -> None:
         self._sources = sources
+        self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics. prometheus_client calls this for each scrape."""
@@ -121,7 +122,7 @@ class BrokerCollector(Collector):
         yield _counter("disconnects", "Ended connections by reason", ("listener", "reason"), ends)
         sessions = GaugeMetricFamily("proxyproto_mqtt_sessions", "Sessions", labels=("listener", "state"))
         states = _from_zero(names, ("connected", "disconnected"))
-        states.update(self._sources.sessions())
+        states.update(self._sources.sessions() if self._sessions is None else self._sessions)
         for labels, count in states.items():
             sessions.add_metric(labels, count)
         yield sessions
@@ -286,10 +287,10 @@ class BrokerCollector(Collector):
         yield from families.values()
 
 
-def registry(sources: Sources) -> CollectorRegistry:
+def registry(sources: Sources, sessions: Mapping[tuple[str, str], int] | None = None) -> CollectorRegistry:
     """Make a registry with the broker's collector and the process's, so that two brokers in one process do not clash."""
     result = CollectorRegistry()
-    result.register(BrokerCollector(sources))
+    result.register(BrokerCollector(sources, sessions))
     ProcessCollector(registry=result)
     return result
 

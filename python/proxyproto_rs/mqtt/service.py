@@ -35,11 +35,12 @@ from .store.protocol import Store
 from .tables.blocklists.blocklists import Blocklists
 from .tables.blocks.auto_block import AutoBlock
 from .tables.blocks.blocked import Blocked
+from .tables.session_query import SLICE
 from .tables.sessions import Sessions
 from .tables.shared_sessions import SharedSessions
 from .tables.unauthorized import Unauthorized
 from .tables.wakeup import Wakeup
-from .telling.analytics import Analytics, By, Minute, TopEntry
+from .telling.analytics import Analytics, By, Minute, TopEntry, rank
 from .telling.audit import AuditEvent, AuditLog
 from .telling.block_consequences import BlockConsequences
 from .telling.certificate_expiry import expiry_of
@@ -221,15 +222,27 @@ class BrokerService:
             ValueError: There is no such `by` or `prefix`.
             StoreError: The store does not tell of the other nodes.
         """
-        live = [
-            (client.connection.client[0], client.traffic.bytes_in + client.traffic.bytes_out)
-            for client in self.sessions.clients()
-        ]
+        counted = self._counted(by)
+        if by == "bytes":
+            counted += await self._transferred_now()
         others = () if self._nodes is None else await self._nodes.list()
-        elsewhere = [entry for node in others if not node.is_this for entry in node.top.get(by, ())]
-        return self._analytics.top(
-            by, self._clock(), prefix=prefix, limit=limit, live=live, elsewhere=elsewhere
-        )
+        counted += [entry for node in others if not node.is_this for entry in node.top.get(by, ())]
+        return await asyncio.to_thread(rank, counted, prefix=prefix, limit=limit)
+
+    def _counted(self, by: By) -> list[tuple[str, float]]:
+        """Count without the bytes of open connections."""
+        counted = self._analytics.counted(by, self._clock())
+        return [*counted, *(self.sessions.addresses() if by == "sessions" else ())]
+
+    async def _transferred_now(self) -> list[tuple[str, float]]:
+        """Return the bytes of the open connections, with their addresses. The event loop gets a turn after each slice."""
+        transferred: list[tuple[str, float]] = []
+        for position, client in enumerate(self.sessions.clients(), 1):
+            if position % SLICE == 0:
+                await asyncio.sleep(0)
+            traffic = client.traffic
+            transferred.append((client.connection.client[0], traffic.bytes_in + traffic.bytes_out))
+        return transferred
 
     async def nodes(self) -> tuple[Node, ...]:
         """Return the living nodes that share the store, this one included. Raises StoreError."""
@@ -478,22 +491,16 @@ class BrokerService:
         self._keep_running(stack, "shared sessions", self._shared.run())
 
     def _counts(self) -> NodeCounts:
-        if not self._told_top:
-            self._count_top()
+        if not self._told_top:  # at the start, when there are no clients yet
+            self._told_top = _busiest(self._counted_all())
         return NodeCounts(self.sessions.connected, len(self.sessions), self._told_top)
 
-    def _count_top(self) -> None:
+    async def _count_top(self) -> None:
         """Count without the bytes of open connections: asking for each takes too long for a node of 100,000."""
-        now = self._clock()
-        self._told_top = {
-            by: [
-                (entry.address, entry.count)
-                for entry in self._analytics.top(
-                    by, now, limit=_TOLD_TOP, elsewhere=self.sessions.addresses() if by == "sessions" else ()
-                )
-            ]
-            for by in get_args(By)
-        }
+        self._told_top = await asyncio.to_thread(_busiest, self._counted_all())
+
+    def _counted_all(self) -> dict[str, list[tuple[str, float]]]:
+        return {by: self._counted(by) for by in get_args(By)}
 
     def _make_sources(self) -> BrokerSources:
         return BrokerSources(
@@ -536,7 +543,7 @@ class BrokerService:
             self._recorder.flush()
             if turn % _SAMPLE_EVERY == 0:
                 self._sample()
-                self._count_top()
+                await self._count_top()
             if turn % _SWEEP_EVERY == 0:
                 await self.sessions.sweep()
 
@@ -574,3 +581,10 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 def _told_if_it_failed(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         logger.critical("%s has stopped, a fault of the broker", task.get_name(), exc_info=task.exception())
+
+
+def _busiest(counted: Mapping[str, list[tuple[str, float]]]) -> dict[str, list[tuple[str, float]]]:
+    return {
+        by: [(entry.address, entry.count) for entry in rank(counts, limit=_TOLD_TOP)]
+        for by, counts in counted.items()
+    }

@@ -183,7 +183,13 @@ async def test_clients_log_in_while_many_sessions_are_listed() -> None:
         held: Any = {record.client_id: Held(record) for record in sessions.records()}
         sessions._clients = held
         ending = sessions.end_where("blocked", lambda record: record.username == "user-7")
-        for listing in (sessions.find(), sessions.find(deep), sessions.sweep(), ending):
+        for listing in (
+            sessions.find(),
+            sessions.find(deep),
+            sessions.sweep(),
+            sessions.count_by_state(),
+            ending,
+        ):
             before = turns
             await listing
             assert turns - before >= 20

@@ -25,7 +25,10 @@ def handler(broker: Broker, guard: Guard) -> Callable[[web.Request], Awaitable[w
         guard.access(request, "metrics")
         with contextlib.suppress(StoreError):  # then it is the number of the last purge
             await broker.unauthorized.count()
+        sessions = await broker.sources.count_sessions()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry(broker.sources)), headers={"Content-Type": content_type})
+        return web.Response(
+            body=encode(registry(broker.sources, sessions)), headers={"Content-Type": content_type}
+        )
 
     return scrape

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -252,6 +253,14 @@ class Sessions:
             return here
         others = await self.elsewhere.count_elsewhere()
         return SessionCounts(here.connected + others.connected, here.rows + others.rows)
+
+    async def count_by_state(self) -> dict[tuple[str, str], int]:
+        """Count this node's sessions by listener and state (`connected`, `disconnected`)."""
+        counts: Counter[tuple[str, str]] = Counter()
+        async for records in self._slices():
+            for record in records:
+                counts[record.connection.listener, "connected" if record.connected else "disconnected"] += 1
+        return dict(counts)
 
     async def visit_connected(self, block: BlockedClient, visit: Visit) -> None:
         """Visit the connected clients, those of all nodes that share the store, that the block may cover.

@@ -86,6 +86,10 @@ class BrokerSources:
             counts[record.connection.listener, "connected" if record.connected else "disconnected"] += 1
         return dict(counts)
 
+    async def count_sessions(self) -> dict[tuple[str, str], int]:
+        """Count like `sessions`; the event loop gets a turn after each slice."""
+        return await self._sessions.count_by_state()
+
     def transferred(self) -> dict[str, tuple[int, int]]:
         """Bytes in and out by listener, with those of open connections."""
         listeners = self._relayed()["listeners"]
