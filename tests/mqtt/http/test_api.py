@@ -184,6 +184,8 @@ async def test_the_addresses_of_refused_clients_that_match_are_blocked() -> None
         await broker.service.blocked.add(block)
         assert (await api.get(f"{REFUSED}/preview", listener="tcp"))["addresses"] == 3, "not the proxy"
         filters: Any = {"reasonCode": "bad-credentials", "listener": "tcp"}
+        never = {"expirationTime": 2**63}
+        assert "expirationTime" in await api.fails(400, "POST", REFUSED, json=never, **filters)
         late = {"expirationTime": 1}
         assert "in the past" in await api.fails(400, "POST", REFUSED, json=late, **filters)
         for body, count in (({"expirationTime": int(time.time() * 1000) + 60_000}, 2), ({}, 2), ({}, 0)):

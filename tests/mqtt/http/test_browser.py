@@ -234,8 +234,9 @@ async def test_the_addresses_of_refused_clients_that_match_are_blocked() -> None
 async def test_what_strangers_write_stays_text() -> None:
     evil = "<img src=x onerror=\"document.title='owned'\">\u202egnp.exe\u0007"
     async with (
-        scene("#/sessions") as (broker, _, page),
-        log_in(broker.address(), connect(evil.replace("\u0007", "") + "x" * 5000)),
+        serving(mqtt={"max_connect_size": 70_000}) as (broker, api),
+        opened(api.url, view="#/sessions") as page,
+        log_in(broker.address(), connect(evil.replace("\u0007", "") + "x" * 65_000)),
     ):
         row = page.get_by_text("<img src=x onerror=")
         await expect(row).to_be_visible()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..model.paging import camel_case
+from ..model.paging import LARGEST_INTEGER, camel_case
 from ..model.records import AddressSource, BlockStatus, BlockType, RegexMatchTarget
 
 Row = TypeVar("Row")
@@ -190,7 +190,9 @@ class MatchingPreview(Answer):
 class NewBlocks(Answer):
     """What the blocks of many addresses have in common."""
 
-    expiration_time: Annotated[int, Field(ge=0, description="Milliseconds since 1970; 0 is for ever.")] = 0
+    expiration_time: Annotated[
+        int, Field(ge=0, le=LARGEST_INTEGER, description="Milliseconds since 1970; 0 is for ever.")
+    ] = 0
     description: str | None = None
 
 
