@@ -58,6 +58,14 @@ async def test_metrics() -> None:
         assert (await api.ask("GET", "/metrics", token=READ_TOKEN)).status == 200
 
 
+async def test_the_metrics_count_a_refused_client_at_once() -> None:
+    async with serving() as (broker, api):
+        async with log_in(broker.address(), connect("guess", password=b"x")) as client:
+            assert client.connack == connack(5)
+        answer = await api.ask("GET", "/metrics", token=None)
+        assert "\nproxyproto_mqtt_unauthorized_clients 1.0\n" in answer.text
+
+
 async def test_sessions_as_tbmq_lists_them() -> None:
     async with (
         serving() as (broker, api),

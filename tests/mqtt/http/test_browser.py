@@ -149,6 +149,26 @@ async def test_blocking_an_address_shows_first_whom_it_would_end() -> None:
             assert await again.ask(PINGREQ) == PINGRESP
 
 
+async def test_the_network_of_an_ipv6_address_is_blocked_for_ever() -> None:
+    async with (
+        scene("#/address?ip=2001:db8::7") as (broker, _, page),
+        log_in(broker.address(), connect("dev-1"), source=("2001:db8::7", 4711)) as one,
+        log_in(broker.address(), connect("dev-2"), source=("2001:db8::8:0:0:8", 4711)) as two,
+        log_in(broker.address(), connect("dev-3"), source=("2001:db8:0:1::7", 4711)) as three,
+    ):
+        await page.get_by_role("button", name="Block this address").click()
+        dialog = page.get_by_role("dialog", name="Block")
+        await dialog.get_by_role("button", name="Block all of 2001:db8:0:0::/64").click()
+        await expect(dialog.get_by_text("2 sessions, 1 user")).to_be_visible()
+        await dialog.locator("[name=until]").select_option("for ever")
+        await dialog.get_by_role("button", name="Block", exact=True).click()
+        assert (await one.end(), await two.end()) == (b"", b"")
+        assert await three.ask(PINGREQ) == PINGRESP
+        block = broker.service.blocked.get("IP_ADDRESS:2001:db8::/64")
+        assert block is not None
+        assert block.expiration_time == 0
+
+
 async def test_a_block_that_would_shut_out_the_proxy_cannot_be_made() -> None:
     async with scene("#/blocked") as (_, _, page):
         await page.get_by_role("button", name="Block …").click()
