@@ -268,6 +268,42 @@ async def test_what_strangers_write_stays_text() -> None:
         assert "owned" not in await page.title()
 
 
+async def test_control_characters_are_shown_as_escapes() -> None:
+    async with scene() as (_, _, page):
+        shown = await page.evaluate(
+            "text => import('/page/dom.js').then(dom => dom.shown(text))", "a\0\x07\n\x9b[1m"
+        )
+        assert shown == "a\\u{0}\\u{7}\\u{a}\\u{9b}[1m"
+
+
+async def test_the_curves_tell_their_numbers() -> None:
+    async with serving() as (broker, api), log_in(broker.address(), connect("dev-1")):
+        async with log_in(broker.address(), connect("guess", password=b"x")):
+            pass
+        minutes = broker.service._analytics.history
+        await broker.until(
+            lambda: all(any(getattr(one, name) for one in minutes()) for name in ("accepted", "refused"))
+        )
+        async with opened(api.url) as page:
+            # The minute may have ended meanwhile, so what is now is not asked.
+            for title, name in (
+                ("Let in", "Let in"),
+                ("Refused", "bad-credentials"),
+                ("Connected", "Connected"),
+            ):
+                said = re.compile(rf"^{title}, last 24 hours\. {name}: now [01], at most 1$")
+                await expect(page.get_by_role("img", name=said).locator("path")).to_have_count(1)
+
+
+async def test_servers_behind_are_shown() -> None:
+    servers = {"servers": ["127.0.0.1:1"], "proxy_protocol": "off", "check": {"interval": "50ms", "fall": 1}}
+    async with serving(backend={"upstream": servers}, amqtt={}) as (broker, api):
+        await broker.until(lambda: not any(server["is_up"] for server in broker.service.sources.servers()))
+        async with opened(api.url, view="#/listeners") as page:
+            row = page.get_by_role("row").filter(has=cell(page, "127.0.0.1:1").first)
+            await expect(row.get_by_role("cell").nth(2)).to_have_text("down")
+
+
 async def test_a_token_that_may_only_read_gets_no_buttons() -> None:
     async with (
         scene("#/sessions", token=READ_TOKEN) as (broker, _, page),
