@@ -133,7 +133,7 @@ async def test_who_gets_no_answer_in_time_is_refused() -> None:
     async with (
         service.serving(),
         running(
-            backend={"embedded": {}}, auth=[{"http": {"url": service.url, "timeout": "50ms"}}], amqtt={}
+            backend={"embedded": {}}, auth=[{"http": {"url": service.url, "timeout": "1s"}}], amqtt={}
         ) as broker,
     ):
         async with entering(broker, "late") as client:
