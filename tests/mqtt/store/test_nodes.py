@@ -196,6 +196,38 @@ async def test_no_filter_reads_the_whole_table(database: str) -> None:
         {"proxy_version": 2},
         {"text_search": "dev"},
     ]
+    async with filled(database) as (nodes, connection):
+
+        async def plan(statement: str, values: list[Any]) -> str:
+            rows = await connection.fetch(f"EXPLAIN {statement}", *values)
+            return "\n".join(row[0] for row in rows)
+
+        for filters in (*selective, *common):
+            first = SessionQuery(**filters)
+            page = await nodes.find(first)
+            assert page.data, filters
+            queries = [first]
+            if page.cursor is not None:
+                queries.append(dataclasses.replace(first, cursor=page.cursor))
+            for query in queries:
+                conditions = Conditions(query)
+                statement = (
+                    f"SELECT * FROM proxyproto_rs.client_session{conditions.rows}{order(query)} LIMIT 51"
+                )
+                said = await plan(statement, conditions.values)
+                assert "Seq Scan" not in said, f"{query}\n{said}"
+            if filters in selective:
+                conditions = Conditions(first)
+                counting = f"SELECT FROM proxyproto_rs.client_session{conditions.filters} LIMIT 10001"
+                said = await plan(counting, conditions.filter_values)
+                assert "Seq Scan" not in said, f"{first}\n{said}"
+        total = (await nodes.find(SessionQuery())).total_elements
+        assert 18_000 < total < 22_000  # an estimate: counting them would read them all
+
+
+@contextlib.asynccontextmanager
+async def filled(database: str) -> AsyncIterator[tuple[PostgresNodes, Any]]:
+    """A node with 20,000 sessions, and a connection on which the planner looks at each query anew."""
     async with node(database) as nodes:
         await nodes.write([record("dev-x")], ())
         connection = await asyncpg.connect(database)
@@ -203,32 +235,7 @@ async def test_no_filter_reads_the_whole_table(database: str) -> None:
             await connection.execute(FILL, 20_000)
             await connection.execute("VACUUM ANALYZE proxyproto_rs.client_session")
             await connection.execute("SET plan_cache_mode = force_custom_plan")
-
-            async def plan(statement: str, values: list[Any]) -> str:
-                rows = await connection.fetch(f"EXPLAIN {statement}", *values)
-                return "\n".join(row[0] for row in rows)
-
-            for filters in (*selective, *common):
-                first = SessionQuery(**filters)
-                page = await nodes.find(first)
-                assert page.data, filters
-                queries = [first]
-                if page.cursor is not None:
-                    queries.append(dataclasses.replace(first, cursor=page.cursor))
-                for query in queries:
-                    conditions = Conditions(query)
-                    statement = (
-                        f"SELECT * FROM proxyproto_rs.client_session{conditions.rows}{order(query)} LIMIT 51"
-                    )
-                    said = await plan(statement, conditions.values)
-                    assert "Seq Scan" not in said, f"{query}\n{said}"
-                if filters in selective:
-                    conditions = Conditions(first)
-                    counting = f"SELECT FROM proxyproto_rs.client_session{conditions.filters} LIMIT 10001"
-                    said = await plan(counting, conditions.filter_values)
-                    assert "Seq Scan" not in said, f"{first}\n{said}"
-            total = (await nodes.find(SessionQuery())).total_elements
-            assert 18_000 < total < 22_000  # an estimate: counting them would read them all
+            yield nodes, connection
         finally:
             await connection.close()
 
@@ -253,33 +260,23 @@ class Explained:
 @pytest.mark.parametrize("filters", [{}, {"connected_status_list": ("CONNECTED",)}], ids=["all", "connected"])
 async def test_no_order_sorts_the_whole_table(database: str, filters: dict[str, Any]) -> None:
     """With 20,000 rows, as the planner itself chooses, at the beginning and behind a cursor."""
-    async with node(database) as nodes:
-        await nodes.write([record("dev-x")], ())
-        connection = await asyncpg.connect(database)
-        try:
-            await connection.execute(FILL, 20_000)
-            await connection.execute("VACUUM ANALYZE proxyproto_rs.client_session")
-            await connection.execute("SET plan_cache_mode = force_custom_plan")
-            for column in SessionQuery.sort_properties:
-                if column in ("subscriptions_count", "client_type") or (
-                    filters and column == "disconnected_at"
-                ):
-                    continue  # most rows have the same value: 0, DEVICE, and of connected clients 0
-                for direction in ("ASC", "DESC"):
-                    query = SessionQuery(**filters, sort_property=column, sort_order=direction)
-                    for _ in range(2):
-                        conditions = Conditions(query)
-                        explained = Explained(connection)
-                        if await value_by_value.read(explained, query, 51) is None:  # type: ignore[arg-type]
-                            statement = f"{session_rows.SELECT}{conditions.rows}{order(query)} LIMIT 51"
-                            await explained.fetch(statement, *conditions.values)
-                        for plan in explained.plans:
-                            assert "Seq Scan" not in plan, f"{query}\n{plan}"
-                            assert not re.search(r"(?<!Incremental )Sort +\(", plan), f"{query}\n{plan}"
-                        page = await nodes.find(query)
-                        query = dataclasses.replace(query, cursor=page.cursor)
-        finally:
-            await connection.close()
+    async with filled(database) as (nodes, connection):
+        for column in SessionQuery.sort_properties:
+            if column in ("subscriptions_count", "client_type") or (filters and column == "disconnected_at"):
+                continue  # most rows have the same value: 0, DEVICE, and of connected clients 0
+            for direction in ("ASC", "DESC"):
+                query = SessionQuery(**filters, sort_property=column, sort_order=direction)
+                for _ in range(2):
+                    conditions = Conditions(query)
+                    explained = Explained(connection)
+                    if await value_by_value.read(explained, query, 51) is None:  # type: ignore[arg-type]
+                        statement = f"{session_rows.SELECT}{conditions.rows}{order(query)} LIMIT 51"
+                        await explained.fetch(statement, *conditions.values)
+                    for plan in explained.plans:
+                        assert "Seq Scan" not in plan, f"{query}\n{plan}"
+                        assert not re.search(r"(?<!Incremental )Sort +\(", plan), f"{query}\n{plan}"
+                    page = await nodes.find(query)
+                    query = dataclasses.replace(query, cursor=page.cursor)
 
 
 async def test_an_order_of_very_many_values_is_the_same(

@@ -42,10 +42,10 @@ ANSWERS: dict[str, tuple[int, Any]] = {
 
 
 @contextlib.asynccontextmanager
-async def asking(service: AuthService, **sections: Any) -> AsyncIterator[Broker]:
+async def asking(service: AuthService, patience: str = "5s") -> AsyncIterator[Broker]:
     """An embedded broker that asks the service."""
-    auth = [{"http": {"url": service.url, "timeout": "5s"}}]
-    async with running(backend={"embedded": {}}, auth=auth, amqtt={}, **sections) as broker:
+    auth = [{"http": {"url": service.url, "timeout": patience}}]
+    async with running(backend={"embedded": {}}, auth=auth, amqtt={}) as broker:
         yield broker
 
 
@@ -130,12 +130,7 @@ async def test_a_slow_answer_holds_up_nobody_from_elsewhere() -> None:
 
 async def test_who_gets_no_answer_in_time_is_refused() -> None:
     service = AuthService(ANSWERS, slow={"late": asyncio.Event()})
-    async with (
-        service.serving(),
-        running(
-            backend={"embedded": {}}, auth=[{"http": {"url": service.url, "timeout": "1s"}}], amqtt={}
-        ) as broker,
-    ):
+    async with service.serving(), asking(service, "1s") as broker:
         async with entering(broker, "late") as client:
             assert client.connack == connack(3)
         service.slow["late"].set()
