@@ -16,8 +16,9 @@ from ..model.records import MAX_TEXT, BlockedClient, UnauthorizedClient
 from ..model.session_record import ConnectedClient, SessionRecord
 from ..tables.blocks.index import refuse_to_cover
 from ..tables.blocks.preview import Preview
+from .answers import BlockedMany, MatchingPreview, NewBlocks
 from .broker import Broker
-from .call import Call
+from .call import Call, Route
 from .errors import ApiError
 
 Row = TypeVar("Row")
@@ -49,6 +50,43 @@ async def rows_of(
         yield page.data, page.has_next
         if not page.has_next:
             return
+
+
+def block_routes(
+    path: str,
+    rows: str,
+    parameters: type[BaseModel],
+    addresses: Callable[[Call], Awaitable[Addresses]],
+) -> tuple[Route, Route]:
+    """Return the routes that say whom blocks of the addresses of all rows that match would cover, and that block them."""
+
+    async def show(call: Call) -> Any:
+        return await _preview(call.broker, await addresses(call))
+
+    async def block(call: Call) -> Any:
+        return await _block(call, await addresses(call))
+
+    what = f"the addresses of all {rows} that match"
+    return (
+        Route(
+            "GET",
+            f"{path}/block/preview",
+            show,
+            MatchingPreview,
+            f"Say whom blocks of {what} would cover",
+            parameters,
+        ),
+        Route(
+            "POST",
+            f"{path}/block",
+            block,
+            BlockedMany,
+            f"Block {what}, at most {ADDRESSES}",
+            parameters,
+            body=NewBlocks,
+            needs="write",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +143,7 @@ def address_of_refusal(row: UnauthorizedClient) -> str | None:
     return row.ip_address
 
 
-async def preview(broker: Broker, addresses: Addresses) -> dict[str, Any]:
+async def _preview(broker: Broker, addresses: Addresses) -> dict[str, Any]:
     """Say whom blocks of these addresses would cover now, on all nodes. It changes nothing."""
     of_them = frozenset(addresses.found)
     preview = Preview(lambda client: client.address in of_them)
@@ -124,7 +162,7 @@ async def preview(broker: Broker, addresses: Addresses) -> dict[str, Any]:
     }
 
 
-async def block(call: Call, addresses: Addresses) -> dict[str, Any]:
+async def _block(call: Call, addresses: Addresses) -> dict[str, Any]:
     """Block the addresses, as the body says. A block that lasts as long already stays as it is."""
     until, why = call.body.expiration_time, call.body.description
     if until and until <= time.time() * 1000:

@@ -11,16 +11,7 @@ from pydantic import create_model
 from ..model.session_query import SessionQuery
 from ..model.session_record import SessionRecord
 from . import matching
-from .answers import (
-    BlockedMany,
-    Done,
-    MatchingPreview,
-    NewBlocks,
-    PageOf,
-    Session,
-    SessionCounts,
-    SessionDetail,
-)
+from .answers import Done, PageOf, Session, SessionCounts, SessionDetail
 from .broker import Broker
 from .call import Call, Route
 from .errors import ApiError
@@ -107,16 +98,6 @@ async def disconnect_all(call: Call) -> Any:
     return {"count": sum(ended)}
 
 
-async def preview_of_blocks(call: Call) -> Any:
-    """Say whom blocks of the addresses of all sessions that match would cover."""
-    return await matching.preview(call.broker, await _addresses(call))
-
-
-async def block(call: Call) -> Any:
-    """Block the addresses of all sessions that match."""
-    return await matching.block(call, await _addresses(call))
-
-
 async def _addresses(call: Call) -> matching.Addresses:
     matching.require_filter(call.parameters, "block every client")
     find = call.broker.sessions.find
@@ -188,24 +169,7 @@ ROUTES = (
         SessionParameters,
         needs="write",
     ),
-    Route(
-        "GET",
-        "/api/v2/client-session/block/preview",
-        preview_of_blocks,
-        MatchingPreview,
-        "Say whom blocks of the addresses of all sessions that match would cover",
-        SessionParameters,
-    ),
-    Route(
-        "POST",
-        "/api/v2/client-session/block",
-        block,
-        BlockedMany,
-        f"Block the addresses of all sessions that match, at most {matching.ADDRESSES}",
-        SessionParameters,
-        body=NewBlocks,
-        needs="write",
-    ),
+    *matching.block_routes("/api/v2/client-session", "sessions", SessionParameters, _addresses),
     Route(
         "DELETE",
         "/api/client-session/remove",

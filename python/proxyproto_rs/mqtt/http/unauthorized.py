@@ -7,7 +7,7 @@ from typing import Any
 from ..model.paging import to_json
 from ..model.records import UnauthorizedClient, UnauthorizedQuery
 from . import matching
-from .answers import BlockedMany, Done, MatchingPreview, NewBlocks, PageOf, UnauthorizedRow
+from .answers import Done, PageOf, UnauthorizedRow
 from .broker import Broker
 from .call import Call, Route
 from .errors import ApiError
@@ -67,16 +67,6 @@ async def delete_one(call: Call) -> Any:
     return {"count": count}
 
 
-async def preview_of_blocks(call: Call) -> Any:
-    """Say whom blocks of the addresses of all refused clients that match would cover."""
-    return await matching.preview(call.broker, await _addresses(call))
-
-
-async def block(call: Call) -> Any:
-    """Block the addresses of all refused clients that match."""
-    return await matching.block(call, await _addresses(call))
-
-
 async def _addresses(call: Call) -> matching.Addresses:
     matching.require_filter(call.parameters, "block every address that was ever refused")
     query = query_of(UnauthorizedQuery, call.parameters)
@@ -126,22 +116,7 @@ ROUTES = (
         needs="write",
         statuses=(404,),
     ),
-    Route(
-        "GET",
-        "/api/unauthorized/client/v2/block/preview",
-        preview_of_blocks,
-        MatchingPreview,
-        "Say whom blocks of the addresses of all refused clients that match would cover",
-        UnauthorizedParameters,
-    ),
-    Route(
-        "POST",
-        "/api/unauthorized/client/v2/block",
-        block,
-        BlockedMany,
-        f"Block the addresses of all refused clients that match, at most {matching.ADDRESSES}",
-        UnauthorizedParameters,
-        body=NewBlocks,
-        needs="write",
+    *matching.block_routes(
+        "/api/unauthorized/client/v2", "refused clients", UnauthorizedParameters, _addresses
     ),
 )

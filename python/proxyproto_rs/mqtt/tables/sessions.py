@@ -259,7 +259,7 @@ class Sessions:
         counts: Counter[tuple[str, str]] = Counter()
         async for records in self._slices():
             for record in records:
-                counts[record.connection.listener, "connected" if record.connected else "disconnected"] += 1
+                counts[listener_and_state(record)] += 1
         return dict(counts)
 
     async def visit_connected(self, block: BlockedClient, visit: Visit) -> None:
@@ -424,6 +424,11 @@ class Sessions:
 
     def _now(self) -> int:
         return int(self.clock() * 1000)
+
+
+def listener_and_state(record: SessionRecord) -> tuple[str, str]:
+    """Return by what sessions are counted: the listener, and `connected` or `disconnected`."""
+    return record.connection.listener, "connected" if record.connected else "disconnected"
 
 
 def _needs_counts(query: SessionQuery) -> bool:

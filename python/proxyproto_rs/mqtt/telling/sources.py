@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ..tables.sessions import listener_and_state
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -81,10 +83,7 @@ class BrokerSources:
 
     def sessions(self) -> dict[tuple[str, str], int]:
         """The number of sessions, by listener and state."""
-        counts: Counter[tuple[str, str]] = Counter()
-        for record in self._sessions.records():
-            counts[record.connection.listener, "connected" if record.connected else "disconnected"] += 1
-        return dict(counts)
+        return dict(Counter(map(listener_and_state, self._sessions.records())))
 
     async def count_sessions(self) -> dict[tuple[str, str], int]:
         """Count like `sessions`; the event loop gets a turn after each slice."""
